@@ -1,0 +1,267 @@
+"""What can be asked of the replicated state, and what it answers.
+
+An entry of the Raft log is one `Entry`: the commands of one pass of the leader's loop, under one
+time stamp.  Commands carry lists, so that a burst costs one entry.  Every command is one move a
+caller can name; none of them is trusted, `machine.apply` verifies each against the state.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from raftsched.core.model import Eligibility, NewTask, Settings
+
+#: Version of the entry format this code writes; a peer refuses to apply a higher one.
+ENTRY_VERSION = 1
+
+
+class Command(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
+    """Base of all commands."""
+
+
+class SubmitTasks(Command, tag=1):
+    """Create tasks; all of them or, unless ``atomic``, those that pass."""
+
+    tasks: tuple[NewTask, ...]
+    namespace: str = "default"
+    #: Idempotency key; empty for none.  Scope: the namespace.
+    key: str = ""
+    request_hash: bytes = b""
+    atomic: bool = False
+
+
+class CancelTask(Command, tag=2):
+    """End a task; a running one becomes ``cancelling`` until its node confirms."""
+
+    task_id: str
+    reason: str = ""
+
+
+class PauseTask(Command, tag=3):
+    """Keep a task from being assigned; a running attempt goes on."""
+
+    task_id: str
+
+
+class ResumeTask(Command, tag=4):
+    """Undo a pause."""
+
+    task_id: str
+
+
+class DeleteTask(Command, tag=5):
+    """Remove a terminal task and its attempts."""
+
+    task_id: str
+
+
+class RegisterNode(Command, tag=6):
+    """A node says that it is there, with its capacity.
+
+    A new incarnation with ``clean`` says that nothing of the earlier ones runs any more: their
+    attempts are lost at once.  The same incarnation again only refreshes the row (status ``up``).
+    """
+
+    node_id: str
+    incarnation: str
+    address: str
+    cpu_milli: int
+    memory_bytes: int
+    slots: int
+    clean: bool
+    version: str = ""
+    labels: dict[str, str] = {}
+
+
+class Assignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Put the next attempt of a task on a node."""
+
+    task_id: str
+    node_id: str
+    incarnation: str
+
+
+class AssignTasks(Command, tag=7):
+    """The planner's proposals; each is verified again and refused on its own."""
+
+    assignments: tuple[Assignment, ...]
+
+
+class AttemptStarted(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A node started the process of an attempt."""
+
+    task_id: str
+    token: int
+
+
+class AttemptFinished(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A node saw the end of an attempt."""
+
+    task_id: str
+    token: int
+    #: A terminal ``AttemptStatus`` word other than ``lost``.
+    status: str
+    #: How long the process ran; the state derives the start from it.
+    run_ms: int = 0
+    exit_code: int | None = None
+    signal: int = 0
+    reason: str = ""
+    output_tail: bytes = b""
+    output_bytes: int = 0
+
+
+class ReportAttempts(Command, tag=8):
+    """What became of attempts on one node; a report with an old token is refused by item."""
+
+    node_id: str
+    incarnation: str
+    started: tuple[AttemptStarted, ...] = ()
+    finished: tuple[AttemptFinished, ...] = ()
+
+
+class NodeLost(Command, tag=9):
+    """The leader's verdict: nothing of this incarnation runs any more; its attempts are lost."""
+
+    node_id: str
+    incarnation: str
+    reason: str = ""
+
+
+class SetEligibility(Command, tag=10):
+    """Cordon or uncordon a node."""
+
+    node_id: str
+    eligibility: Eligibility
+
+
+class ApplyRetention(Command, tag=11):
+    """Remove expired keys and finished tasks past their retention, at most ``limit`` of each."""
+
+    limit: int = 1_000
+
+
+class UpdateSettings(Command, tag=12):
+    """Replace the replicated settings."""
+
+    settings: Settings
+
+
+class NodeLeft(Command, tag=13):
+    """A node says good-bye after its last attempt ended: it is not lost and not assignable."""
+
+    node_id: str
+    incarnation: str
+
+
+AnyCommand = (
+    SubmitTasks
+    | CancelTask
+    | PauseTask
+    | ResumeTask
+    | DeleteTask
+    | RegisterNode
+    | AssignTasks
+    | ReportAttempts
+    | NodeLost
+    | SetEligibility
+    | ApplyRetention
+    | UpdateSettings
+    | NodeLeft
+)
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """Commands of one proposer, answered where they came from when the entry is applied there."""
+
+    #: Peer id and a number that is new at every start of that peer's proposer.
+    origin: str
+    session: int
+    #: First command's number in the session; the others follow on.
+    sequence: int
+    commands: tuple[AnyCommand, ...]
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One log entry.  Inside it: submits, then assigns, then reports, as the leader merged them."""
+
+    version: int
+    #: The leader's term when it proposed.  An entry that stands in the log under another term was
+    #: not meant to be there and is skipped whole by every peer.
+    term: int
+    #: The leader's stamp; ``state.now`` becomes the larger of this and itself.
+    now: int
+    batches: tuple[Batch, ...]
+
+
+class Reason(StrEnum):
+    """Why a command or an item of it was refused.  Stable words; the API maps them to problems."""
+
+    UNKNOWN_TASK = "unknown-task"
+    UNKNOWN_NODE = "unknown-node"
+    DUPLICATE_ID = "duplicate-id"
+    KEY_REUSED = "idempotency-key-reused"
+    KEYS_FULL = "idempotency-keys-full"
+    OVERLOADED = "overloaded"
+    TASK_TERMINAL = "task-terminal"
+    TASK_NOT_TERMINAL = "task-not-terminal"
+    TASK_NOT_QUEUED = "task-not-queued"
+    TASK_PAUSED = "task-paused"
+    NODE_NOT_UP = "node-not-up"
+    NODE_CORDONED = "node-cordoned"
+    NODE_FULL = "node-full"
+    STALE_TOKEN = "stale-token"
+    STALE_INCARNATION = "stale-incarnation"
+    UNKNOWN_STRATEGY = "unknown-strategy"
+    BATCH_REFUSED = "batch-refused"
+    INVALID = "invalid"
+    INTERNAL = "internal"
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an accepted command changed, as data: the shells act on it, core does not."""
+
+    #: ``task_queued | task_assigned | task_started | task_finished | task_cancelling |
+    #: task_changed | task_deleted | node_changed | report_refused``
+    kind: str
+    task_id: str = ""
+    node_id: str = ""
+    detail: str = ""
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The command took effect (or had, for a repeat).  ``value`` is the command's own result type."""
+
+    value: Any = None
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """The command changed nothing."""
+
+    reason: Reason
+    detail: str = ""
+
+
+Outcome = Accepted | Rejected
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """Value of an accepted `SubmitTasks`: one item per task, in order."""
+
+    #: Task ids; where ``refused`` names the position, the id that was not created.
+    task_ids: tuple[str, ...]
+    #: True when the key had already done this (``Idempotency-Replayed``).
+    replayed: bool = False
+    #: Positions whose id existed with the same spec: nothing new was made.
+    existing: tuple[int, ...] = ()
+    #: Position and refusal of the items that were refused (never with ``atomic``).
+    refused: tuple[tuple[int, Rejected], ...] = ()
+
+
+class Applied(msgspec.Struct):
+    """What applying one entry did: an outcome per command per batch, and all events in order."""
+
+    outcomes: list[list[Outcome]]
+    events: list[Event]

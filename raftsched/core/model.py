@@ -1,0 +1,225 @@
+"""The rows of the replicated state and the words their fields use.
+
+Rules
+1. A row is immutable: a change makes a new row, so a snapshot may share rows with the live state.
+2. No float, no set and no dict whose order matters enters a row; times are milliseconds since the
+   Unix epoch, cpu is milli-cores, memory is bytes.
+3. What a task runs stays opaque bytes (`Task.spec`) and is decoded only where it runs or is shown.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands.  The legal moves are the table in ``lifecycle``."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    LOST = "lost"
+
+
+TERMINAL = frozenset(
+    {
+        TaskStatus.SUCCEEDED,
+        TaskStatus.FAILED,
+        TaskStatus.CANCELLED,
+        TaskStatus.EXPIRED,
+        TaskStatus.LOST,
+    }
+)
+
+
+class AttemptStatus(StrEnum):
+    """Where one try of a task stands."""
+
+    ASSIGNED = "assigned"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+ATTEMPT_TERMINAL = frozenset(
+    {
+        AttemptStatus.SUCCEEDED,
+        AttemptStatus.FAILED,
+        AttemptStatus.TIMED_OUT,
+        AttemptStatus.CANCELLED,
+        AttemptStatus.LOST,
+    }
+)
+
+
+class NodeStatus(StrEnum):
+    """What the cluster observed of a node (not what anybody wants of it)."""
+
+    UP = "up"
+    LOST = "lost"
+    LEFT = "left"
+
+
+class Eligibility(StrEnum):
+    """What an operator wants of a node: may it be given new attempts?"""
+
+    ELIGIBLE = "eligible"
+    CORDONED = "cordoned"
+
+
+class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False):
+    """What a task runs and how; stored as msgpack bytes, decoded where it runs or is shown."""
+
+    #: Program and arguments; with ``shell`` exactly one element, the shell line.
+    command: tuple[str, ...]
+    name: str = ""
+    shell: bool = False
+    env: dict[str, str] = {}
+    #: Working directory; empty means the attempt's own fresh directory.
+    cwd: str = ""
+    stdin: str = ""
+    #: Longest run of one attempt; 0 means no limit.
+    timeout_ms: int = 0
+    #: Time between SIGTERM and SIGKILL.
+    grace_ms: int = 10_000
+    labels: dict[str, str] = {}
+
+
+class NewTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One task as a submission carries it; all its checks but the replicated ones are done."""
+
+    #: UUID text made by the client or the accepting peer, never by ``apply``.
+    id: str
+    #: ``msgspec.msgpack.encode(TaskSpec)``.
+    spec: bytes
+    queue: str = "default"
+    #: 0 (last) to 100 (first).
+    priority: int = 50
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    #: Name of a placement strategy: a key of ``planner.STRATEGIES``.
+    strategy: str = "spread"
+    attempts_max: int = 1
+
+
+class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the user wants done, and how far it is."""
+
+    id: str
+    #: ``msgspec.msgpack.encode(TaskSpec)``; never looked into by ``apply``.
+    spec: bytes
+    namespace: str
+    queue: str
+    priority: int
+    cpu_milli: int
+    memory_bytes: int
+    strategy: str
+    attempts_max: int
+    status: TaskStatus
+    created_at: int
+    create_index: int
+    modify_index: int
+    #: Why the status is what it is, a stable word; empty when the status says it all.
+    reason: str = ""
+    #: Number of the latest attempt; 0 before the first.
+    attempt: int = 0
+    #: How often a node took an attempt with it; not counted in ``attempts_max``.
+    losses: int = 0
+    #: A paused task is not assigned; its status is untouched.
+    paused: bool = False
+    #: Node and fencing token of the current or latest attempt; empty and 0 before the first.
+    node: str = ""
+    token: int = 0
+    #: Start of the latest attempt and end of the task; 0 when not yet.
+    started_at: int = 0
+    finished_at: int = 0
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One try of a task on one node under one fencing token."""
+
+    number: int
+    #: Fencing token: highest ever given at the time of assignment plus one.
+    token: int
+    node: str
+    #: The node's incarnation the attempt was given to; a later one never runs it.
+    incarnation: str
+    status: AttemptStatus
+    assigned_at: int
+    started_at: int = 0
+    finished_at: int = 0
+    #: None while it runs and when a signal ended it.
+    exit_code: int | None = None
+    signal: int = 0
+    reason: str = ""
+    #: Last bytes of stdout and stderr together, at most ``OUTPUT_TAIL_BYTES_MAX``.
+    output_tail: bytes = b""
+    #: Bytes the attempt wrote, kept or not.
+    output_bytes: int = 0
+
+
+class Node(msgspec.Struct, frozen=True, array_like=True):
+    """A peer's capacity as the scheduler sees it."""
+
+    id: str
+    #: New at every start of the node that could not re-adopt its runner.
+    incarnation: str
+    #: Base URL of the node's HTTP API, for example ``http://127.0.0.1:7400``.
+    address: str
+    cpu_milli: int
+    memory_bytes: int
+    #: How many attempts may be assigned at once.
+    slots: int
+    status: NodeStatus
+    eligibility: Eligibility
+    registered_at: int
+    modify_index: int
+    version: str = ""
+    labels: dict[str, str] = {}
+    #: Why and since when the status is what it is.
+    reason: str = ""
+    status_since: int = 0
+
+
+class KeyRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an idempotency key already did; the answer is rendered from the rows it names."""
+
+    #: Hash of the parsed request, 16 bytes.
+    request_hash: bytes
+    #: Ids the request made, in order, as one string joined by spaces (short and not tracked).
+    task_ids: str
+    index: int
+    #: By ``state.now``.
+    expires_at: int
+
+
+class Settings(msgspec.Struct, frozen=True, array_like=True):
+    """What changes the behaviour of ``apply``; itself replicated, changed by ``UpdateSettings``."""
+
+    #: Tasks that are not terminal; more are refused (``Reason.OVERLOADED``).
+    tasks_open_max: int = 2_000_000
+    #: Idempotency keys held; a full table refuses, it never forgets early.
+    keys_max: int = 1_000_000
+    key_retention_ms: int = 24 * 3_600_000
+    #: Terminal tasks are removed after this long, or when there are more than the maximum.
+    finished_retention_ms: int = 7 * 24 * 3_600_000
+    finished_max: int = 1_000_000
+    #: A task lost this often ends ``failed``, reason ``lost_too_often``.
+    losses_max: int = 3
+
+
+#: Longest ``Attempt.output_tail``.
+OUTPUT_TAIL_BYTES_MAX = 2_048

@@ -1,0 +1,51 @@
+"""What a peer raises at its callers.
+
+::
+
+    PeerError
+    +-- NoLeader         surely not applied: nobody leads, or the leader takes nothing in
+    +-- Overloaded       surely not applied: a bound was reached; carries ``retry_after_seconds``
+    +-- UnknownOutcome   the deadline passed while the command was under way: it may yet apply
+    +-- ReadTimeout      a linearizable read, or the index asked for, was not reached in time
+    +-- OutputGone       the output asked for was rotated away or never written here
+    +-- PeerStopped      the peer is stopping or stopped; surely not applied
+"""
+
+from __future__ import annotations
+
+
+class PeerError(Exception):
+    """Trouble at the peer; the subclass says which, and whether anything was applied."""
+
+
+class NoLeader(PeerError):
+    """Nobody leads (or intake is paused); the command was surely not applied."""
+
+    def __init__(self, message: str, *, leader: str | None = None) -> None:
+        super().__init__(message)
+        #: Id of the peer that may lead, or None.
+        self.leader = leader
+
+
+class Overloaded(PeerError):
+    """A stated bound was reached; the command was surely not applied."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnknownOutcome(PeerError):
+    """The deadline passed while the command was under way; it may or may not take effect."""
+
+
+class ReadTimeout(PeerError):
+    """The state could not be shown to be current enough in time."""
+
+
+class OutputGone(PeerError):
+    """This node has no such output: never written, rotated away, or another node has it."""
+
+
+class PeerStopped(PeerError):
+    """The peer is stopping; the command was surely not applied."""

@@ -1,0 +1,149 @@
+"""The port to consensus: what the rest of raftsched may ask of a replicated log.
+
+The only implementation is ``pysyncobj_log``; nothing outside this folder knows PySyncObj.
+Everything here runs on one asyncio loop, and nothing here blocks it.
+
+Obligations of an implementation
+1. ``apply`` is called once per index, in order, for every committed entry above the snapshot.
+2. An entry is committed only when a majority has it on durable storage.
+3. ``ReadIndex`` answers only after a majority confirmed the term after the read arrived.
+
+Errors
+------
+::
+
+    LogError
+    +-- NotLeader      this peer does not lead: the entry was surely not appended
+    +-- NoQuorum       a majority did not answer in time
+    +-- LogFull        intake is bounded and full, or paused (disk full, hand-over)
+    +-- LogClosed      the log was stopped
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+
+class LogError(Exception):
+    """Trouble with the log; the subclass says which."""
+
+
+class NotLeader(LogError):
+    """This peer does not lead, so the entry was surely not appended.  ``leader`` is a hint."""
+
+    def __init__(self, leader: str | None = None) -> None:
+        super().__init__(f"not the leader (leader: {leader or 'unknown'})")
+        self.leader = leader
+
+
+class NoQuorum(LogError):
+    """A majority of peers did not answer in time."""
+
+
+class LogFull(LogError):
+    """The log takes nothing in just now (queue full, disk full, hand-over); surely not appended."""
+
+
+class LogClosed(LogError):
+    """The log was stopped."""
+
+
+class Role(StrEnum):
+    """What this peer is in the present term."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class LogStatus(msgspec.Struct, frozen=True):
+    """What a peer knows of its log; a hint the moment it is read."""
+
+    peer_id: str
+    role: Role
+    term: int
+    leader: str | None
+    #: Index of the last entry in the log, durable on this disk, committed, and applied here.
+    last_index: int
+    durable_index: int
+    commit_index: int
+    applied_index: int
+    #: An entry of the present term was applied here: the state is that of this term.
+    is_current: bool
+    #: Milliseconds since the leader (on the leader: since a quorum) was last heard; None = never.
+    last_contact_ms: int | None
+    #: Peers with an authenticated connection right now, by id.
+    connected: tuple[str, ...]
+    #: Why intake is paused (``disk-full``), or empty.
+    paused: str = ""
+
+
+class StateMachine(Protocol):
+    """What the log drives.  All methods are called on the loop."""
+
+    def apply(self, index: int, term: int, entry: bytes) -> None:
+        """Apply one committed entry.  Must not raise: an escape stops the peer."""
+
+    def begin_snapshot(self) -> Iterable[bytes]:
+        """A frozen view as chunks (at most 1 MiB each), made lazily while the state goes on.
+
+        The iterable is drawn from another thread; each chunk is drawn once.
+        """
+
+    def end_snapshot(self) -> None:
+        """The view begun last is not needed any more (written, or given up)."""
+
+    def restore(self, index: int, chunks: Iterable[bytes]) -> None:
+        """Replace the whole state by a snapshot taken at ``index``."""
+
+
+class ReplicatedLog(Protocol):
+    """Consensus as the rest of raftsched sees it."""
+
+    #: Called on the loop after the role, term or known leader changed.
+    on_status: Callable[[LogStatus], None]
+    #: Called on the loop with (peer id, payload) for every frame a peer sent by ``send_frame``.
+    on_frame: Callable[[str, bytes], None]
+
+    async def start(self) -> None:
+        """Open the journal, restore, listen and begin to take part."""
+
+    async def stop(self) -> None:
+        """Leave cleanly: close connections, write the journal's end mark.  Idempotent."""
+
+    def status(self) -> LogStatus:
+        """What this peer knows now."""
+
+    def propose(self, entry: bytes) -> None:
+        """Append one entry; at most ``ENTRY_BYTES_MAX``.  Its fate arrives by ``apply``.
+
+        Raises NotLeader or LogFull, and then it was surely not appended.  Otherwise it stands in
+        the log under ``status().term`` of this moment and either is applied, or is known never to
+        be: once an entry of a higher term was applied without it.
+        """
+
+    async def read_index(self, timeout_seconds: float) -> int:
+        """An index such that a state applied up to it reflects every write finished before the call.
+
+        Works on every peer (a follower asks the leader).  Raises NoQuorum or LogClosed.
+        """
+
+    async def wait_applied(self, index: int, timeout_seconds: float) -> None:
+        """Return once ``index`` is applied here.  Raises NoQuorum at the deadline."""
+
+    def send_frame(self, peer_id: str, payload: bytes) -> bool:
+        """Send our own frame to a peer over its connection; False when there is none (not sent)."""
+
+    async def transfer_leadership(self, target: str | None, timeout_seconds: float) -> str:
+        """Hand leadership to ``target`` (None: the most advanced peer); returns the new leader.
+
+        Raises NotLeader, or NoQuorum when nobody took over in time (this peer then goes on).
+        """
+
+
+#: Largest entry ``propose`` takes.
+ENTRY_BYTES_MAX = 4 * 1024 * 1024
