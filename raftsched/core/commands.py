@@ -22,7 +22,7 @@ class Command(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
     """Base of all commands."""
 
 
-class SubmitTasks(Command, tag=1):
+class SubmitTasks(Command, frozen=True, tag=1):
     """Create tasks; all of them or, unless ``atomic``, those that pass."""
 
     tasks: tuple[NewTask, ...]
@@ -33,32 +33,32 @@ class SubmitTasks(Command, tag=1):
     atomic: bool = False
 
 
-class CancelTask(Command, tag=2):
+class CancelTask(Command, frozen=True, tag=2):
     """End a task; a running one becomes ``cancelling`` until its node confirms."""
 
     task_id: str
     reason: str = ""
 
 
-class PauseTask(Command, tag=3):
+class PauseTask(Command, frozen=True, tag=3):
     """Keep a task from being assigned; a running attempt goes on."""
 
     task_id: str
 
 
-class ResumeTask(Command, tag=4):
+class ResumeTask(Command, frozen=True, tag=4):
     """Undo a pause."""
 
     task_id: str
 
 
-class DeleteTask(Command, tag=5):
+class DeleteTask(Command, frozen=True, tag=5):
     """Remove a terminal task and its attempts."""
 
     task_id: str
 
 
-class RegisterNode(Command, tag=6):
+class RegisterNode(Command, frozen=True, tag=6):
     """A node says that it is there, with its capacity.
 
     A new incarnation with ``clean`` says that nothing of the earlier ones runs any more: their
@@ -84,7 +84,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     incarnation: str
 
 
-class AssignTasks(Command, tag=7):
+class AssignTasks(Command, frozen=True, tag=7):
     """The planner's proposals; each is verified again and refused on its own."""
 
     assignments: tuple[Assignment, ...]
@@ -113,7 +113,7 @@ class AttemptFinished(msgspec.Struct, frozen=True, array_like=True, gc=False):
     output_bytes: int = 0
 
 
-class ReportAttempts(Command, tag=8):
+class ReportAttempts(Command, frozen=True, tag=8):
     """What became of attempts on one node; a report with an old token is refused by item."""
 
     node_id: str
@@ -122,7 +122,7 @@ class ReportAttempts(Command, tag=8):
     finished: tuple[AttemptFinished, ...] = ()
 
 
-class NodeLost(Command, tag=9):
+class NodeLost(Command, frozen=True, tag=9):
     """The leader's verdict: nothing of this incarnation runs any more; its attempts are lost."""
 
     node_id: str
@@ -130,26 +130,26 @@ class NodeLost(Command, tag=9):
     reason: str = ""
 
 
-class SetEligibility(Command, tag=10):
+class SetEligibility(Command, frozen=True, tag=10):
     """Cordon or uncordon a node."""
 
     node_id: str
     eligibility: Eligibility
 
 
-class ApplyRetention(Command, tag=11):
+class ApplyRetention(Command, frozen=True, tag=11):
     """Remove expired keys and finished tasks past their retention, at most ``limit`` of each."""
 
     limit: int = 1_000
 
 
-class UpdateSettings(Command, tag=12):
+class UpdateSettings(Command, frozen=True, tag=12):
     """Replace the replicated settings."""
 
     settings: Settings
 
 
-class NodeLeft(Command, tag=13):
+class NodeLeft(Command, frozen=True, tag=13):
     """A node says good-bye after its last attempt ended: it is not lost and not assignable."""
 
     node_id: str
@@ -232,7 +232,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The command took effect (or had, for a repeat).  ``value`` is the command's own result type."""
+    """The command took effect (or had, for a repeat); ``value`` is of the command's own type."""
 
     value: Any = None
 

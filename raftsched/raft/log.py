@@ -127,7 +127,7 @@ class ReplicatedLog(Protocol):
         """
 
     async def read_index(self, timeout_seconds: float) -> int:
-        """An index such that a state applied up to it reflects every write finished before the call.
+        """An index: a state applied up to it reflects every write that ended before the call.
 
         Works on every peer (a follower asks the leader).  Raises NoQuorum or LogClosed.
         """
