@@ -1,0 +1,45 @@
+# Everything a developer or a new user types.  `make help` lists it.
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# The interpreter to build the virtual environment with: the first one that is 3.11 or newer.
+BASE_PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+
+.PHONY: help install run demo test lint bench soak clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	@test -n "$(BASE_PYTHON)" || { echo "raftsched needs Python 3.11 or newer (apt-get install python3 python3-venv)"; exit 1; }
+	@test -x $(PY) || $(BASE_PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[test,fast]'
+	@touch $@
+
+install: $(STAMP)  ## Make .venv and install raftsched with what the tests need
+
+run: $(STAMP)  ## Start three peers on loopback with a small demo workload; Ctrl-C stops them
+	@$(VENV)/bin/raftsched dev --demo
+
+demo: $(STAMP)  ## Real work on three peers, the leader killed in the middle, every result checked
+	@$(PY) -m raftsched.cli.demo
+
+test: $(STAMP)  ## The gate: lint, types and all tests (under ten minutes on two cores)
+	$(PY) -m pytest -q -n 2 --dist loadfile tests
+
+lint: $(STAMP)  ## Format and lint
+	$(VENV)/bin/ruff format raftsched tests
+	$(VENV)/bin/ruff check raftsched tests
+	$(VENV)/bin/mypy
+
+bench: $(STAMP)  ## Measure throughput and latency of three peers on this machine; JSON on stdout
+	@$(VENV)/bin/raftsched bench
+
+soak: $(STAMP)  ## The long forms of the tests (more examples, repeated kills)
+	RAFTSCHED_SOAK=1 $(PY) -m pytest -q -n 2 --dist loadfile --timeout 3600 tests
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

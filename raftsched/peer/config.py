@@ -1,0 +1,234 @@
+"""A peer's configuration: ``cluster.toml`` becomes one frozen value here, and is trusted after.
+
+Every complaint is one line that names the file, the key and what to do (`ConfigError`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+#: Bounds a configuration must keep.
+PEERS_MAX = 9
+SLOTS_MAX = 10_000
+LEASE_SECONDS_MIN = 2.0
+LEASE_SECONDS_MAX = 3_600.0
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text says which key and what to do."""
+
+
+class PeerAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where one peer listens, each as ``host:port``."""
+
+    raft: str
+    api: str
+
+
+class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one peer needs to know to start."""
+
+    cluster_id: str
+    peer_id: str
+    #: All peers by id, this one among them.
+    peers: dict[str, PeerAddress]
+    data_dir: Path
+    #: Attempts this node runs at once; 0 means four per core.
+    slots: int = 0
+    #: Capacity offered to tasks that ask for some; 0 means what the machine has.
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    labels: dict[str, str] = {}
+    #: How long an attempt may run without word from the leader.
+    lease_seconds: float = 15.0
+    #: Allows addresses other than loopback although nothing is encrypted; logged at every start.
+    insecure: bool = False
+    #: Bearer token of the whole cluster; see `token_from`.
+    token: str = ""
+    #: Host names beside loopback and the configured addresses that requests may name.
+    hosts: tuple[str, ...] = ()
+    #: Check all invariants after every entry (slow; for hunting bugs).
+    paranoid: bool = False
+
+    @property
+    def address(self) -> PeerAddress:
+        """Where this peer listens."""
+        return self.peers[self.peer_id]
+
+
+class _Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    insecure: bool = False
+    token_file: str = ""
+    hosts: tuple[str, ...] = ()
+
+
+class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    slots: int = 0
+    cpu: str | float = 0
+    memory: str | int = 0
+    lease_seconds: float = 15.0
+    labels: dict[str, str] = {}
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    cluster: _Cluster
+    peers: dict[str, PeerAddress]
+    node: _Node = _Node()
+
+
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+def parse_bytes(value: str | int) -> int:
+    """``"256MiB"`` or a whole number to bytes; ValueError says what is allowed."""
+    if isinstance(value, int):
+        return value
+    digits = value.rstrip("KMGTiB ")
+    unit = value[len(digits) :].strip()
+    if not digits.isdigit() or unit not in _UNITS:
+        raise ValueError(f"{value!r} is not a size; write for example 256MiB or 4GiB")
+    return int(digits) * _UNITS[unit]
+
+
+def parse_cpu(value: str | float) -> int:
+    """``"0.5"`` or 2 to milli-cores; ValueError says what is allowed."""
+    try:
+        milli = round(float(value) * 1000)
+    except (ValueError, OverflowError):
+        milli = -1
+    if not 0 <= milli <= 1_000_000_000:
+        raise ValueError(f"{value!r} is not a number of cores; write for example 0.5 or 2")
+    return milli
+
+
+def load_config(path: Path, peer_id: str, data_dir: Path) -> PeerConfig:
+    """Read ``cluster.toml`` for one peer.  Reads and, if there is none, makes the token file."""
+    parsed = _read(path)
+    node = parsed.node
+    try:
+        cpu_milli = parse_cpu(node.cpu)
+    except ValueError as error:
+        raise ConfigError(f"{path}: node.cpu: {error}") from None
+    try:
+        memory_bytes = parse_bytes(node.memory)
+    except ValueError as error:
+        raise ConfigError(f"{path}: node.memory: {error}") from None
+    if peer_id not in parsed.peers:
+        known = ", ".join(sorted(parsed.peers))
+        raise ConfigError(f"{path}: no [peers.{peer_id}]; --id must be one of: {known}")
+    config = PeerConfig(
+        cluster_id=parsed.cluster.id,
+        peer_id=peer_id,
+        peers=parsed.peers,
+        data_dir=data_dir,
+        slots=node.slots,
+        cpu_milli=cpu_milli,
+        memory_bytes=memory_bytes,
+        labels=node.labels,
+        lease_seconds=node.lease_seconds,
+        insecure=parsed.cluster.insecure,
+        hosts=parsed.cluster.hosts,
+    )
+    try:
+        check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    token_file = parsed.cluster.token_file
+    token_path = path.parent / token_file if token_file else data_dir / "token"
+    return msgspec.structs.replace(config, token=token_from(token_path))
+
+
+def _read(path: Path) -> _File:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; copy cluster.toml.example and edit it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        raw: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    try:
+        return msgspec.convert(raw, _File)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}; see cluster.toml.example") from None
+
+
+def check(config: PeerConfig) -> None:
+    """Raise ConfigError for what no peer may start with."""
+    if not config.cluster_id or len(config.cluster_id) > 64:
+        raise ConfigError("cluster.id must have 1 to 64 characters")
+    if config.peer_id not in config.peers:
+        raise ConfigError(f"peer {config.peer_id!r} is not among the peers")
+    if not 1 <= len(config.peers) <= PEERS_MAX:
+        raise ConfigError(f"{len(config.peers)} peers; 1 to {PEERS_MAX} are supported")
+    if not 0 <= config.slots <= SLOTS_MAX:
+        raise ConfigError(f"node.slots is {config.slots}; allowed are 0 to {SLOTS_MAX}")
+    if not LEASE_SECONDS_MIN <= config.lease_seconds <= LEASE_SECONDS_MAX:
+        raise ConfigError(
+            f"node.lease_seconds is {config.lease_seconds}; "
+            f"allowed are {LEASE_SECONDS_MIN} to {LEASE_SECONDS_MAX}"
+        )
+    seen: dict[str, str] = {}
+    for peer_id, address in sorted(config.peers.items()):
+        if not peer_id or len(peer_id) > 32 or not peer_id.replace("-", "").isalnum():
+            raise ConfigError(f"peers.{peer_id}: an id has 1 to 32 letters, digits or hyphens")
+        for name, value in (("raft", address.raft), ("api", address.api)):
+            key = f"peers.{peer_id}.{name}"
+            host, _ = split_address(key, value)
+            if value in seen:
+                raise ConfigError(f"{key} is {value}, which {seen[value]} has already")
+            seen[value] = key
+            if not config.insecure and not is_loopback(host):
+                raise ConfigError(
+                    f"{key} is {value}: traffic is not encrypted in this version, so anything "
+                    "but loopback needs cluster.insecure = true"
+                )
+
+
+def split_address(key: str, value: str) -> tuple[str, int]:
+    """``host:port`` in two; ConfigError names ``key``."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ConfigError(f"{key} is {value!r}; write host:port, for example 127.0.0.1:7400")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Does ``host`` stay on this machine?  A name other than localhost does not count."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def token_from(path: Path) -> str:
+    """The cluster's bearer token from its file; made (mode 0600) when there is none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            token = path.read_text(encoding="ascii").strip()
+        else:
+            token = secrets.token_urlsafe(32)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(token + "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: token file cannot be used: {error}") from None
+    if len(token) < 16:
+        raise ConfigError(
+            f"{path}: token is shorter than 16 characters; delete it to get a new one"
+        )
+    return token

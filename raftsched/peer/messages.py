@@ -1,0 +1,85 @@
+"""What peers say to each other beside Raft, as frames of the log's connections.
+
+A frame may be lost with its connection and never arrives twice within one; none of them is
+trusted to be timely.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftsched.core.commands import Batch
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
+    """Base of all frames."""
+
+
+class Forward(Frame, frozen=True, tag=1):
+    """A follower's commands for the leader of ``term``.
+
+    Sequences within (origin, session, term) have no gap, so that a leader sees a lost frame;
+    ``base`` is the first one sent in this term.
+    """
+
+    term: int
+    base: int
+    batch: Batch
+
+
+class Resend(Frame, frozen=True, tag=2):
+    """The leader of ``term`` misses everything from ``expected`` on."""
+
+    term: int
+    session: int
+    expected: int
+
+
+class Refused(Frame, frozen=True, tag=3):
+    """The batch that begins at ``sequence`` was surely not appended.
+
+    ``why``: ``not-leader`` (send it to whoever leads) or ``overloaded`` (tell the caller).
+    """
+
+    term: int
+    session: int
+    sequence: int
+    count: int
+    why: str
+
+
+class Renew(Frame, frozen=True, tag=4):
+    """A node asks the leader for its lease; ``sent_at`` is the node's monotonic clock in ms."""
+
+    node_id: str
+    incarnation: str
+    sent_at: int
+
+
+class Grant(Frame, frozen=True, tag=5):
+    """The leader of ``term`` extends a node's lease, counted from the echoed ``sent_at``.
+
+    Takes effect on the node only once it has applied up to ``applied_index``.
+    """
+
+    term: int
+    incarnation: str
+    sent_at: int
+    applied_index: int
+
+
+AnyFrame = Forward | Resend | Refused | Renew | Grant
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyFrame)
+
+
+def encode(frame: AnyFrame) -> bytes:
+    """The frame as bytes for ``ReplicatedLog.send_frame``."""
+    return _encoder.encode(frame)
+
+
+def decode(payload: bytes) -> AnyFrame:
+    """The frame in ``payload``; msgspec.DecodeError for anything else."""
+    frame: AnyFrame = _decoder.decode(payload)
+    return frame

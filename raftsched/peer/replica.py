@@ -1,0 +1,139 @@
+"""The replicated state on this peer: where the log's entries become rows and events.
+
+Implements the log's ``StateMachine``.  An entry that stands in the log under another term than the
+one its leader stamped was appended by nobody's will and is skipped whole, on every peer alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from raftsched.core import codec, invariants, machine
+from raftsched.core.commands import Applied, Entry, Event
+from raftsched.core.state import State
+
+logger = logging.getLogger(__name__)
+
+#: Events one subscriber may be behind before it is told of a gap.
+SUBSCRIPTION_EVENTS_MAX = 20_000
+
+
+class Subscription:
+    """The events of applied entries, in order, from the moment of subscribing."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._queue: asyncio.Queue[tuple[int, list[Event]]] = asyncio.Queue()
+        self._behind = 0
+        #: Events were dropped because nobody read them: look at the state again.
+        self.lost = False
+
+    def put(self, index: int, events: list[Event]) -> None:
+        """Hand over the events of one entry."""
+        if self._behind + len(events) > SUBSCRIPTION_EVENTS_MAX:
+            self.lost = True
+            return
+        self._behind += len(events)
+        self._queue.put_nowait((index, events))
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> tuple[int, list[Event]]:
+        index, events = await self._queue.get()
+        self._behind -= len(events)
+        return index, events
+
+    def close(self) -> None:
+        """Stop receiving."""
+        self._replica.subscriptions.discard(self)
+
+
+class Replica:
+    """Owns the `State` of this peer; the only caller of ``machine.apply``."""
+
+    def __init__(self, cluster_id: str, *, paranoid: bool = False) -> None:
+        self.state = State(cluster_id=cluster_id)
+        self._paranoid = paranoid
+        #: Called after every applied entry (and with an empty one after a restore).
+        self.listeners: list[Callable[[Entry, Applied], None]] = []
+        #: Called after a snapshot replaced the state.
+        self.restore_listeners: list[Callable[[], None]] = []
+        self.subscriptions: set[Subscription] = set()
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self.entries_applied = 0
+
+    def apply(self, index: int, term: int, entry: bytes) -> None:
+        """Apply one committed entry and tell whoever listens."""
+        decoded = codec.decode_entry(entry)
+        if decoded.term != term:
+            logger.warning("entry %d stands in term %d, meant for %d", index, term, decoded.term)
+            self.state.index = index
+            self._wake(index)
+            return
+        applied = machine.apply(self.state, index, decoded)
+        self.entries_applied += 1
+        if self._paranoid:
+            found = invariants.check(self.state)
+            if found:
+                raise AssertionError(f"after entry {index}: {'; '.join(found)}")
+        for listener in self.listeners:
+            listener(decoded, applied)
+        if applied.events:
+            for subscription in self.subscriptions:
+                subscription.put(index, applied.events)
+        self._wake(index)
+
+    def begin_snapshot(self) -> Iterable[bytes]:
+        """A frozen view of the state, as chunks."""
+        return codec.snapshot_chunks(self.state)
+
+    def end_snapshot(self) -> None:
+        """The view is not needed any more."""
+        self.state.end_snapshot()
+
+    def restore(self, index: int, chunks: Iterable[bytes]) -> None:
+        """Replace the state by a snapshot taken at ``index``."""
+        self.state = codec.restore_state(chunks)
+        self.state.index = index
+        for subscription in self.subscriptions:
+            subscription.lost = True
+            subscription.put(index, [])
+        for listener in self.restore_listeners:
+            listener()
+        self._wake(index)
+
+    def subscribe(self) -> Subscription:
+        """The events from here on."""
+        subscription = Subscription(self)
+        self.subscriptions.add(subscription)
+        return subscription
+
+    async def wait_index(self, index: int, timeout_seconds: float) -> None:
+        """Return once the state's index is above ``index``, or at the timeout."""
+        if self.state.index > index:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = (index, future)
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await future
+        except TimeoutError:
+            pass
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _wake(self, index: int) -> None:
+        if not self._waiters:
+            return
+        still = []
+        for waiter in self._waiters:
+            if waiter[0] >= index:
+                still.append(waiter)
+            elif not waiter[1].done():
+                waiter[1].set_result(None)
+        self._waiters = still

@@ -1,0 +1,73 @@
+"""The architecture as a rule: who may import whom, and what core may not touch."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "raftsched"
+
+#: Folder -> folders of ours it may import.  Nothing else is allowed.
+ALLOWED = {
+    "core": {"core"},
+    "raft": {"raft", "core"},
+    "executor": {"executor", "core"},
+    "peer": {"peer", "executor", "raft", "core"},
+    "api": {"api", "peer", "core"},
+    "client": {"client"},
+    "cli": {"cli", "client", "api", "peer", "core", "embed"},
+    "embed": {"api", "peer", "core"},
+    "__init__": {"embed"},
+}
+
+#: Third-party package -> places that may import it.
+ONLY_IN = {
+    "pysyncobj": ("raft/",),
+    "aiohttp": ("api/", "client/", "executor/http.py", "cli/bench.py"),
+    "click": ("cli/",),
+    "prometheus_client": ("api/",),
+    "cronsim": ("core/cron.py",),
+}
+
+#: What pure code has no business with.
+IMPURE = {
+    "asyncio", "datetime", "io", "logging", "os", "pathlib", "random", "secrets", "selectors",
+    "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time", "uuid",
+}  # fmt: skip
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute names of everything a module imports, wherever in it, but not for typing only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write the absolute name"
+            assert node.module is not None
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_follow_the_architecture(path: Path) -> None:
+    relative = path.relative_to(PACKAGE)
+    room = relative.parts[0].removesuffix(".py")
+    names = imported(path)
+    ours = {name.split(".")[1] for name in names if name.startswith("raftsched.")}
+    ours.discard("__version__")
+    assert ours <= ALLOWED[room] | {room}, f"{relative} may not import {ours - ALLOWED[room]}"
+    for package, places in ONLY_IN.items():
+        if any(name == package or name.startswith(package + ".") for name in names):
+            assert str(relative).startswith(places), f"{relative} may not import {package}"
+    assert not names & {"pickle", "marshal", "shelve", "dill"}, f"{relative} imports a pickle"
+    if room == "core":
+        impure = {name.split(".")[0] for name in names} & IMPURE
+        assert not impure, f"{relative} is pure and may not import {impure}"
