@@ -68,7 +68,13 @@ class Grant(Frame, frozen=True, tag=5):
     applied_index: int
 
 
-AnyFrame = Forward | Resend | Refused | Renew | Grant
+class HandOver(Frame, frozen=True, tag=6):
+    """Somebody asked this peer's leader to give leadership to ``target`` (None: to anybody)."""
+
+    target: str | None
+
+
+AnyFrame = Forward | Resend | Refused | Renew | Grant | HandOver
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)

@@ -58,7 +58,16 @@ SWEEP_SECONDS = 0.05
 class _Pending:
     """One caller's command on its way."""
 
-    __slots__ = ("command", "created", "deadline", "future", "items", "sent_term", "sequence", "waiting_since")
+    __slots__ = (
+        "command",
+        "created",
+        "deadline",
+        "future",
+        "items",
+        "sent_term",
+        "sequence",
+        "waiting_since",
+    )
 
     def __init__(
         self, command: AnyCommand, future: asyncio.Future[Outcome], created: float, deadline: float
@@ -87,8 +96,10 @@ def _weight(command: AnyCommand) -> int:
     if isinstance(command, SubmitTasks):
         return 64 + sum(len(task.spec) + 96 for task in command.tasks)
     if isinstance(command, ReportAttempts):
-        return 64 + 40 * len(command.started) + sum(
-            len(report.output_tail) + 128 for report in command.finished
+        return (
+            64
+            + 40 * len(command.started)
+            + sum(len(report.output_tail) + 128 for report in command.finished)
         )
     return 128
 

@@ -1,0 +1,90 @@
+"""Who may keep running: the leader's side of node leases.
+
+The leader grants a node's lease only while a quorum confirmed its term within the grant window,
+and declares a node lost only after the last possible grant, by any leader, has surely run out:
+``last grant + lease + window + drift``.  A new leader counts every node's timer from its own
+election.  The argument is in ``docs/consistency.md``; nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from raftsched.core.model import NodeStatus
+from raftsched.core.state import State
+
+#: A grant needs a quorum that answered, in this term, something sent within this window.
+GRANT_WINDOW_SECONDS = 2.0
+#: Clocks of two machines drift apart by less than this during one lease.
+DRIFT_MARGIN_SECONDS = 0.5
+
+
+class LeaseBook:
+    """When each incarnation was last granted its lease in this term.  Not replicated."""
+
+    def __init__(self, lease_seconds: float) -> None:
+        self.lease_seconds = lease_seconds
+        self._elected_at: float | None = None
+        self._granted_at: dict[tuple[str, str], float] = {}
+        #: Incarnations a verdict was proposed for: never granted again in this term.
+        self._condemned: set[tuple[str, str]] = set()
+
+    def elected(self, now: float) -> None:
+        """This peer leads from ``now`` (monotonic seconds) on: all timers start anew."""
+        self._elected_at = now
+        self._granted_at.clear()
+        self._condemned.clear()
+
+    def deposed(self) -> None:
+        """This peer does not lead any more."""
+        self._elected_at = None
+
+    def grant(
+        self, node_id: str, incarnation: str, now: float, quorum_age_seconds: float | None
+    ) -> bool:
+        """May this incarnation keep its attempts?  Remembers the grant if so."""
+        who = (node_id, incarnation)
+        if self._elected_at is None or who in self._condemned:
+            return False
+        if quorum_age_seconds is None or quorum_age_seconds > GRANT_WINDOW_SECONDS:
+            return False
+        self._granted_at[who] = now
+        return True
+
+    def seen(self, node_id: str, incarnation: str, now: float) -> None:
+        """An incarnation registered: its timer starts now, later than any grant it has."""
+        self._granted_at[(node_id, incarnation)] = now
+
+    def age(self, node_id: str, incarnation: str, now: float) -> float:
+        """Seconds since the last grant, or since the election; 0 when this peer does not lead."""
+        if self._elected_at is None:
+            return 0.0
+        return now - self._granted_at.get((node_id, incarnation), self._elected_at)
+
+    def condemned(self, state: State, now: float) -> list[tuple[str, str]]:
+        """Incarnations whose lease has surely run out, with rows or attempts that say otherwise.
+
+        Each is returned once per term; the caller proposes the verdict.
+        """
+        if self._elected_at is None:
+            return []
+        limit = self.lease_seconds + GRANT_WINDOW_SECONDS + DRIFT_MARGIN_SECONDS
+        found = []
+        for who in sorted(_live_incarnations(state)):
+            if who not in self._condemned and self.age(*who, now) > limit:
+                self._condemned.add(who)
+                found.append(who)
+        return found
+
+    def pardon(self, node_id: str, incarnation: str) -> None:
+        """A verdict was applied (or surely was not): the incarnation may register again."""
+        self._condemned.discard((node_id, incarnation))
+
+
+def _live_incarnations(state: State) -> set[tuple[str, str]]:
+    """Incarnations that are up, or that still hold attempts."""
+    live = {(n.id, n.incarnation) for n in state.nodes.values() if n.status is NodeStatus.UP}
+    for node_id, task_ids in state.by_node.items():
+        for task_id in task_ids:
+            attempts = state.attempts.get(task_id)
+            if attempts:
+                live.add((node_id, attempts[-1].incarnation))
+    return live

@@ -1,0 +1,331 @@
+"""One peer, put together: log, replica, proposer, leader loop and node on one asyncio loop.
+
+The composition root.  It decides nothing; it wires what the other modules of this folder decide
+to each other, starts them in order and stops them in the reverse one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import msgspec
+
+from raftsched.core.commands import (
+    Accepted,
+    AnyCommand,
+    Applied,
+    CancelTask,
+    Entry,
+    Outcome,
+    Rejected,
+    SubmitTasks,
+    Submitted,
+)
+from raftsched.core.model import TERMINAL, NewTask, Task, TaskSpec
+from raftsched.core.state import State
+from raftsched.executor.output import OutputReader
+from raftsched.peer import messages
+from raftsched.peer.agent import NodeAgent
+from raftsched.peer.clock import Clock, SystemClock
+from raftsched.peer.config import PeerConfig, check
+from raftsched.peer.errors import NoLeader, OutputGone, PeerStopped, ReadTimeout
+from raftsched.peer.ids import uuid7
+from raftsched.peer.proposer import Proposer
+from raftsched.peer.replica import Replica, Subscription
+from raftsched.peer.scheduler import Scheduler
+from raftsched.peer.service import OutputChunk
+from raftsched.raft.config import LogConfig
+from raftsched.raft.log import LogClosed, LogStatus, NoQuorum, NotLeader, Role
+from raftsched.raft.pysyncobj_log import PySyncObjLog
+
+logger = logging.getLogger(__name__)
+
+#: A planned stop gives the hand-over of leadership this long.
+HAND_OVER_SECONDS = 3.0
+
+
+class Peer:
+    """A member of the cluster inside this program: ``async with Peer(config) as peer``.
+
+    Implements ``service.PeerService``, which is all that the HTTP API knows of it.
+    """
+
+    def __init__(self, config: PeerConfig, *, clock: Clock | None = None) -> None:
+        check(config)
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self.started_at_ms = self.clock.wall_ms()
+        self.is_draining = False
+        self.replica = Replica(config.cluster_id, paranoid=config.paranoid)
+        self.log = PySyncObjLog(
+            LogConfig(
+                cluster_id=config.cluster_id,
+                peer_id=config.peer_id,
+                peers={peer_id: address.raft for peer_id, address in config.peers.items()},
+                data_dir=config.data_dir / "raft",
+                insecure=config.insecure,
+            ),
+            self.replica,
+        )
+        self._proposer: Proposer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hand_over_task: asyncio.Task[None] | None = None
+        #: Ends with the error when one of this peer's loops fails: the peer must be stopped.
+        self.failed: asyncio.Future[None] | None = None
+
+    # Life ------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Join the cluster.  Returns when this peer takes part; it may not know a leader yet."""
+        config = self.config
+        self.failed = asyncio.get_running_loop().create_future()
+        self._proposer = Proposer(self.log, self.clock, config.peer_id, time.time_ns(), self._send)
+        self.scheduler = Scheduler(
+            self.replica, self.log, self.clock, config.lease_seconds, self._proposer.propose
+        )
+        self.agent = NodeAgent(
+            config, self.replica, self.clock, self._proposer.propose, self._send_renewal
+        )
+        self._outputs = OutputReader(config.data_dir / "node")
+        self.replica.listeners.append(self._entry_applied)
+        self.replica.restore_listeners.append(self._proposer.restored)
+        self.log.on_status = self._status_changed
+        self.log.on_frame = self._frame
+        if config.insecure:
+            logger.warning("insecure = true: traffic of this cluster is not encrypted")
+        await self.log.start()
+        for name, loop in (("leader loop", self.scheduler.run), ("node", self.agent.run)):
+            task = asyncio.create_task(loop(), name=name)
+            task.add_done_callback(self._task_done)
+            self._tasks.append(task)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        """A loop that ends by an exception stops the peer: it is not what it claims to be."""
+        if task.cancelled() or self.failed is None or self.failed.done():
+            return
+        error = task.exception() or RuntimeError(f"the {task.get_name()} ended")
+        logger.critical("the %s of this peer failed", task.get_name(), exc_info=error)
+        self.failed.set_exception(error)
+
+    async def stop(self) -> None:
+        """Hand over leadership, say good-bye, and leave.  Attempts under way keep their runner."""
+        if self._proposer is None:
+            return
+        self.is_draining = True
+        self.agent.is_draining = True
+        await self.agent.leave()
+        if self.log.status().role is Role.LEADER and len(self.config.peers) > 1:
+            with contextlib.suppress(NoQuorum, LogClosed):
+                await self.log.transfer_leadership(None, HAND_OVER_SECONDS)
+        await self.agent.stop_runner()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        self._proposer.close()
+        self._proposer = None
+        await self.log.stop()
+        if self.failed is not None and not self.failed.done():
+            self.failed.cancel()
+
+    # Wiring ----------------------------------------------------------------------------------
+
+    def _entry_applied(self, entry: Entry, applied: Applied) -> None:
+        if self._proposer is not None:
+            self._proposer.entry_applied(entry, applied.outcomes)
+        self.scheduler.entry_applied(entry, applied)
+        self.agent.entry_applied(entry, applied)
+
+    def _status_changed(self, status: LogStatus) -> None:
+        if self._proposer is not None:
+            self._proposer.status_changed(status)
+        self.scheduler.status_changed(status)
+
+    def _send(self, peer_id: str, frame: messages.AnyFrame) -> bool:
+        return self.log.send_frame(peer_id, messages.encode(frame))
+
+    def _send_renewal(self, renew: messages.Renew) -> None:
+        leader = self.log.status().leader
+        if leader == self.config.peer_id:
+            grant = self.scheduler.renewal(renew)
+            if grant is not None:
+                self.agent.granted(grant)
+        elif leader is not None:
+            self._send(leader, renew)
+
+    def _frame(self, sender: str, payload: bytes) -> None:
+        try:
+            frame = messages.decode(payload)
+        except msgspec.DecodeError as error:
+            logger.warning("peer %s sent a frame this version does not know: %s", sender, error)
+            return
+        if isinstance(frame, messages.Renew):
+            grant = self.scheduler.renewal(frame)
+            if grant is not None:
+                self._send(sender, grant)
+        elif isinstance(frame, messages.Grant):
+            if frame.term == self.log.status().term:
+                self.agent.granted(frame)
+        elif isinstance(frame, messages.HandOver):
+            if self.log.status().role is Role.LEADER:
+                self._hand_over_task = asyncio.create_task(self._hand_over(frame.target))
+        elif self._proposer is not None:
+            self._proposer.frame(sender, frame)
+
+    # What the API and embedding programs use ---------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The replicated state as applied here; for reading only."""
+        return self.replica.state
+
+    def status(self) -> LogStatus:
+        """What this peer knows of the log."""
+        return self.log.status()
+
+    async def propose(self, command: AnyCommand, timeout_seconds: float = 10.0) -> Outcome:
+        """The command's outcome once applied here.  Errors as ``errors`` draws them."""
+        if self._proposer is None:
+            raise PeerStopped("this peer does not run")
+        return await self._proposer.propose(command, timeout_seconds)
+
+    async def read(
+        self,
+        consistency: Literal["linearizable", "local"] = "linearizable",
+        min_index: int = 0,
+        timeout_seconds: float = 5.0,
+    ) -> State:
+        """The state, current enough.  Raises ReadTimeout."""
+        try:
+            if consistency == "linearizable":
+                index = await self.log.read_index(timeout_seconds)
+                await self.log.wait_applied(max(index, min_index), timeout_seconds)
+            elif min_index > self.log.status().applied_index:
+                await self.log.wait_applied(min_index, timeout_seconds)
+        except (NoQuorum, LogClosed) as error:
+            raise ReadTimeout(
+                f"no linearizable read: {error}; consistency=local may serve"
+            ) from error
+        return self.replica.state
+
+    async def wait_index(self, index: int, timeout_seconds: float) -> None:
+        """Return once the state's index is above ``index``, or at the timeout."""
+        await self.replica.wait_index(index, timeout_seconds)
+
+    def subscribe(self) -> Subscription:
+        """Events of applied entries from here on."""
+        return self.replica.subscribe()
+
+    def read_output(
+        self, task_id: str, number: int, stream: str, offset: int, limit: int
+    ) -> OutputChunk:
+        """Output of an attempt that ran on this node.  Raises OutputGone."""
+        try:
+            data, next_offset, eof = self._outputs.read(task_id, number, stream, offset, limit)
+        except FileNotFoundError as error:
+            raise OutputGone(f"no output of attempt {number} of {task_id} on this node") from error
+        return OutputChunk(data, next_offset, eof)
+
+    async def transfer_leadership(self, target: str | None) -> str:
+        """Have leadership handed over, asked on any peer; the new leader's id.  Raises NoLeader."""
+        status = self.log.status()
+        if target is not None and target == status.leader:
+            return target
+        if status.role is Role.LEADER:
+            try:
+                return await self.log.transfer_leadership(target, HAND_OVER_SECONDS)
+            except (NotLeader, NoQuorum, LogClosed) as error:
+                raise NoLeader(f"leadership was not handed over: {error}") from error
+        if status.leader is None or not self._send(status.leader, messages.HandOver(target)):
+            raise NoLeader("the leader cannot be reached; retry later", leader=status.leader)
+        deadline = self.clock.monotonic() + 2 * HAND_OVER_SECONDS
+        while self.clock.monotonic() < deadline:
+            now = self.log.status()
+            if now.leader not in (None, status.leader) and now.term > status.term:
+                assert now.leader is not None
+                return now.leader
+            await asyncio.sleep(0.05)
+        raise NoLeader(
+            f"{status.leader} did not hand over leadership in time", leader=status.leader
+        )
+
+    async def _hand_over(self, target: str | None) -> None:
+        try:
+            await self.transfer_leadership(target)
+        except NoLeader as error:
+            logger.warning("a peer asked to hand leadership over: %s", error)
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers for dashboards, by metric name without prefix."""
+        status, state = self.log.status(), self.replica.state
+        numbers: dict[str, float] = {
+            "raft_term": status.term,
+            "raft_last_index": status.last_index,
+            "raft_commit_index": status.commit_index,
+            "raft_applied_index": status.applied_index,
+            "raft_is_leader": float(status.role is Role.LEADER),
+            "raft_peers_connected": len(status.connected),
+            "entries_applied_total": self.replica.entries_applied,
+            "assignments_proposed_total": self.scheduler.assignments,
+            "proposals_pending": self._proposer.depth if self._proposer else 0,
+            "tasks_open": state.open_count,
+        }
+        for task_status, count in sorted(state.counts.items()):
+            numbers[f"tasks_{task_status.value}"] = count
+        return numbers
+
+    # Convenience for embedding ---------------------------------------------------------------
+
+    async def submit(
+        self, command: Sequence[str], *, priority: int = 50, queue: str = "default", **spec: object
+    ) -> Task:
+        """Submit one command task; ``spec`` are further fields of ``TaskSpec``.
+
+        Returns the stored task.  Raises PeerError, or ValueError for a refused or wrong task.
+        """
+        whole = msgspec.convert({"command": tuple(command), **spec}, TaskSpec)
+        new = NewTask(
+            id=uuid7(self.clock.wall_ms()),
+            spec=msgspec.msgpack.encode(whole),
+            queue=queue,
+            priority=priority,
+        )
+        outcome = await self.propose(SubmitTasks((new,)))
+        if isinstance(outcome, Rejected):
+            raise ValueError(f"{outcome.reason}: {outcome.detail}")
+        submitted = outcome.value
+        assert isinstance(submitted, Submitted)
+        if submitted.refused:
+            raise ValueError(str(submitted.refused[0][1].reason))
+        task = self.state.tasks.get(new.id)
+        assert task is not None
+        return task
+
+    async def wait(self, task_id: str, timeout_seconds: float = 3_600.0) -> Task:
+        """The task once it is terminal.  Raises KeyError if unknown, or TimeoutError."""
+        await self.read()
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                task = self.state.tasks.get(task_id)
+                if task is None:
+                    raise KeyError(task_id)
+                if task.status in TERMINAL:
+                    return task
+                await self.replica.wait_index(self.state.index, timeout_seconds)
+
+    async def cancel(self, task_id: str, reason: str = "") -> bool:
+        """Cancel a task; False when it had already ended."""
+        outcome = await self.propose(CancelTask(task_id, reason))
+        return isinstance(outcome, Accepted)

@@ -1,0 +1,167 @@
+"""What the leader does beside Raft: plan, grant leases, declare nodes lost, clean up.
+
+Every peer has one; it acts only while its log says that this peer leads and its state is that of
+the present term.  It proposes and is never trusted: ``apply`` verifies each command again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from raftsched.core import planner
+from raftsched.core.commands import (
+    AnyCommand,
+    Applied,
+    ApplyRetention,
+    AssignTasks,
+    Entry,
+    NodeLost,
+    Outcome,
+    RegisterNode,
+    ReportAttempts,
+)
+from raftsched.peer.clock import Clock
+from raftsched.peer.errors import PeerError, UnknownOutcome
+from raftsched.peer.leases import LeaseBook
+from raftsched.peer.messages import Grant, Renew
+from raftsched.peer.replica import Replica
+from raftsched.raft.log import LogStatus, ReplicatedLog, Role
+
+logger = logging.getLogger(__name__)
+
+#: Assignments proposed in one entry.
+ASSIGNMENTS_MAX = 1_000
+#: Timers are looked at this often when nothing happens.
+IDLE_SECONDS = 0.2
+#: Retention runs this often, this many rows at a time.
+RETENTION_SECONDS = 10.0
+RETENTION_ROWS = 1_000
+#: Work kept ahead at a node: about two round trips of the log.
+AHEAD_MS = 20
+#: Bound on attempts assigned ahead of a node's free slots.
+AHEAD_MAX = 512
+#: Weight of the newest run in the moving average of run times.
+AVERAGE_WEIGHT = 0.05
+
+Propose = Callable[[AnyCommand, float], Awaitable[Outcome]]
+
+
+class Scheduler:
+    """The leader loop.  ``run`` is the only task; everything else is a callback on the loop."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        log: ReplicatedLog,
+        clock: Clock,
+        lease_seconds: float,
+        propose: Propose,
+    ) -> None:
+        self._replica = replica
+        self._log = log
+        self._clock = clock
+        self._propose = propose
+        self.book = LeaseBook(lease_seconds)
+        self._leading_term = 0
+        self._wake = asyncio.Event()
+        self._retention_at = 0.0
+        #: Moving average of run times, in milliseconds; decides how far ahead to assign.
+        self._run_ms = 1_000.0
+        self.assignments = 0
+
+    def status_changed(self, status: LogStatus) -> None:
+        """Start or stop leading."""
+        leads = status.role is Role.LEADER and status.is_current
+        if leads and self._leading_term != status.term:
+            self._leading_term = status.term
+            self.book.elected(self._clock.monotonic())
+            self._wake.set()
+        elif not leads and self._leading_term:
+            self._leading_term = 0
+            self.book.deposed()
+
+    def entry_applied(self, entry: Entry, applied: Applied) -> None:
+        """Something changed: there may be something to plan."""
+        if not self._leading_term:
+            return
+        for batch in entry.batches:
+            for command in batch.commands:
+                if isinstance(command, RegisterNode):
+                    self.book.seen(command.node_id, command.incarnation, self._clock.monotonic())
+                elif isinstance(command, ReportAttempts):
+                    for report in command.finished:
+                        self._run_ms += (report.run_ms - self._run_ms) * AVERAGE_WEIGHT
+        if applied.events:
+            self._wake.set()
+
+    def renewal(self, renew: Renew) -> Grant | None:
+        """Answer a node that asks for its lease; None when this peer may not grant it."""
+        status = self._log.status()
+        if not self._leading_term or status.term != self._leading_term:
+            return None
+        node = self._replica.state.nodes.get(renew.node_id)
+        if node is None or node.incarnation != renew.incarnation:
+            return None
+        age = None if status.last_contact_ms is None else status.last_contact_ms / 1000
+        if not self.book.grant(node.id, node.incarnation, self._clock.monotonic(), age):
+            return None
+        return Grant(
+            term=status.term,
+            incarnation=node.incarnation,
+            sent_at=renew.sent_at,
+            applied_index=status.applied_index,
+        )
+
+    async def run(self) -> None:
+        """Lead whenever this peer leads, until cancelled."""
+        while True:
+            try:
+                await self.step()
+            except PeerError as error:
+                # Not the leader any more, or overloaded: the next pass looks again.
+                logger.debug("leader loop: %s", error)
+                await asyncio.sleep(IDLE_SECONDS / 4)
+            try:
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+    async def step(self) -> None:
+        """One pass: verdicts, then assignments until nothing is left to place, then retention."""
+        if not self._leading_term:
+            return
+        await self._judge()
+        while self._leading_term:
+            assignments = planner.plan(self._replica.state, self._policy())
+            if not assignments:
+                break
+            self.assignments += len(assignments)
+            await self._propose(AssignTasks(assignments), 10.0)
+        now = self._clock.monotonic()
+        if self._leading_term and now >= self._retention_at:
+            self._retention_at = now + RETENTION_SECONDS
+            await self._propose(ApplyRetention(RETENTION_ROWS), 10.0)
+
+    def _policy(self) -> planner.PlanPolicy:
+        """Assign ahead only work so short that a round trip would cost more than its run."""
+        ahead = min(AHEAD_MAX, int(AHEAD_MS / max(self._run_ms, 0.02)))
+        return planner.PlanPolicy(limit=ASSIGNMENTS_MAX, ahead=ahead)
+
+    async def _judge(self) -> None:
+        """Propose the verdict on every node whose lease has surely run out."""
+        for node_id, incarnation in self.book.condemned(
+            self._replica.state, self._clock.monotonic()
+        ):
+            logger.warning("node %s is lost: no renewal within its lease", node_id)
+            try:
+                await self._propose(NodeLost(node_id, incarnation, "lease-expired"), 10.0)
+            except UnknownOutcome:
+                continue  # It may yet commit, so this incarnation stays condemned in this term.
+            except PeerError:
+                self.book.pardon(node_id, incarnation)
+                raise
+            self.book.pardon(node_id, incarnation)
