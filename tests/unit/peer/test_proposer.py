@@ -1,0 +1,233 @@
+"""A command reaches the log once, or its caller hears the truth about it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from raftsched.core import codec
+from raftsched.core.commands import Accepted, Outcome, PauseTask
+from raftsched.peer.clock import SystemClock
+from raftsched.peer.errors import NoLeader, Overloaded, UnknownOutcome
+from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
+from raftsched.peer.proposer import Proposer
+from raftsched.raft.log import LogFull, LogStatus, NotLeader, Role
+
+
+class FakeLog:
+    """A log that appends what it is told to and whose status the test sets."""
+
+    def __init__(self, peer_id: str) -> None:
+        self.entries: list[bytes] = []
+        self.refuse: Exception | None = None
+        self.current = LogStatus(
+            peer_id=peer_id,
+            role=Role.FOLLOWER,
+            term=1,
+            leader=None,
+            last_index=0,
+            durable_index=0,
+            commit_index=0,
+            applied_index=0,
+            is_current=False,
+            last_contact_ms=None,
+            connected=("n1", "n2"),
+        )
+
+    def status(self) -> LogStatus:
+        return self.current
+
+    def propose(self, entry: bytes) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.entries.append(entry)
+
+
+class Bench:
+    """One proposer with its fake surroundings."""
+
+    def __init__(self, peer_id: str = "n1") -> None:
+        self.log = FakeLog(peer_id)
+        self.sent: list[tuple[str, AnyFrame]] = []
+        self.connected = True
+        self.proposer = Proposer(self.log, SystemClock(), peer_id, 7, self._send)  # type: ignore[arg-type]
+
+    def _send(self, peer: str, frame: AnyFrame) -> bool:
+        if self.connected:
+            self.sent.append((peer, frame))
+        return self.connected
+
+    def status(self, **changes: Any) -> None:
+        import msgspec
+
+        self.log.current = msgspec.structs.replace(self.log.current, **changes)
+        self.proposer.status_changed(self.log.current)
+
+    def lead(self, term: int = 1) -> None:
+        self.status(role=Role.LEADER, term=term, leader="n1", is_current=True)
+
+    def follow(self, leader: str | None, term: int, *, current: bool = True) -> None:
+        self.status(role=Role.FOLLOWER, term=term, leader=leader, is_current=current)
+
+    def apply(self, position: int = -1) -> None:
+        entry = codec.decode_entry(self.log.entries[position])
+        outcomes: list[list[Outcome]] = [
+            [Accepted(value=c.task_id) for c in batch.commands]  # type: ignore[union-attr]
+            for batch in entry.batches
+        ]
+        self.proposer.entry_applied(entry, outcomes)
+
+    def propose(self, name: str, timeout: float = 5.0) -> asyncio.Task[Outcome]:
+        return asyncio.ensure_future(self.proposer.propose(PauseTask(name), timeout))
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_leader_groups_the_commands_of_a_pass_into_one_entry() -> None:
+    bench = Bench()
+    bench.lead()
+    callers = [bench.propose(str(i)) for i in range(10)]
+    await settle()
+    assert len(bench.log.entries) == 1
+    bench.apply()
+    assert [(await c).value for c in callers] == [str(i) for i in range(10)]  # type: ignore[union-attr]
+
+
+async def test_follower_forwards_and_answers_when_applied_here() -> None:
+    follower, leader = Bench("n2"), Bench("n1")
+    leader.lead(3)
+    follower.follow("n1", 3)
+    caller = follower.propose("a")
+    await settle()
+    ((peer, frame),) = follower.sent
+    assert peer == "n1" and isinstance(frame, Forward)
+    leader.proposer.frame("n2", frame)
+    leader.proposer.frame("n2", frame)  # Twice: the leader takes it once.
+    await settle()
+    assert len(leader.log.entries) == 1
+    assert not caller.done()
+    follower.log.entries = leader.log.entries
+    follower.apply()
+    assert await caller == Accepted("a")
+
+
+async def test_leader_asks_for_what_a_broken_connection_lost() -> None:
+    follower, leader = Bench("n2"), Bench("n1")
+    leader.lead(3)
+    follower.follow("n1", 3)
+    callers = [follower.propose("a")]
+    await settle()
+    follower.sent.clear()  # Lost on the way.
+    callers.append(follower.propose("b"))
+    await settle()
+    leader.proposer.frame("n2", follower.sent.pop()[1])  # type: ignore[arg-type]
+    (_, resend) = leader.sent.pop()
+    assert isinstance(resend, Resend) and resend.expected == 1
+    follower.proposer.frame("n1", resend)
+    leader.proposer.frame("n2", follower.sent.pop()[1])  # type: ignore[arg-type]
+    await settle()
+    entry = codec.decode_entry(leader.log.entries[0])
+    assert [c.task_id for b in entry.batches for c in b.commands] == ["a", "b"]  # type: ignore[union-attr]
+    for caller in callers:
+        caller.cancel()
+
+
+async def test_command_of_a_dead_term_is_sent_to_the_next_leader() -> None:
+    bench = Bench("n2")
+    bench.follow("n1", 3)
+    caller = bench.propose("a")
+    await settle()
+    assert len(bench.sent) == 1
+    bench.follow(None, 4, current=False)
+    await settle()
+    assert len(bench.sent) == 1, "it may still be in the log of term 3"
+    bench.follow("n3", 4)
+    await settle()
+    peer, frame = bench.sent[-1]
+    assert peer == "n3" and isinstance(frame, Forward) and frame.term == 4
+    caller.cancel()
+
+
+async def test_refused_batch_is_sent_again_under_the_same_sequence() -> None:
+    bench = Bench("n2")
+    bench.follow("n1", 3)
+    caller = bench.propose("a")
+    await settle()
+    first = bench.sent.pop()[1]
+    assert isinstance(first, Forward)
+    bench.proposer.frame("n1", Refused(3, 7, first.batch.sequence, 1, "not-leader"))
+    await asyncio.sleep(0.12)
+    again = bench.sent.pop()[1]
+    assert isinstance(again, Forward) and again.batch == first.batch
+    caller.cancel()
+
+
+async def test_without_a_leader_the_caller_hears_so_within_a_second() -> None:
+    bench = Bench()
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(NoLeader, match="retry later"):
+        await bench.propose("a")
+    assert asyncio.get_running_loop().time() - began < 1.2
+
+
+async def test_deadline_after_sending_is_an_unknown_outcome() -> None:
+    bench = Bench()
+    bench.lead()
+    with pytest.raises(UnknownOutcome):
+        await bench.propose("a", timeout=0.1)
+
+
+async def test_full_log_keeps_commands_until_it_takes_them() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.log.refuse = LogFull("full")
+    caller = bench.propose("a")
+    await asyncio.sleep(0.1)
+    bench.log.refuse = None
+    await asyncio.sleep(0.15)
+    bench.apply()
+    assert await caller == Accepted("a")
+
+
+async def test_deposed_leader_takes_its_commands_back() -> None:
+    bench = Bench()
+    bench.lead(1)
+    bench.log.refuse = NotLeader()
+    caller = bench.propose("a")
+    await settle()
+    bench.log.refuse = None
+    bench.lead(2)
+    await asyncio.sleep(0.12)
+    assert codec.decode_entry(bench.log.entries[-1]).term == 2
+    bench.apply()
+    assert await caller == Accepted("a")
+
+
+async def test_leader_with_a_full_intake_refuses_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("raftsched.peer.proposer.INTAKE_ITEMS_MAX", 0)
+    bench = Bench()
+    bench.lead()
+    with pytest.raises(Overloaded):
+        await bench.propose("a")
+    monkeypatch.undo()
+    caller = bench.propose("b")
+    await settle()
+    bench.apply()
+    assert await caller == Accepted("b")
+
+
+async def test_snapshot_that_jumps_over_a_command_makes_its_outcome_unknown() -> None:
+    bench = Bench("n2")
+    bench.follow("n1", 3)
+    caller = bench.propose("a")
+    await settle()
+    bench.proposer.restored()
+    with pytest.raises(UnknownOutcome):
+        await caller
