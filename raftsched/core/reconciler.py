@@ -1,0 +1,116 @@
+"""What a node has to do: the difference between what is assigned to it and what its runner has.
+
+Level-triggered: it needs only the node's own assignments and the runner's inventory, so restart,
+snapshot restore and lost messages need no path of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from raftsched.core.model import ATTEMPT_TERMINAL, TaskStatus
+from raftsched.core.state import State
+
+
+class DesiredAttempt(msgspec.Struct, frozen=True):
+    """An attempt the state assigns to this node's incarnation."""
+
+    token: int
+    task_id: str
+    number: int
+    #: ``msgspec.msgpack.encode(TaskSpec)``.
+    spec: bytes
+    #: False: it is to be stopped (``cancelling``), or never started.
+    run: bool
+    reason: str = ""
+
+
+class RunningAttempt(msgspec.Struct, frozen=True):
+    """An attempt the runner has, ended or not."""
+
+    token: int
+    task_id: str
+    finished: bool
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Start this attempt."""
+
+    token: int
+    task_id: str
+    number: int
+    spec: bytes
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """End this attempt; harmless when it is ending already."""
+
+    token: int
+    reason: str
+
+
+class Abandon(msgspec.Struct, frozen=True):
+    """This attempt was cancelled before it was started: report it as cancelled."""
+
+    token: int
+    task_id: str
+    number: int
+    reason: str
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """The state has no use for this ended attempt's report any more."""
+
+    token: int
+
+
+Action = Start | Stop | Abandon | Forget
+
+
+def desired(state: State, node_id: str, incarnation: str) -> list[DesiredAttempt]:
+    """What the state assigns to this incarnation, oldest token first."""
+    found = []
+    for task_id in state.by_node.get(node_id, ()):
+        task = state.tasks.get(task_id)
+        attempts = state.attempts.get(task_id)
+        assert task is not None and attempts
+        attempt = attempts[-1]
+        if attempt.incarnation != incarnation or attempt.status in ATTEMPT_TERMINAL:
+            continue
+        found.append(
+            DesiredAttempt(
+                token=attempt.token,
+                task_id=task_id,
+                number=attempt.number,
+                spec=task.spec,
+                run=task.status is not TaskStatus.CANCELLING,
+                reason=task.reason,
+            )
+        )
+    found.sort(key=lambda attempt: attempt.token)
+    return found
+
+
+def reconcile(
+    wanted: Iterable[DesiredAttempt], running: Mapping[int, RunningAttempt]
+) -> list[Action]:
+    """The actions that bring ``running`` to ``wanted``; stops first, so that slots come free."""
+    stops: list[Action] = []
+    starts: list[Action] = []
+    seen: set[int] = set()
+    for attempt in wanted:
+        seen.add(attempt.token)
+        known = running.get(attempt.token)
+        if attempt.run and known is None:
+            starts.append(Start(attempt.token, attempt.task_id, attempt.number, attempt.spec))
+        elif not attempt.run and known is None:
+            stops.append(Abandon(attempt.token, attempt.task_id, attempt.number, attempt.reason))
+        elif not attempt.run and known is not None and not known.finished:
+            stops.append(Stop(attempt.token, attempt.reason or "cancelled"))
+    for token in sorted(running):
+        if token not in seen:
+            known = running[token]
+            stops.append(Forget(token) if known.finished else Stop(token, "not-assigned"))
+    return stops + starts

@@ -1,0 +1,190 @@
+"""Random commands, valid and rubbish: the invariants hold, copies agree, refusals change nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from raftsched.core import codec, invariants, machine, planner
+from raftsched.core.commands import (
+    Accepted,
+    ApplyRetention,
+    Assignment,
+    AssignTasks,
+    AttemptFinished,
+    AttemptStarted,
+    Batch,
+    CancelTask,
+    DeleteTask,
+    Entry,
+    NodeLeft,
+    NodeLost,
+    PauseTask,
+    RegisterNode,
+    Rejected,
+    ReportAttempts,
+    ResumeTask,
+    SetEligibility,
+    SubmitTasks,
+    UpdateSettings,
+)
+from raftsched.core.model import TERMINAL, Eligibility, NewTask, Settings
+from raftsched.core.state import State
+
+IDS = st.sampled_from([f"t{i}" for i in range(12)])
+NODES = st.sampled_from(["n1", "n2", "n3"])
+INCARNATIONS = st.sampled_from(["a", "b"])
+TOKENS = st.integers(0, 30)
+ENDS = st.sampled_from(["succeeded", "failed", "timed_out", "cancelled", "rubbish", "lost"])
+
+
+def copy(state: State) -> State:
+    """The same state by way of a snapshot."""
+    chunks = list(codec.snapshot_chunks(state))
+    state.end_snapshot()
+    return codec.restore_state(chunks)
+
+
+class Machine(RuleBasedStateMachine):
+    """Two copies of the state get the same entries; one is now and then restored from a snapshot."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.index = 0
+        self.now = 1_000
+        self.states = [State("c"), State("c")]
+        self.ended: dict[str, Any] = {}
+        small = Settings(tasks_open_max=9, keys_max=3, finished_max=4, losses_max=2)
+        self.do(UpdateSettings(small))
+
+    def do(self, command: Any) -> Any:
+        self.index += 1
+        self.now += 10
+        batch = Batch("n1", 1, self.index, (command,))
+        entry = codec.decode_entry(codec.encode_entry(Entry(1, 1, self.now, (batch,))))
+        before = copy(self.states[0])
+        outcomes = [machine.apply(s, self.index, entry).outcomes[0][0] for s in self.states]
+        assert outcomes[0] == outcomes[1]
+        outcome = outcomes[0]
+        if isinstance(outcome, Rejected):
+            assert outcome.reason != "internal" or "rubbish" in outcome.detail, outcome
+            before.index, before.now = self.index, self.states[0].now
+            assert _rows(before) == _rows(self.states[0]), "a refused command changed something"
+        return outcome
+
+    @rule(
+        ids=st.lists(IDS, min_size=0, max_size=4),
+        priority=st.integers(-1, 101),
+        cpu=st.sampled_from([0, 0, 500, 5_000]),
+        tries=st.integers(0, 3),
+        key=st.sampled_from(["", "", "k1", "k2", "k3", "k4"]),
+        body=st.sampled_from([b"1", b"2"]),
+        atomic=st.booleans(),
+        strategy=st.sampled_from(["spread", "binpack", "rubbish"]),
+    )
+    def submit(self, **a: Any) -> None:
+        tasks = tuple(
+            NewTask(i, a["body"], "q", a["priority"], a["cpu"], 0, a["strategy"], a["tries"])
+            for i in a["ids"]
+        )
+        self.do(SubmitTasks(tasks, key=a["key"], request_hash=a["body"], atomic=a["atomic"]))
+
+    @rule(ids=st.lists(IDS, min_size=1, max_size=4, unique=True), cpu=st.sampled_from([0, 500]))
+    def submit_good(self, ids: list[str], cpu: int) -> None:
+        self.do(SubmitTasks(tuple(NewTask(i, b"x", cpu_milli=cpu, attempts_max=2) for i in ids)))
+
+    @rule(node=NODES, incarnation=INCARNATIONS, clean=st.booleans(), slots=st.integers(-1, 3))
+    def register(self, node: str, incarnation: str, clean: bool, slots: int) -> None:
+        self.do(RegisterNode(node, incarnation, "http://x", 1_000, 1 << 30, slots, clean))
+
+    @rule(ahead=st.integers(0, 2))
+    def plan(self, ahead: int) -> None:
+        found = planner.plan(self.states[0], planner.PlanPolicy(limit=5, ahead=ahead))
+        if found:
+            outcome = self.do(AssignTasks(found))
+            assert isinstance(outcome, Accepted)
+            refused = [r for r in outcome.value if isinstance(r, Rejected)]
+            assert not refused, "a fresh plan is never refused"
+
+    @rule(ids=st.lists(IDS, max_size=3), node=NODES, incarnation=INCARNATIONS)
+    def assign_anything(self, ids: list[str], node: str, incarnation: str) -> None:
+        self.do(AssignTasks(tuple(Assignment(i, node, incarnation) for i in ids)))
+
+    @rule(task=IDS, token=TOKENS, node=NODES, end=ENDS, start=st.booleans())
+    def report_anything(self, task: str, token: int, node: str, end: str, start: bool) -> None:
+        started = (AttemptStarted(task, token),) if start else ()
+        finished = (AttemptFinished(task, token, end, exit_code=1),)
+        self.do(ReportAttempts(node, "a", started, finished))
+
+    @rule(data=st.data(), end=ENDS, start=st.booleans())
+    def report_living(self, data: st.DataObject, end: str, start: bool) -> None:
+        held = sorted(i for ids in self.states[0].by_node.values() for i in ids)
+        if held:
+            task = self.states[0].tasks.get(data.draw(st.sampled_from(held)))
+            assert task is not None
+            if start:
+                self.do(ReportAttempts(task.node, "a", (AttemptStarted(task.id, task.token),)))
+            finished = (AttemptFinished(task.id, task.token, end),)
+            self.do(ReportAttempts(task.node, "a", (), finished))
+
+    @rule(task=IDS, kind=st.sampled_from([CancelTask, PauseTask, ResumeTask, DeleteTask]))
+    def verb(self, task: str, kind: Any) -> None:
+        self.do(kind(task))
+
+    @rule(node=NODES, incarnation=INCARNATIONS, left=st.booleans())
+    def lose(self, node: str, incarnation: str, left: bool) -> None:
+        busy = self.states[0].by_node.get(node)
+        if left and not busy:
+            self.do(NodeLeft(node, incarnation))
+        else:
+            self.do(NodeLost(node, incarnation))
+
+    @rule(node=NODES, to=st.sampled_from(list(Eligibility)))
+    def cordon(self, node: str, to: Eligibility) -> None:
+        self.do(SetEligibility(node, to))
+
+    @rule(limit=st.integers(0, 3), days=st.sampled_from([0, 2]))
+    def retain(self, limit: int, days: int) -> None:
+        self.now += days * 86_400_000
+        self.do(ApplyRetention(limit))
+
+    @rule()
+    def restore(self) -> None:
+        chunks = list(codec.snapshot_chunks(self.states[1]))
+        self.states[1].end_snapshot()
+        self.states[1] = codec.restore_state(chunks)
+
+    @invariant()
+    def holds(self) -> None:
+        for state in getattr(self, "states", ()):
+            assert invariants.check(state) == []
+        if hasattr(self, "states"):
+            assert _rows(self.states[0]) == _rows(self.states[1])
+            for task in self.states[0].tasks.values():
+                if task.id in self.ended and task.create_index == self.ended[task.id][0]:
+                    assert task.status is self.ended[task.id][1], "a terminal status changed"
+                if task.status in TERMINAL:
+                    self.ended[task.id] = (task.create_index, task.status)
+
+
+def _rows(state: State) -> Any:
+    return (
+        sorted((t.id, repr(t), state.attempts.get(t.id)) for t in state.tasks.values()),
+        sorted(state.nodes.items(), key=str),
+        sorted(state.keys.items(), key=str),
+        (state.now, state.index, state.next_token, state.settings),
+    )
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(
+    max_examples=2_000 if os.environ.get("RAFTSCHED_SOAK") else 60,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=not os.environ.get("RAFTSCHED_SOAK"),
+    suppress_health_check=list(HealthCheck),
+)
