@@ -1,0 +1,102 @@
+"""``raftsched``: finds the command asked for, loads only that, and turns errors into one line.
+
+Rules
+1. A one-shot command imports neither aiohttp nor PySyncObj; ``raftsched ls`` starts within 200 ms.
+2. stdout is data; stderr gets one line per error, and hints only on a terminal.
+3. No traceback reaches a user unless RAFTSCHED_DEBUG is set.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from raftsched.cli.exits import Exit, complain, explain
+
+#: Command -> module in ``raftsched.cli``, attribute in it, and its line in ``--help``.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "dev": ("dev", "dev", "Start a whole cluster on this machine, to try and to break."),
+    "serve": ("serve", "serve", "Run one peer until SIGTERM."),
+    "check-config": ("serve", "check_config", "Say whether a cluster.toml can be used."),
+    "submit": ("tasks", "submit", "Create a task, or many with --batch FILE."),
+    "run": ("tasks", "run", "Run a command in the cluster: its output, its exit code."),
+    "ls": ("tasks", "ls", "List tasks, newest first."),
+    "show": ("tasks", "show", "Show one task."),
+    "logs": ("tasks", "logs", "Print a task's output; -f follows."),
+    "wait": ("tasks", "wait", "Wait until tasks have ended."),
+    "cancel": ("tasks", "cancel", "Ask for the end of tasks."),
+    "pause": ("tasks", "pause", "Keep tasks from being started."),
+    "resume": ("tasks", "resume", "Undo a pause."),
+    "rm": ("tasks", "rm", "Remove tasks that have ended."),
+    "node": ("nodes", "node", "Nodes: ls, cordon, uncordon."),
+    "cluster": ("cluster", "cluster", "The cluster: status."),
+    "leader": ("cluster", "leader", "The leader: show, transfer."),
+    "bench": ("bench", "bench", "Measure this machine; JSON on stdout."),
+    "version": ("version", "version", "Print the version."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command, None if there is no such."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"raftsched.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in ``--help``, from the table: nothing is imported for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row[2]) for name, row in COMMANDS.items()])
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run, and end in an exit code; see `exits`."""
+        options["standalone_mode"] = False
+        try:
+            code = super().main(*args, **options)
+            sys.stdout.flush()
+        except click.exceptions.Exit as end:
+            code = end.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            code = Exit.INTERRUPTED
+        except BrokenPipeError:
+            # The reader of a pipe has gone (`raftsched ls | head`): not our trouble.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            code = Exit.OK
+        except Exception as error:
+            if os.environ.get("RAFTSCHED_DEBUG"):
+                raise
+            message, code = explain(error)
+            complain(message)
+        sys.exit(int(code) if isinstance(code, int) else 0)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def cli() -> None:
+    """A task scheduler that is highly available on three to five machines.
+
+    Start with: raftsched dev
+    """
+
+
+def main() -> None:
+    """The console script."""
+    cli.main(prog_name="raftsched")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""``raftsched node``: what the cluster has, and what may be put there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from raftsched.cli.options import Session, with_session
+from raftsched.cli.output import Column, field, hint, show_one, show_rows
+
+
+def _memory(row: Any) -> str:
+    value = row.get("memory_bytes")
+    return f"{value / 2**30:.1f}GiB" if isinstance(value, int) else "-"
+
+
+def _cpu(row: Any) -> str:
+    value = row.get("cpu_milli")
+    return f"{value / 1000:g}" if isinstance(value, int) else str(row.get("cpu") or "-")
+
+
+COLUMNS = (
+    field("id"),
+    field("status"),
+    field("eligibility"),
+    field("slots"),
+    Column("CPU", _cpu),
+    Column("MEMORY", _memory),
+    field("attempts", "RUNNING"),
+    field("address"),
+    field("version", wide=True),
+    field("labels", wide=True),
+    field("incarnation", wide=True),
+    field("reason", wide=True),
+)
+
+
+@click.group()
+def node() -> None:
+    """Nodes: the capacity of each peer as the scheduler sees it."""
+
+
+@node.command("ls")
+@with_session()
+def ls(session: Session) -> None:
+    """List nodes."""
+    with session.client() as client:
+        if not show_rows(client.nodes(), COLUMNS, session.form):
+            hint("no node has registered yet; 'raftsched cluster status' says why")
+
+
+@node.command("show")
+@click.argument("node_id")
+@with_session()
+def show(session: Session, node_id: str) -> None:
+    """Show one node."""
+    with session.client() as client:
+        show_one(client.node(node_id), session.form)
+
+
+@node.command("cordon")
+@click.argument("node_ids", nargs=-1, required=True)
+@with_session("id")
+def cordon(session: Session, node_ids: tuple[str, ...]) -> None:
+    """Give nodes nothing new; what runs there goes on."""
+    with session.client() as client:
+        for node_id in node_ids:
+            show_one({"id": node_id, **client.cordon(node_id)}, session.form)
+    hint("nothing new starts there; undo it with: raftsched node uncordon " + " ".join(node_ids))
+
+
+@node.command("uncordon")
+@click.argument("node_ids", nargs=-1, required=True)
+@with_session("id")
+def uncordon(session: Session, node_ids: tuple[str, ...]) -> None:
+    """Let nodes have new attempts again."""
+    with session.client() as client:
+        for node_id in node_ids:
+            show_one({"id": node_id, **client.uncordon(node_id)}, session.form)

@@ -1,0 +1,131 @@
+"""``raftsched serve`` and ``check-config``: one peer of a cluster.
+
+The peer itself (aiohttp, PySyncObj) is imported only when it is to run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from raftsched.cli.exits import Exit, Failure, complain
+
+if TYPE_CHECKING:
+    from raftsched.peer.config import PeerConfig
+
+#: How often a child of ``dev`` looks whether ``dev`` is still there.
+PARENT_CHECK_SECONDS = 0.5
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    default=Path("cluster.toml"),
+    show_default=True,
+    metavar="FILE",
+    help="The cluster's configuration, the same for every peer.",
+)
+@click.option("--id", "peer_id", required=True, help="Which of the configured peers this one is.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Where this peer keeps its journal, snapshots and output; made if missing.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+@click.option("--with-parent", type=int, default=0, hidden=True)
+def serve(
+    config_path: Path, peer_id: str, data_dir: Path, log_level: str, with_parent: int
+) -> None:
+    """Run one peer until SIGTERM or SIGINT.
+
+    It takes part in consensus, runs tasks, and answers the HTTP API on its `api` address.
+    """
+    from raftsched.peer.config import ConfigError, load_config
+
+    try:
+        config = load_config(config_path, peer_id, data_dir)
+    except ConfigError as error:
+        raise Failure(str(error), Exit.CHECK_FAILED) from None
+    if with_parent:
+        _end_with_parent(with_parent)
+    raise click.exceptions.Exit(_run(config, log_level))
+
+
+def _run(config: PeerConfig, log_level: str) -> int:
+    import asyncio
+    import logging
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    from raftsched.embed import serve as run_peer
+
+    logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
+    factory = import_module("uvloop").new_event_loop if find_spec("uvloop") else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        try:
+            return runner.run(run_peer(config))
+        except Exception as error:
+            if os.environ.get("RAFTSCHED_DEBUG"):
+                raise
+            logging.getLogger(__name__).debug("peer ended", exc_info=True)
+            raise Failure(f"peer {config.peer_id} cannot run: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """What is at the bottom of a group of errors, in words."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
+
+
+def _end_with_parent(parent: int) -> None:
+    """Stop this peer as SIGTERM would once process ``parent`` is gone (killed, too)."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+@click.command("check-config")
+@click.argument("config_path", type=click.Path(path_type=Path), default=Path("cluster.toml"))
+def check_config(config_path: Path) -> None:
+    """Say whether a cluster.toml can be used, and what it means; changes nothing."""
+    import tomllib
+
+    from raftsched.peer.config import ConfigError, parse_config
+
+    try:
+        peers = sorted(tomllib.loads(config_path.read_text(encoding="utf-8"))["peers"])
+    except (OSError, ValueError, KeyError, TypeError):
+        peers = []
+    try:
+        config, _ = parse_config(config_path, peers[0] if peers else "n1", Path())
+    except ConfigError as error:
+        raise Failure(str(error), Exit.CHECK_FAILED) from None
+    count = len(peers)
+    survives = (count - 1) // 2
+    click.echo(
+        f"{config_path}: ok, cluster {config.cluster_id}, {count} peers ({', '.join(peers)}), "
+        f"goes on without any {survives} of them"
+    )
+    if count % 2 == 0:
+        complain(f"{count} peers survive no more losses than {count - 1}; take an odd number")

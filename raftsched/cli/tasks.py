@@ -1,0 +1,438 @@
+"""Commands about tasks: create, look, follow, steer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from raftsched.cli.exits import Exit, Failure, complain, explain
+from raftsched.cli.options import Session, with_session
+from raftsched.cli.output import (
+    Column,
+    Row,
+    clean,
+    field,
+    hint,
+    progress,
+    show_one,
+    show_rows,
+)
+
+if TYPE_CHECKING:
+    from raftsched.client.sync import BatchResult, Client, Task
+
+#: A batch reports at most so many refused lines on stderr.
+REFUSALS_SHOWN_MAX = 10
+
+
+def _what(row: Row) -> str:
+    """What a task runs, on one line."""
+    command = row.get("command")
+    if isinstance(command, list):
+        return clean(command)
+    return clean(row.get("http") or row.get("python"))
+
+
+def _state(row: Row) -> str:
+    return f"{clean(row.get('state'))}{' (paused)' if row.get('paused') else ''}"
+
+
+def _time(name: str) -> Callable[[Row], str]:
+    return lambda row: clean(row.get(name))[:19].replace("T", " ")
+
+
+COLUMNS = (
+    field("id"),
+    Column("STATE", _state),
+    field("reason"),
+    field("node"),
+    field("attempt", "ATT"),
+    Column("CREATED", _time("created_at")),
+    field("name", wide=True),
+    field("queue", wide=True),
+    field("priority", wide=True),
+    Column("STARTED", _time("started_at"), True),
+    Column("FINISHED", _time("finished_at"), True),
+    field("exit_code", "EXIT", wide=True),
+    field("labels", wide=True),
+    Column("COMMAND", _what),
+)
+
+
+def _pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
+    pairs = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"{option} {value!r}: write NAME=VALUE")
+        pairs[name] = rest
+    return pairs
+
+
+def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that describe one task; they arrive as ``spec``, ready for the API."""
+    options = [
+        click.option("--name", help="A name for people."),
+        click.option("--queue", help="Queue (default)."),
+        click.option("--priority", type=click.IntRange(0, 100), help="0 last, 100 first (50)."),
+        click.option("--env", multiple=True, metavar="NAME=VALUE", help="Environment; repeatable."),
+        click.option("--label", multiple=True, metavar="NAME=VALUE", help="Label; repeatable."),
+        click.option("--cwd", help="Working directory on the node."),
+        click.option("--stdin", help="Text for standard input; '-' takes this command's own."),
+        click.option("--shell", is_flag=True, help="COMMAND is one line for /bin/sh."),
+        click.option("--timeout", metavar="TIME", help="Longest run of one attempt: 30s, 5m."),
+        click.option("--grace", metavar="TIME", help="From SIGTERM to SIGKILL (10s)."),
+        click.option("--cpu", type=float, help="Cores to reserve."),
+        click.option("--memory", metavar="SIZE", help="Memory to reserve: 256MiB."),
+        click.option("--strategy", help="Placement: spread (default), binpack."),
+        click.option("--attempts", type=click.IntRange(1, 100), help="Tries in all (1)."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def make_spec(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """The task document that the options describe; what was not said is left to the server."""
+    spec: dict[str, Any] = {"command": list(command)}
+    for name in ("name", "queue", "priority", "cwd", "timeout", "grace"):
+        if options.get(name) is not None:
+            spec[name] = options[name]
+    if options["stdin"] is not None:
+        taken = sys.stdin.read() if options["stdin"] == "-" else options["stdin"]
+        spec["stdin"] = taken
+    if options["shell"]:
+        if len(command) != 1:
+            raise click.UsageError("--shell takes exactly one argument: the line, in quotes")
+        spec["shell"] = True
+    for name, field_name in (("env", "env"), ("label", "labels")):
+        if options[name]:
+            spec[field_name] = _pairs(options[name], f"--{name}")
+    resources = {k: options[k] for k in ("cpu", "memory") if options[k] is not None}
+    if resources:
+        spec["resources"] = resources
+    if options["strategy"]:
+        spec["placement"] = {"strategy": options["strategy"]}
+    if options["attempts"]:
+        spec["retry"] = {"max_attempts": options["attempts"]}
+    return spec
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@spec_options
+@click.option("--key", help="Idempotency key: the same key creates once, however often.")
+@click.option("--batch", type=click.File("rb"), metavar="FILE", help="NDJSON, a task a line; '-'.")
+@click.option("--atomic", is_flag=True, help="With --batch: all or none (at most 1,000).")
+@click.option("--wait", "wait_for_end", is_flag=True, help="Wait for the end; exit code 8 if bad.")
+@click.option("--dry-run", is_flag=True, help="Check only; nothing is created.")
+@with_session("id")
+def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
+    """Create a task that runs COMMAND and print its id; or many with --batch FILE.
+
+    \b
+    raftsched submit -- /usr/bin/convert a.png b.jpg
+    raftsched submit --shell 'sleep 1; date'
+    raftsched submit --batch tasks.ndjson
+    """
+    if options["batch"] is not None:
+        if command:
+            raise click.UsageError("give COMMAND or --batch FILE, not both")
+        _submit_batch(session, options)
+        return
+    if not command:
+        raise click.UsageError("COMMAND is missing; for example: raftsched submit -- /bin/date")
+    spec = make_spec(command, options)
+    with session.client() as client:
+        task = client.submit(idempotency_key=options["key"], dry_run=options["dry_run"], **spec)
+        if options["dry_run"]:
+            hint("would be accepted; nothing was created")
+        if not options["wait_for_end"] or options["dry_run"]:
+            show_one(task, session.form)
+            hint(f"follow it with: raftsched logs -f {task.get('id', '')}")
+            return
+        task = task.wait()
+    show_one(task, session.form)
+    if task.state != "succeeded":
+        raise Failure(_ended(task), Exit.TASK_FAILED)
+
+
+def _submit_batch(session: Session, options: dict[str, Any]) -> None:
+    def report(done: int) -> None:
+        progress(f"{done:,} tasks answered")
+
+    with session.client() as client:
+        result = client.submit_batch(
+            _lines(options["batch"]),
+            idempotency_key=options["key"],
+            atomic=options["atomic"],
+            progress=report,
+        )
+    progress("")
+    _show_batch(result, session.form)
+    for position, problem in result.refused[:REFUSALS_SHOWN_MAX]:
+        why = problem.get("detail") or problem.get("code") or problem.get("title")
+        complain(f"line {position + 1} refused: {clean(why)}")
+    if result.refused:
+        message = f"{len(result.refused)} of {len(result.ids)} tasks refused"
+        raise Failure(message, Exit.PARTIAL if result.created else Exit.ERROR)
+    hint(f"{result.created:,} tasks created")
+
+
+def _show_batch(result: BatchResult, form: str) -> None:
+    problems = dict(result.refused)
+    rows: Iterator[dict[str, Any]] = (
+        {"line": n + 1, "id": i, "code": problems.get(n, {}).get("code")}
+        for n, i in enumerate(result.ids)
+    )
+    if form == "id":
+        rows = (row for row in rows if row["id"])
+    show_rows(rows, (field("line"), field("id"), field("code")), form)
+
+
+def _lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            task = json.loads(line)
+        except ValueError as error:
+            raise Failure(f"line {number} is not JSON: {error}", Exit.USAGE) from None
+        if not isinstance(task, dict):
+            raise Failure(f"line {number} is not a JSON object", Exit.USAGE)
+        yield task
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@spec_options
+@with_session("id")
+def run(session: Session, command: tuple[str, ...], **options: Any) -> None:
+    """Run COMMAND somewhere in the cluster: its output here, its exit code as ours.
+
+    Ctrl-C detaches; the task goes on.
+
+    \b
+    raftsched run -- uname -a
+    """
+    spec = make_spec(command, options)
+    with session.client() as client:
+        task = client.submit(**spec)
+        try:
+            task = _follow_to_end(client, task)
+        except KeyboardInterrupt:
+            hint(f"\ndetached; {task.id} goes on. Stop it with: raftsched cancel {task.id}")
+            raise
+    raise click.exceptions.Exit(_exit_code(task))
+
+
+def _follow_to_end(client: Client, task: Task) -> Task:
+    """Copy the output of every attempt as it comes; the task when it has ended."""
+    seen = 0
+    while True:
+        task = _wait_for_attempt(client, task, seen)
+        number = int(task.get("attempt") or 0)
+        if number > seen:
+            seen = number
+            _copy_output(client, task, number)
+        if task.is_terminal:
+            return task
+        task = client.get(task.id)
+        if task.is_terminal and int(task.get("attempt") or 0) <= seen:
+            return task
+
+
+def _wait_for_attempt(client: Client, task: Task, seen: int) -> Task:
+    """The task once it has an attempt after ``seen``, or has ended."""
+    while not task.is_terminal:
+        is_new = int(task.get("attempt") or 0) > seen
+        if is_new and task.state != "assigned":
+            return task
+        task = client.watch_task(task)
+    return task
+
+
+def _copy_output(client: Client, task: Task, number: int) -> None:
+    from raftsched.client.errors import ClientError
+
+    try:
+        with ExitStack() as stack:
+            pieces = client.output(task.id, number, follow=True)
+            stack.callback(getattr(pieces, "close", lambda: None))
+            for piece in pieces:
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+    except ClientError as error:
+        # The output is a convenience, the exit code is the result: go on to it.
+        complain(f"output of attempt {number}: {explain(error)[0]}")
+
+
+def _exit_code(task: Task) -> int:
+    """The program's own code; 128 + n for a signal; 8 when there is neither."""
+    if task.state == "succeeded":
+        return 0
+    code = task.get("exit_code")
+    if isinstance(code, int) and code > 0:
+        return code
+    complain(_ended(task))
+    number = task.get("signal")
+    if isinstance(number, int) and number > 0:
+        return 128 + number
+    return Exit.TASK_FAILED
+
+
+def _ended(task: Task) -> str:
+    reason = f" ({clean(task.get('reason'))})" if task.get("reason") else ""
+    code = task.get("exit_code")
+    exit_text = f", exit code {code}" if isinstance(code, int) else ""
+    return f"task {task.id} ended {task.state}{reason}{exit_text}"
+
+
+@click.command()
+@click.option("--state", help="Only these, for example running,failed.")
+@click.option("--node", help="Only tasks on this node.")
+@click.option("--queue", help="Only tasks of this queue.")
+@click.option("--label", help="Only tasks with this label, as NAME:VALUE.")
+@click.option("-q", "--search", "q", help="Only tasks whose name or command contains this.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--all", "everything", is_flag=True, help="All, however many.")
+@with_session()
+def ls(session: Session, limit: int, everything: bool, **filters: str | None) -> None:
+    """List tasks, newest first."""
+    with session.client() as client:
+        tasks = client.list(
+            limit=None if everything else limit,
+            page=1_000 if everything else 100,
+            **{name: value for name, value in filters.items() if value},
+        )
+        count = show_rows(tasks, COLUMNS, session.form)
+    if not count:
+        hint("no tasks" + (" match" if any(filters.values()) else ""))
+    elif count == limit and not everything:
+        hint(f"the newest {limit} are shown; --all or --limit N shows more")
+
+
+@click.command()
+@click.argument("task_id")
+@click.option("--attempts", is_flag=True, help="List its attempts instead.")
+@with_session()
+def show(session: Session, task_id: str, attempts: bool) -> None:
+    """Show one task."""
+    names = ("number", "status", "node", "token", "exit_code", "signal", "reason")
+    times = (Column(n.upper(), _time(f"{n}_at")) for n in ("started", "finished"))
+    columns = (*(field(name) for name in names), *times)
+    with session.client() as client:
+        if attempts:
+            show_rows(client.attempts(task_id), columns, session.form, key="number")
+        else:
+            show_one(client.get(task_id), session.form)
+
+
+@click.command()
+@click.argument("task_id")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the attempt has ended.")
+@click.option("--attempt", type=click.IntRange(1), help="Which one (the latest).")
+@click.option("--stream", type=click.Choice(["stdout", "stderr"]), default=None)
+@click.option("--tail", type=click.IntRange(1), metavar="BYTES", help="Only the last so many.")
+@with_session()
+def logs(session: Session, task_id: str, follow: bool, **options: Any) -> None:
+    """Print a task's output as it is; Ctrl-C while following detaches."""
+    with session.client() as client:
+        task = client.get(task_id)
+        if follow:
+            task = _wait_for_attempt(client, task, 0)
+        if not task.get("attempt"):
+            hint(f"{task_id} is {task.state}: it has not run yet")
+            return
+        pieces = client.output(
+            task_id,
+            options["attempt"] or int(task["attempt"]),
+            stream=options["stream"] or "",
+            follow=follow,
+            tail=options["tail"],
+        )
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+
+
+@click.command()
+@click.argument("task_ids", nargs=-1, required=True)
+@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Exit code 7 then.")
+@with_session()
+def wait(session: Session, task_ids: tuple[str, ...], timeout: float | None) -> None:
+    """Wait until tasks have ended; exit code 8 if one did not succeed."""
+    import time
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    ended: list[Task] = []
+    with session.client() as client:
+        for task_id in task_ids:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ended.append(client.wait(task_id, left))
+    show_rows(ended, COLUMNS, session.form)
+    bad = [task for task in ended if task.state != "succeeded"]
+    if bad:
+        raise Failure(_ended(bad[0]), Exit.TASK_FAILED)
+
+
+def _each(session: Session, task_ids: tuple[str, ...], act: Callable[[Client, str], Row]) -> None:
+    """Do one thing to several tasks: all are tried, the codes of failures are told apart."""
+    from raftsched.client.errors import ProblemError
+
+    done: list[Row] = []
+    codes: list[Exit] = []
+    with session.client() as client:
+        for task_id in task_ids:
+            try:
+                done.append(act(client, task_id))
+            except ProblemError as error:
+                message, code = explain(error)
+                complain(f"{task_id}: {message}")
+                codes.append(code)
+    show_rows(done, COLUMNS, session.form)
+    if codes:
+        raise click.exceptions.Exit(Exit.PARTIAL if done else codes[0])
+
+
+@click.command()
+@click.argument("task_ids", nargs=-1, required=True)
+@click.option("--reason", default="", help="Kept with the task.")
+@with_session("id")
+def cancel(session: Session, task_ids: tuple[str, ...], reason: str) -> None:
+    """Ask for the end of tasks: what runs gets SIGTERM, then SIGKILL."""
+    _each(session, task_ids, lambda client, task_id: client.cancel(task_id, reason))
+
+
+@click.command()
+@click.argument("task_ids", nargs=-1, required=True)
+@with_session("id")
+def pause(session: Session, task_ids: tuple[str, ...]) -> None:
+    """Keep tasks from being started; what runs goes on."""
+    _each(session, task_ids, lambda client, task_id: client.pause(task_id))
+
+
+@click.command()
+@click.argument("task_ids", nargs=-1, required=True)
+@with_session("id")
+def resume(session: Session, task_ids: tuple[str, ...]) -> None:
+    """Undo a pause."""
+    _each(session, task_ids, lambda client, task_id: client.resume(task_id))
+
+
+@click.command()
+@click.argument("task_ids", nargs=-1, required=True)
+@with_session("id")
+def rm(session: Session, task_ids: tuple[str, ...]) -> None:
+    """Remove tasks that have ended, with their attempts."""
+
+    def remove(client: Client, task_id: str) -> Row:
+        client.delete(task_id)
+        return {"id": task_id}
+
+    _each(session, task_ids, remove)
