@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from raftsched.cli.exits import Exit, Failure, complain, explain
+from raftsched.cli.follow import ended
 from raftsched.cli.options import Session, with_session
 from raftsched.cli.output import (
     Column,
@@ -22,6 +21,7 @@ from raftsched.cli.output import (
     show_one,
     show_rows,
 )
+from raftsched.cli.spec import make_spec, spec_options
 
 if TYPE_CHECKING:
     from raftsched.client.sync import BatchResult, Client, Task
@@ -64,65 +64,6 @@ COLUMNS = (
 )
 
 
-def _pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
-    pairs = {}
-    for value in values:
-        name, equals, rest = value.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"{option} {value!r}: write NAME=VALUE")
-        pairs[name] = rest
-    return pairs
-
-
-def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that describe one task; they arrive as ``spec``, ready for the API."""
-    options = [
-        click.option("--name", help="A name for people."),
-        click.option("--queue", help="Queue (default)."),
-        click.option("--priority", type=click.IntRange(0, 100), help="0 last, 100 first (50)."),
-        click.option("--env", multiple=True, metavar="NAME=VALUE", help="Environment; repeatable."),
-        click.option("--label", multiple=True, metavar="NAME=VALUE", help="Label; repeatable."),
-        click.option("--cwd", help="Working directory on the node."),
-        click.option("--stdin", help="Text for standard input; '-' takes this command's own."),
-        click.option("--shell", is_flag=True, help="COMMAND is one line for /bin/sh."),
-        click.option("--timeout", metavar="TIME", help="Longest run of one attempt: 30s, 5m."),
-        click.option("--grace", metavar="TIME", help="From SIGTERM to SIGKILL (10s)."),
-        click.option("--cpu", type=float, help="Cores to reserve."),
-        click.option("--memory", metavar="SIZE", help="Memory to reserve: 256MiB."),
-        click.option("--strategy", help="Placement: spread (default), binpack."),
-        click.option("--attempts", type=click.IntRange(1, 100), help="Tries in all (1)."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def make_spec(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
-    """The task document that the options describe; what was not said is left to the server."""
-    spec: dict[str, Any] = {"command": list(command)}
-    for name in ("name", "queue", "priority", "cwd", "timeout", "grace"):
-        if options.get(name) is not None:
-            spec[name] = options[name]
-    if options["stdin"] is not None:
-        taken = sys.stdin.read() if options["stdin"] == "-" else options["stdin"]
-        spec["stdin"] = taken
-    if options["shell"]:
-        if len(command) != 1:
-            raise click.UsageError("--shell takes exactly one argument: the line, in quotes")
-        spec["shell"] = True
-    for name, field_name in (("env", "env"), ("label", "labels")):
-        if options[name]:
-            spec[field_name] = _pairs(options[name], f"--{name}")
-    resources = {k: options[k] for k in ("cpu", "memory") if options[k] is not None}
-    if resources:
-        spec["resources"] = resources
-    if options["strategy"]:
-        spec["placement"] = {"strategy": options["strategy"]}
-    if options["attempts"]:
-        spec["retry"] = {"max_attempts": options["attempts"]}
-    return spec
-
-
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @spec_options
@@ -159,7 +100,7 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
         task = task.wait()
     show_one(task, session.form)
     if task.state != "succeeded":
-        raise Failure(_ended(task), Exit.TASK_FAILED)
+        raise Failure(ended(task), Exit.TASK_FAILED)
 
 
 def _submit_batch(session: Session, options: dict[str, Any]) -> None:
@@ -208,91 +149,6 @@ def _lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
         yield task
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@spec_options
-@with_session("id")
-def run(session: Session, command: tuple[str, ...], **options: Any) -> None:
-    """Run COMMAND somewhere in the cluster: its output here, its exit code as ours.
-
-    Ctrl-C detaches; the task goes on.
-
-    \b
-    raftsched run -- uname -a
-    """
-    spec = make_spec(command, options)
-    with session.client() as client:
-        task = client.submit(**spec)
-        try:
-            task = _follow_to_end(client, task)
-        except KeyboardInterrupt:
-            hint(f"\ndetached; {task.id} goes on. Stop it with: raftsched cancel {task.id}")
-            raise
-    raise click.exceptions.Exit(_exit_code(task))
-
-
-def _follow_to_end(client: Client, task: Task) -> Task:
-    """Copy the output of every attempt as it comes; the task when it has ended."""
-    seen = 0
-    while True:
-        task = _wait_for_attempt(client, task, seen)
-        number = int(task.get("attempt") or 0)
-        if number > seen:
-            seen = number
-            _copy_output(client, task, number)
-        if task.is_terminal:
-            return task
-        task = client.get(task.id)
-        if task.is_terminal and int(task.get("attempt") or 0) <= seen:
-            return task
-
-
-def _wait_for_attempt(client: Client, task: Task, seen: int) -> Task:
-    """The task once it has an attempt after ``seen``, or has ended."""
-    while not task.is_terminal:
-        is_new = int(task.get("attempt") or 0) > seen
-        if is_new and task.state != "assigned":
-            return task
-        task = client.watch_task(task)
-    return task
-
-
-def _copy_output(client: Client, task: Task, number: int) -> None:
-    from raftsched.client.errors import ClientError
-
-    try:
-        with ExitStack() as stack:
-            pieces = client.output(task.id, number, follow=True)
-            stack.callback(getattr(pieces, "close", lambda: None))
-            for piece in pieces:
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
-    except ClientError as error:
-        # The output is a convenience, the exit code is the result: go on to it.
-        complain(f"output of attempt {number}: {explain(error)[0]}")
-
-
-def _exit_code(task: Task) -> int:
-    """The program's own code; 128 + n for a signal; 8 when there is neither."""
-    if task.state == "succeeded":
-        return 0
-    code = task.get("exit_code")
-    if isinstance(code, int) and code > 0:
-        return code
-    complain(_ended(task))
-    number = task.get("signal")
-    if isinstance(number, int) and number > 0:
-        return 128 + number
-    return Exit.TASK_FAILED
-
-
-def _ended(task: Task) -> str:
-    reason = f" ({clean(task.get('reason'))})" if task.get("reason") else ""
-    code = task.get("exit_code")
-    exit_text = f", exit code {code}" if isinstance(code, int) else ""
-    return f"task {task.id} ended {task.state}{reason}{exit_text}"
-
-
 @click.command()
 @click.option("--state", help="Only these, for example running,failed.")
 @click.option("--node", help="Only tasks on this node.")
@@ -334,34 +190,6 @@ def show(session: Session, task_id: str, attempts: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the attempt has ended.")
-@click.option("--attempt", type=click.IntRange(1), help="Which one (the latest).")
-@click.option("--stream", type=click.Choice(["stdout", "stderr"]), default=None)
-@click.option("--tail", type=click.IntRange(1), metavar="BYTES", help="Only the last so many.")
-@with_session()
-def logs(session: Session, task_id: str, follow: bool, **options: Any) -> None:
-    """Print a task's output as it is; Ctrl-C while following detaches."""
-    with session.client() as client:
-        task = client.get(task_id)
-        if follow:
-            task = _wait_for_attempt(client, task, 0)
-        if not task.get("attempt"):
-            hint(f"{task_id} is {task.state}: it has not run yet")
-            return
-        pieces = client.output(
-            task_id,
-            options["attempt"] or int(task["attempt"]),
-            stream=options["stream"] or "",
-            follow=follow,
-            tail=options["tail"],
-        )
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
-
-
-@click.command()
 @click.argument("task_ids", nargs=-1, required=True)
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Exit code 7 then.")
 @with_session()
@@ -370,15 +198,15 @@ def wait(session: Session, task_ids: tuple[str, ...], timeout: float | None) -> 
     import time
 
     deadline = None if timeout is None else time.monotonic() + timeout
-    ended: list[Task] = []
+    done: list[Task] = []
     with session.client() as client:
         for task_id in task_ids:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ended.append(client.wait(task_id, left))
-    show_rows(ended, COLUMNS, session.form)
-    bad = [task for task in ended if task.state != "succeeded"]
+            done.append(client.wait(task_id, left))
+    show_rows(done, COLUMNS, session.form)
+    bad = [task for task in done if task.state != "succeeded"]
     if bad:
-        raise Failure(_ended(bad[0]), Exit.TASK_FAILED)
+        raise Failure(ended(bad[0]), Exit.TASK_FAILED)
 
 
 def _each(session: Session, task_ids: tuple[str, ...], act: Callable[[Client, str], Row]) -> None:

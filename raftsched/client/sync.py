@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -81,7 +81,7 @@ class Task(dict[str, Any]):
         """Ask for its end."""
         return self._client.cancel(self.id, reason)
 
-    def output(self, *, follow: bool = False, **options: Any) -> Iterator[bytes]:
+    def output(self, *, follow: bool = False, **options: Any) -> Generator[bytes, None, None]:
         """Its output; see `Client.output`."""
         return self._client.output(self.id, follow=follow, **options)
 
@@ -315,7 +315,7 @@ class Client:
         follow: bool = False,
         offset: int = 0,
         tail: int | None = None,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """An attempt's output piece by piece (None: the latest attempt).
 
         ``stream``: ``stdout`` or ``stderr``.  ``follow`` goes on until the attempt has ended, over

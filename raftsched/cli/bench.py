@@ -1,0 +1,236 @@
+"""``raftsched bench``: what this machine does, as JSON; progress on stderr.
+
+Rules
+1. Numbers of one machine drift by a factor of two between minutes, so what is to be compared is
+   taken in turns (our way, the bare loop, our way, ...) and given as median and every run.
+2. Submitting is measured with all nodes cordoned, so that running tasks does not take part.
+3. A cluster named by ``--addr`` is not cordoned and nobody in it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raftsched.cli.exits import Failure
+from raftsched.cli.load import Load, bare_loops, single_submits
+from raftsched.cli.local import LocalCluster
+from raftsched.cli.output import hint
+from raftsched.client.discovery import find_target
+from raftsched.client.sync import Client
+
+CONNECTIONS = 64
+LATENCY_SAMPLES = 50
+FAILOVERS = 3
+END_SECONDS_MAX = 300.0
+POLL_SECONDS = 0.01
+BASE_PORT = 17_400
+BODY = b'{"command":["/bin/true"]}'
+
+Report = dict[str, Any]
+
+
+@click.command()
+@click.option("--addr", default="", metavar="HOST:PORT,...", help="Measure this cluster instead.")
+@click.option("--token-file", default="", metavar="FILE", help="Its token.")
+@click.option("--seconds", type=click.FloatRange(0.2, 600), default=5.0, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
+@click.option("--bulk", type=click.IntRange(1), default=20_000, show_default=True, help="Tasks.")
+@click.option("--true", "count", type=click.IntRange(2), default=2_000, show_default=True)
+@click.option("--peers", type=click.IntRange(1, 9), default=3, show_default=True)
+@click.option("--base-port", type=click.IntRange(1024, 65_400), default=BASE_PORT)
+def bench(**options: Any) -> None:
+    """Measure submits, latency, /bin/true end to end and failover; JSON on stdout.
+
+    Starts a temporary cluster of its own unless --addr is given.
+    """
+    report: Report = {"machine": _machine(), "options": {k: v for k, v in options.items() if v}}
+    if options["addr"]:
+        target = find_target(options["addr"], None, options["token_file"] or None)
+        with Client(options["addr"], token=target.token) as client:
+            addresses = list(target.addresses)
+            _submits(report, client, addresses, addresses[:1], target.token, options)
+            _drain(client)
+            _executions(report, client, options)
+    else:
+        _own_clusters(report, options)
+    click.echo(json.dumps(report, indent=2))
+
+
+def _own_clusters(report: Report, options: dict[str, Any]) -> None:
+    with _cluster(options) as cluster, cluster.client(seconds=30) as client:
+        for node_id in cluster.peers:
+            client.cordon(node_id)
+        leader = cluster.leader()
+        if leader is None:
+            raise Failure("the temporary cluster has no leader; try again")
+        followers = [p.api for p in cluster.peers.values() if p.id != leader]
+        token = cluster.token_path.read_text(encoding="ascii").strip()
+        leading = [cluster.peers[leader].api]
+        _submits(report, client, leading, followers, token, options)
+    with _cluster(options) as cluster, cluster.client(seconds=30) as client:
+        _executions(report, client, options)
+        if options["peers"] > 2:
+            report["leader_kill_to_assignment"] = _failovers(cluster)
+
+
+@contextmanager
+def _cluster(options: dict[str, Any]) -> Iterator[LocalCluster]:
+    with tempfile.TemporaryDirectory(prefix="raftsched-bench-") as directory:
+        cluster = LocalCluster(
+            Path(directory) / "cluster", peers=options["peers"], base_port=options["base_port"]
+        )
+        cluster.prepare()
+        try:
+            cluster.start_all()
+            cluster.wait_ready()
+            with cluster.client() as client:
+                _until(lambda: len(client.nodes()) == len(cluster.peers), 30.0, "nodes register")
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def _submits(
+    report: Report,
+    client: Client,
+    leading: list[str],
+    followers: list[str],
+    token: str,
+    options: dict[str, Any],
+) -> None:
+    runs: dict[str, list[Load]] = {"leader": [], "follower": []}
+    for number in range(options["rounds"]):
+        for name, addresses in (("leader", leading), ("follower", followers)):
+            if not addresses:
+                continue
+            hint(f"single submits at the {name}, round {number + 1}")
+            load = single_submits(
+                addresses, token, BODY, connections=CONNECTIONS, seconds=options["seconds"]
+            )
+            runs[name].append(asyncio.run(load))
+    for name, loads in runs.items():
+        if loads:
+            report[f"single_submit_{name}"] = {
+                **_summary([load.per_second for load in loads], "per second"),
+                "p50_ms": round(statistics.median(load.p50_ms for load in loads), 2),
+                "p99_ms": round(statistics.median(load.p99_ms for load in loads), 2),
+                "errors": sum(load.errors for load in loads),
+                "connections": CONNECTIONS,
+            }
+    report["bulk_submit"] = _bulk(client, options)
+
+
+def _bulk(client: Client, options: dict[str, Any]) -> Report:
+    rates = []
+    for number in range(options["rounds"]):
+        hint(f"bulk submit of {options['bulk']:,} tasks, round {number + 1}")
+        begin = time.perf_counter()
+        result = client.submit_batch(_true(options["bulk"]))
+        rates.append(result.created / (time.perf_counter() - begin))
+    return _summary(rates, "tasks per second")
+
+
+def _true(count: int) -> Iterator[dict[str, Any]]:
+    return ({"command": ["/bin/true"]} for _ in range(count))
+
+
+def _executions(report: Report, client: Client, options: dict[str, Any]) -> None:
+    report["submit_to_start"] = _latency(client)
+    ours: list[float] = []
+    bare: list[float] = []
+    for number in range(options["rounds"]):
+        hint(f"/bin/true × {options['count']:,}, round {number + 1}")
+        bare.append(bare_loops(options["count"]))
+        begin = time.perf_counter()
+        client.submit_batch(_true(options["count"]))
+        _drain(client)
+        ours.append(options["count"] / (time.perf_counter() - begin))
+    report["true_end_to_end"] = _summary(ours, "tasks per second")
+    report["true_bare_posix_spawn"] = _summary(bare, "processes per second, two loops")
+    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+    report["true_ratio"] = _summary(ratios, "of the bare loops", digits=3)
+
+
+def _latency(client: Client) -> Report:
+    """From before the POST to the task's own first look at the clock (so with its exec)."""
+    hint(f"submit to start, {LATENCY_SAMPLES} idle samples")
+    samples = []
+    for _ in range(LATENCY_SAMPLES):
+        begin = time.time_ns()
+        task = client.submit(["/bin/date", "+%s%N"]).wait(30)
+        text = b"".join(task.output()).decode("ascii", "replace").strip()
+        if text.isdigit():
+            samples.append((int(text) - begin) / 1e6)
+    if not samples:
+        return {"error": "no task printed its time"}
+    samples.sort()
+    return {
+        "unit": "ms, idle cluster, exec of /bin/date included",
+        "p50": round(samples[len(samples) // 2], 2),
+        "p99": round(samples[min(len(samples) - 1, len(samples) * 99 // 100)], 2),
+        "samples": len(samples),
+    }
+
+
+def _failovers(cluster: LocalCluster) -> Report:
+    times = []
+    for number in range(FAILOVERS):
+        leader = cluster.leader()
+        if leader is None:
+            continue
+        hint(f"leader {leader} is killed, round {number + 1}")
+        rest = [peer.api for peer in cluster.peers.values() if peer.id != leader]
+        token = cluster.token_path.read_text(encoding="ascii").strip()
+        with Client(rest, token=token) as client:
+            begin = time.perf_counter()
+            cluster.kill(leader)
+            task = client.submit(["/bin/true"])
+            while not task.get("attempt"):
+                task = client.watch_task(task, 5.0)
+            times.append(time.perf_counter() - begin)
+        cluster.start(leader)
+        cluster.wait_ready()
+        time.sleep(1.0)
+    return _summary(times, "seconds from SIGKILL to the first new assignment", digits=3)
+
+
+def _drain(client: Client) -> None:
+    """Wait until nothing is open."""
+    _until(
+        lambda: not list(client.list(state="queued,assigned,running,cancelling", limit=1)),
+        END_SECONDS_MAX,
+        "tasks end",
+    )
+
+
+def _until(is_done: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise Failure(f"waited {seconds:g} s in vain until {what}")
+        time.sleep(POLL_SECONDS)
+
+
+def _summary(values: list[float], unit: str, digits: int = 1) -> Report:
+    runs = [round(value, digits) for value in values]
+    return {"median": round(statistics.median(runs), digits), "unit": unit, "runs": runs}
+
+
+def _machine() -> Report:
+    return {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
