@@ -60,7 +60,7 @@ class LocalPeer:
                 lines = file.read().decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
-        return lines[-1] if lines else ""
+        return lines[-1].removeprefix("raftsched: ") if lines else ""
 
 
 class LocalCluster:
