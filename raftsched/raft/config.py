@@ -1,0 +1,29 @@
+"""What one peer's log needs to know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one peer's log; times in seconds."""
+
+    cluster_id: str
+    peer_id: str
+    #: Where each peer listens for the others, ``host:port``, this one included.
+    peers: dict[str, str]
+    data_dir: Path
+    #: Allows addresses other than loopback although nothing is encrypted.
+    insecure: bool = False
+    election_min_seconds: float = 0.5
+    election_max_seconds: float = 1.0
+    append_period_seconds: float = 0.1
+    #: A leader that hears from no majority for so long steps down.
+    quorum_timeout_seconds: float = 2.0
+    reconnect_seconds: float = 0.3
+    connect_timeout_seconds: float = 0.5
+    #: The journal is compacted when it holds this much.
+    journal_bytes_max: int = 64 * 1024 * 1024
+    segment_bytes: int = 8 * 1024 * 1024

@@ -1,0 +1,184 @@
+"""Three logs in one process over loopback: what one acknowledges, all have, whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from raftsched.raft.config import LogConfig
+from raftsched.raft.log import NotLeader, Role
+from raftsched.raft.pysyncobj_log import PySyncObjLog
+from tests.e2e.cluster import free_ports
+
+
+class ListMachine:
+    """A state machine whose state is the list of what was applied."""
+
+    def __init__(self) -> None:
+        self.items: list[bytes] = []
+        self.restored = 0
+
+    def apply(self, index: int, term: int, entry: bytes) -> None:
+        self.items.append(entry)
+
+    def begin_snapshot(self) -> Iterable[bytes]:
+        return iter([msgspec.msgpack.encode(list(self.items))])
+
+    def end_snapshot(self) -> None:
+        pass
+
+    def restore(self, index: int, chunks: Iterable[bytes]) -> None:
+        self.items = msgspec.msgpack.decode(b"".join(chunks), type=list[bytes])
+        self.restored += 1
+
+
+class Logs:
+    """Logs of one cluster by peer id, each with its machine."""
+
+    def __init__(self, directory: Path, size: int, **options: int) -> None:
+        self.directory = directory
+        self.options = options
+        ids = [f"n{i + 1}" for i in range(size)]
+        self.peers = {p: f"127.0.0.1:{port}" for p, port in zip(ids, free_ports(size), strict=True)}
+        self.logs: dict[str, PySyncObjLog] = {}
+        self.machines: dict[str, ListMachine] = {}
+
+    async def start(self, peer: str) -> None:
+        config = LogConfig(
+            cluster_id="c",
+            peer_id=peer,
+            peers=self.peers,
+            data_dir=self.directory / peer,
+            **self.options,  # type: ignore[arg-type]
+        )
+        self.machines[peer] = ListMachine()
+        log = PySyncObjLog(config, self.machines[peer])
+        await log.start()
+        self.logs[peer] = log
+
+    async def stop(self, peer: str) -> None:
+        await self.logs.pop(peer).stop()
+
+    async def leader(self) -> str:
+        async with asyncio.timeout(10):
+            while True:
+                for peer, log in self.logs.items():
+                    status = log.status()
+                    if status.role is Role.LEADER and status.is_current:
+                        return peer
+                await asyncio.sleep(0.01)
+
+    async def add(self, items: list[bytes]) -> None:
+        """Propose at the leader and wait until every running log has applied it."""
+        leader = self.logs[await self.leader()]
+        for item in items:
+            leader.propose(item)
+        async with asyncio.timeout(10):
+            for peer in self.logs:
+                while items[-1] not in self.machines[peer].items:
+                    await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def logs(directory: Path, size: int = 3, **options: int) -> AsyncIterator[Logs]:
+    cluster = Logs(directory, size, **options)
+    for peer in cluster.peers:
+        await cluster.start(peer)
+    try:
+        yield cluster
+    finally:
+        for peer in list(cluster.logs):
+            await cluster.stop(peer)
+
+
+def numbered(first: int, last: int) -> list[bytes]:
+    return [b"%d" % i for i in range(first, last)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+async def test_everybody_applies_the_same_in_the_same_order(tmp_path: Path, size: int) -> None:
+    async with logs(tmp_path, size) as cluster:
+        await cluster.add(numbered(0, 500))
+        assert all(m.items == numbered(0, 500) for m in cluster.machines.values())
+
+
+async def test_next_leader_has_everything_and_the_old_one_catches_up(tmp_path: Path) -> None:
+    async with logs(tmp_path) as cluster:
+        await cluster.add(numbered(0, 50))
+        old = await cluster.leader()
+        await cluster.stop(old)
+        await cluster.add(numbered(50, 100))
+        await cluster.start(old)
+        await cluster.add(numbered(100, 101))
+        assert all(m.items == numbered(0, 101) for m in cluster.machines.values())
+
+
+async def test_all_stopped_and_started_again_lose_nothing(tmp_path: Path) -> None:
+    async with logs(tmp_path) as cluster:
+        await cluster.add(numbered(0, 100))
+        for peer in list(cluster.logs):
+            await cluster.stop(peer)
+        for peer in cluster.peers:
+            await cluster.start(peer)
+        await cluster.add([b"100"])
+        assert all(m.items == numbered(0, 101) for m in cluster.machines.values())
+
+
+async def test_follower_refuses_proposals_and_names_the_leader(tmp_path: Path) -> None:
+    async with logs(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await cluster.add([b"x"])
+        follower = next(p for p in cluster.logs if p != leader)
+        with pytest.raises(NotLeader) as caught:
+            cluster.logs[follower].propose(b"y")
+        assert caught.value.leader == leader
+
+
+async def test_read_on_a_follower_sees_what_was_committed_before(tmp_path: Path) -> None:
+    async with logs(tmp_path) as cluster:
+        leader = await cluster.leader()
+        follower = next(p for p in cluster.logs if p != leader)
+        for i in range(20):
+            cluster.logs[leader].propose(b"%d" % i)
+            async with asyncio.timeout(5):
+                while len(cluster.machines[leader].items) <= i:
+                    await asyncio.sleep(0)
+            index = await cluster.logs[follower].read_index(5)
+            await cluster.logs[follower].wait_applied(index, 5)
+            assert len(cluster.machines[follower].items) > i
+
+
+async def test_hand_over_names_the_new_leader(tmp_path: Path) -> None:
+    async with logs(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await cluster.add([b"a"])
+        target = next(p for p in cluster.logs if p != leader)
+        assert await cluster.logs[leader].transfer_leadership(target, 5) == target
+        await cluster.add([b"b"])
+        assert all(m.items == [b"a", b"b"] for m in cluster.machines.values())
+
+
+async def test_laggard_gets_a_snapshot_and_survives_a_restart(tmp_path: Path) -> None:
+    big = {"journal_bytes_max": 200_000, "segment_bytes": 50_000}
+    async with logs(tmp_path, 3, **big) as cluster:
+        await cluster.add([b"first"])
+        leader = await cluster.leader()
+        laggard = next(p for p in cluster.logs if p != leader)
+        await cluster.stop(laggard)
+        for round_ in range(5):
+            await cluster.add([b"%d-%d-" % (round_, i) + bytes(900) for i in range(200)])
+            await asyncio.sleep(0.05)
+        assert any(cluster.logs[leader].journal.first_index > 1 for _ in (0,))
+        await cluster.start(laggard)
+        await cluster.add([b"last"])
+        assert cluster.machines[laggard].restored
+        assert cluster.machines[laggard].items == cluster.machines[leader].items
+        await cluster.stop(laggard)
+        await cluster.start(laggard)
+        await cluster.add([b"very last"])
+        assert cluster.machines[laggard].items == cluster.machines[leader].items
