@@ -178,7 +178,7 @@ class OsDisk:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def list_directory(self, path: Path) -> list[str]:
-        return sorted(os.listdir(path))
+        return sorted(entry.name for entry in path.iterdir())
 
     def sync_directory(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
