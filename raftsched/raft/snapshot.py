@@ -11,8 +11,8 @@ Rules
    another peer is read through wholly before it is published.
 
 Layout (little endian): magic, then frames of (bytes, CRC-32, payload).  The first frame is the
-header (``SnapshotMeta``, msgpack), then one per chunk, then an empty frame, then the trailer: number
-of chunks, bytes of all payloads, CRC-32 of all payloads, CRC-32 of the trailer.
+header (``SnapshotMeta``, msgpack), then one per chunk, then an empty frame, then the trailer:
+number of chunks, bytes of all payloads, CRC-32 of all payloads, CRC-32 of the trailer.
 """
 
 from __future__ import annotations
@@ -155,12 +155,13 @@ class SnapshotStore:
         """Read a file through and say what it covers.  Raises SnapshotDamaged, WrongOwner."""
         reader = _Reader(self._disk, path)
         try:
+            meta = reader.meta
             for _ in reader.chunks():
                 pass
         finally:
             reader.close()
-        self._check_owner(path, reader.meta)
-        return reader.meta
+        self._check_owner(path, meta)
+        return meta
 
     def write(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> Path:
         """Write and fsync a draft; for a thread.  Raises SnapshotFailed; ``chunks`` may raise."""
@@ -269,7 +270,8 @@ class RawReader:
 
     def read(self, offset: int, size: int) -> bytes:
         """At most ``size`` bytes; empty at the end.  The receiver checks them."""
-        return read_exactly(self._disk, self._fd, min(size, self.total_bytes - offset), offset)
+        size = max(min(size, self.total_bytes - offset), 0)
+        return read_exactly(self._disk, self._fd, size, offset)
 
     def close(self) -> None:
         """Idempotent."""
@@ -436,15 +438,16 @@ class _Reader:
         size, crc = _FRAME.unpack(self._take(_FRAME.size))
         if size > CHUNK_BYTES_MAX:
             raise self._damaged(start, "a length is impossible")
-        payload = self._take(size)
+        payload = self._take(size, start)
         if zlib.crc32(payload) != crc:
             raise self._damaged(start, "a checksum is wrong")
         return payload
 
-    def _take(self, size: int) -> bytes:
+    def _take(self, size: int, start: int | None = None) -> bytes:
         data = read_exactly(self._disk, self._fd, size, self._offset)
         if len(data) < size:
-            raise self._damaged(self._offset, "the file ends too early")
+            where = self._offset if start is None else start
+            raise self._damaged(where, "the file ends too early")
         self._offset += size
         return data
 

@@ -1,0 +1,191 @@
+"""A ``Disk`` in memory that can crash at any operation, lose power, fill up and fail.
+
+Model: a process kill keeps everything written; a power loss keeps what was synced and, of the
+rest, per file and per directory a random number of the earliest operations, the last one torn.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class File:
+    """What a file holds, what of it is on the disk, and what was done since."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+        self.durable = bytes(data)
+        #: (offset, bytes) or (size, None) for a truncation, since the last sync.
+        self.unsynced: list[tuple[int, bytes | None]] = []
+
+    def apply(self, at: int, data: bytes | None) -> None:
+        if data is None:
+            del self.data[at:]
+            self.data.extend(bytes(at - len(self.data)))
+        else:
+            self.data.extend(bytes(max(at - len(self.data), 0)))
+            self.data[at : at + len(data)] = data
+
+    def change(self, at: int, data: bytes | None) -> None:
+        self.apply(at, data)
+        self.unsynced.append((at, data))
+
+    def after_power_loss(self, rng: random.Random) -> File:
+        survivor = File(self.durable)
+        kept = rng.randint(0, len(self.unsynced))
+        for number, (at, data) in enumerate(self.unsynced[:kept]):
+            if data is not None and number == kept - 1:
+                data = data[: rng.randint(0, len(data))]
+            survivor.apply(at, data)
+        return File(bytes(survivor.data))
+
+
+class MemoryDisk:
+    """See the module.  ``operations`` counts what changes the disk or syncs it."""
+
+    def __init__(self) -> None:
+        self.names: dict[Path, File] = {}
+        self.durable_names: dict[Path, File] = {}
+        #: Changes of names since their directory was synced: (path, file or None).
+        self.renames: list[list[tuple[Path, File | None]]] = []
+        self.handles: dict[int, File] = {}
+        self.locked: set[int] = set()
+        self.operations = 0
+        self.calls: Counter[str] = Counter()
+        #: Crash before this operation (a write: in its middle).
+        self.crash_at: int | None = None
+        #: Bytes all files may hold together.
+        self.capacity: int | None = None
+        #: Name of an operation -> errno it raises.
+        self.errors: dict[str, int] = {}
+        #: Longest single write, to see that short writes are gone on with.
+        self.write_max = 1 << 30
+
+    def restarted(self, power_loss_seed: int | None = None) -> MemoryDisk:
+        """The disk as the next process finds it."""
+        disk = MemoryDisk()
+        if power_loss_seed is None:
+            names = {path: File(bytes(file.data)) for path, file in self.names.items()}
+        else:
+            rng = random.Random(power_loss_seed)
+            found = dict(self.durable_names)
+            for step in self.renames[: rng.randint(0, len(self.renames))]:
+                _apply_names(found, step)
+            names = {path: file.after_power_loss(rng) for path, file in found.items()}
+        disk.names = names
+        disk.durable_names = dict(names)
+        return disk
+
+    def bytes_used(self) -> int:
+        return sum(len(file.data) for file in self.names.values())
+
+    # The port.
+
+    def open(self, path: Path, flags: int) -> int:
+        if path not in self.names:
+            if not flags & os.O_CREAT:
+                raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+            self._operation("create")
+            self._rename([(path, File())])
+        elif flags & os.O_TRUNC:
+            self._operation("truncate")
+            self.names[path].change(0, None)
+        fd = max(self.handles, default=2) + 1
+        self.handles[fd] = self.names[path]
+        return fd
+
+    def close(self, fd: int) -> None:
+        del self.handles[fd]
+        self.locked.discard(fd)
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        return bytes(self.handles[fd].data[offset : offset + size])
+
+    def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        file, data = self.handles[fd], bytes(data)[: self.write_max]
+        if self.crash_at == self.operations + 1:
+            file.change(offset, data[: len(data) // 2])
+        self._operation("write")
+        room = len(data)
+        if self.capacity is not None:
+            free = self.capacity - self.bytes_used() + max(len(file.data) - offset, 0)
+            room = max(min(room, free), 0)
+            if not room:
+                raise OSError(errno.ENOSPC, "no space left on device")
+        file.change(offset, data[:room])
+        return room
+
+    def size(self, fd: int) -> int:
+        return len(self.handles[fd].data)
+
+    def truncate(self, fd: int, size: int) -> None:
+        self._operation("truncate")
+        self.handles[fd].change(size, None)
+
+    def allocate(self, fd: int, size: int) -> None:
+        self._operation("allocate")
+        if self.capacity is not None and self.bytes_used() + size > self.capacity:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        self.handles[fd].change(size, None)
+
+    def datasync(self, fd: int) -> None:
+        self._operation("datasync")
+        file = self.handles[fd]
+        file.durable = bytes(file.data)
+        file.unsynced.clear()
+
+    def lock(self, fd: int) -> bool:
+        if any(self.handles[other] is self.handles[fd] for other in self.locked):
+            return False
+        self.locked.add(fd)
+        return True
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._operation("rename")
+        self._rename([(target, self.names[source]), (source, None)])
+
+    def unlink(self, path: Path) -> None:
+        self._operation("unlink")
+        if path not in self.names:
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+        self._rename([(path, None)])
+
+    def make_directory(self, path: Path) -> None:
+        pass
+
+    def list_directory(self, path: Path) -> list[str]:
+        return sorted(name.name for name in self.names if name.parent == path)
+
+    def sync_directory(self, path: Path) -> None:
+        self._operation("sync_directory")
+        for step in self.renames:
+            _apply_names(self.durable_names, step)
+        self.renames.clear()
+
+    def _operation(self, name: str) -> None:
+        self.operations += 1
+        self.calls[name] += 1
+        if self.crash_at == self.operations:
+            raise Crash(name)
+        if name in self.errors:
+            raise OSError(self.errors[name], os.strerror(self.errors[name]))
+
+    def _rename(self, step: list[tuple[Path, File | None]]) -> None:
+        _apply_names(self.names, step)
+        self.renames.append(step)
+
+
+def _apply_names(names: dict[Path, File], step: list[tuple[Path, File | None]]) -> None:
+    for path, file in step:
+        if file is None:
+            names.pop(path, None)
+        else:
+            names[path] = file
