@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from typing import Any
 
 from raftsched.api.server import ApiServer
 from raftsched.peer.config import PeerConfig, load_config
@@ -56,9 +57,11 @@ async def serve(config: PeerConfig) -> int:
         logger.info("peer %s answers on http://%s", config.peer_id, config.address.api)
         assert peer.failed is not None
         waiting = asyncio.create_task(stopped.wait())
-        done, _ = await asyncio.wait({waiting, peer.failed}, return_when="FIRST_COMPLETED")
+        futures: set[asyncio.Future[Any]] = {waiting, peer.failed}
+        done, _ = await asyncio.wait(futures, return_when="FIRST_COMPLETED")
         waiting.cancel()
         if peer.failed in done:
+            peer.failed.exception()
             return 1
         logger.info("stopping")
     return 0

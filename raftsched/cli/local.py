@@ -154,7 +154,7 @@ class LocalCluster:
         command += ["--data-dir", str(peer.data_dir), "--with-parent", str(os.getpid())]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAFTSCHED_TOKEN")}
         with peer.log_path.open("ab") as log:
-            peer.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            peer.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -340,7 +340,7 @@ class _Call:
         count = max(1, len(self._transport.endpoints))
         backoff = BACKOFF_SECONDS_FIRST * 2 ** min(10, self._rounds // count)
         self._rounds += 1
-        pause = random.uniform(0.0, min(BACKOFF_SECONDS_MAX, backoff))  # noqa: S311 - not a secret
+        pause = random.uniform(0.0, min(BACKOFF_SECONDS_MAX, backoff))
         if response is not None:
             pause += _retry_after(response)
         self._transport.advance(endpoint, pause, everyone=everyone)

@@ -238,7 +238,9 @@ class NodeAgent:
         free = self.slots - sum(1 for a in self._running.values() if not a.finished)
         for action in reconciler.reconcile(desired, self._running):
             if isinstance(action, reconciler.Stop):
-                runner.stop(action.token, action.grace_ms, action.reason)
+                runner.stop(action.token, action.reason)
+            elif isinstance(action, reconciler.Abandon):
+                self._abandon(action)
             elif isinstance(action, reconciler.Forget):
                 forget.append(action.token)
             elif free > 0 and not self.is_draining:
@@ -251,6 +253,21 @@ class NodeAgent:
             for token in forget:
                 self._running.pop(token, None)
                 self._finished.pop(token, None)
+
+    def _abandon(self, action: reconciler.Abandon) -> None:
+        """Cancelled before it started: never hand it to the runner, and say so."""
+        self._running[action.token] = reconciler.RunningAttempt(
+            token=action.token, task_id=action.task_id, finished=True
+        )
+        self._finished[action.token] = AttemptReport(
+            action.token,
+            action.task_id,
+            action.number,
+            "finished",
+            "cancelled",
+            reason=action.reason,
+        )
+        self._report_wake.set()
 
     def _start(self, action: reconciler.Start) -> StartAttempt:
         spec = _spec_decoder.decode(action.spec)

@@ -111,6 +111,12 @@ def parse_cpu(value: str | float) -> int:
 
 def load_config(path: Path, peer_id: str, data_dir: Path) -> PeerConfig:
     """Read ``cluster.toml`` for one peer.  Reads and, if there is none, makes the token file."""
+    config, token_path = parse_config(path, peer_id, data_dir)
+    return msgspec.structs.replace(config, token=token_from(token_path))
+
+
+def parse_config(path: Path, peer_id: str, data_dir: Path) -> tuple[PeerConfig, Path]:
+    """The configuration without its token, and where that is; touches no file but ``path``."""
     parsed = _read(path)
     node = parsed.node
     try:
@@ -143,7 +149,7 @@ def load_config(path: Path, peer_id: str, data_dir: Path) -> PeerConfig:
         raise ConfigError(f"{path}: {error}") from None
     token_file = parsed.cluster.token_file
     token_path = path.parent / token_file if token_file else data_dir / "token"
-    return msgspec.structs.replace(config, token=token_from(token_path))
+    return config, token_path
 
 
 def _read(path: Path) -> _File:

@@ -632,7 +632,7 @@ class PySyncObjLog:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    # Hand-over -------------------------------------------------------------------------------------------
+    # Hand-over
 
     async def transfer_leadership(self, target: str | None, timeout_seconds: float) -> str:
         """Hand leadership over; the new leader.  Raises NotLeader or NoQuorum."""

@@ -1,8 +1,8 @@
 """Probes: what a majority confirms of this term, now.
 
-``probe(term, round)`` is answered by a peer only while that is its term.  One round gives the read
-index (a round begun after the read arrived), and the age of the quorum for lease grants.  A leader's
-own clock proves nothing: voters grant a higher term at once.
+``probe(term, round)`` is answered by a peer only while that is its term.  One round gives the
+read index (a round begun after the read arrived), and the quorum's age for lease grants.  A
+leader's own clock proves nothing: voters grant a higher term at once.
 """
 
 from __future__ import annotations

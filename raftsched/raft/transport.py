@@ -12,7 +12,7 @@ import contextlib
 import ipaddress
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from pysyncobj.node import Node
@@ -47,7 +47,7 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses.
         self.transport = transport
         transport.set_write_buffer_limits(high=BUFFER_BYTES_MAX)
         if not self.owner.welcome(self):

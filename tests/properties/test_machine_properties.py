@@ -1,4 +1,4 @@
-"""Random commands, valid and rubbish: the invariants hold, copies agree, refusals change nothing."""
+"""Random commands, valid and rubbish: invariants hold, copies agree, refusals change nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def copy(state: State) -> State:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two copies of the state get the same entries; one is now and then restored from a snapshot."""
+    """Two copies get the same entries; one is now and then restored from a snapshot."""
 
     @initialize()
     def begin(self) -> None:

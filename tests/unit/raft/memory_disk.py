@@ -1,7 +1,8 @@
 """A ``Disk`` in memory that can crash at any operation, lose power, fill up and fail.
 
-Model: a process kill keeps everything written; a power loss keeps what was synced and, of the
-rest, per file and per directory a random number of the earliest operations, the last one torn.
+Model: a process kill keeps everything written, synced or not; a power loss keeps what was synced
+and, of the rest, a random number of the earliest changes of each file (the last one torn) and of
+the earliest changes of names.  A sync that fails leaves the pages cached, clean, and not on the disk.
 """
 
 from __future__ import annotations
@@ -22,30 +23,41 @@ class File:
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = bytearray(data)
-        self.durable = bytes(data)
+        self.durable = bytearray(data)
         #: (offset, bytes) or (size, None) for a truncation, since the last sync.
         self.unsynced: list[tuple[int, bytes | None]] = []
 
-    def apply(self, at: int, data: bytes | None) -> None:
-        if data is None:
-            del self.data[at:]
-            self.data.extend(bytes(at - len(self.data)))
-        else:
-            self.data.extend(bytes(max(at - len(self.data), 0)))
-            self.data[at : at + len(data)] = data
-
     def change(self, at: int, data: bytes | None) -> None:
-        self.apply(at, data)
+        _apply(self.data, at, data)
         self.unsynced.append((at, data))
 
+    def sync(self) -> None:
+        for at, data in self.unsynced:
+            _apply(self.durable, at, data)
+        self.unsynced.clear()
+
+    def copy(self) -> File:
+        copy = File(bytes(self.data))
+        copy.durable[:] = self.durable
+        copy.unsynced[:] = self.unsynced
+        return copy
+
     def after_power_loss(self, rng: random.Random) -> File:
-        survivor = File(self.durable)
+        survivor = bytearray(self.durable)
         kept = rng.randint(0, len(self.unsynced))
         for number, (at, data) in enumerate(self.unsynced[:kept]):
             if data is not None and number == kept - 1:
                 data = data[: rng.randint(0, len(data))]
-            survivor.apply(at, data)
-        return File(bytes(survivor.data))
+            _apply(survivor, at, data)
+        return File(bytes(survivor))
+
+
+def _apply(content: bytearray, at: int, data: bytes | None) -> None:
+    content.extend(bytes(max(at - len(content), 0)))
+    if data is None:
+        del content[at:]
+    else:
+        content[at : at + len(data)] = data
 
 
 class MemoryDisk:
@@ -73,15 +85,24 @@ class MemoryDisk:
         """The disk as the next process finds it."""
         disk = MemoryDisk()
         if power_loss_seed is None:
-            names = {path: File(bytes(file.data)) for path, file in self.names.items()}
+            copies: dict[int, File] = {}
+
+            def copied(file: File) -> File:
+                return copies.setdefault(id(file), file.copy())
+
+            disk.names = {path: copied(file) for path, file in self.names.items()}
+            disk.durable_names = {path: copied(file) for path, file in self.durable_names.items()}
+            disk.renames = [
+                [(path, None if file is None else copied(file)) for path, file in step]
+                for step in self.renames
+            ]
         else:
             rng = random.Random(power_loss_seed)
             found = dict(self.durable_names)
             for step in self.renames[: rng.randint(0, len(self.renames))]:
                 _apply_names(found, step)
-            names = {path: file.after_power_loss(rng) for path, file in found.items()}
-        disk.names = names
-        disk.durable_names = dict(names)
+            disk.names = {path: file.after_power_loss(rng) for path, file in found.items()}
+            disk.durable_names = dict(disk.names)
         return disk
 
     def bytes_used(self) -> int:
@@ -137,10 +158,12 @@ class MemoryDisk:
         self.handles[fd].change(size, None)
 
     def datasync(self, fd: int) -> None:
-        self._operation("datasync")
-        file = self.handles[fd]
-        file.durable = bytes(file.data)
-        file.unsynced.clear()
+        try:
+            self._operation("datasync")
+        except OSError:
+            self.handles[fd].unsynced.clear()
+            raise
+        self.handles[fd].sync()
 
     def lock(self, fd: int) -> bool:
         if any(self.handles[other] is self.handles[fd] for other in self.locked):

@@ -12,7 +12,7 @@ import pytest
 from raftsched.raft.files import DirectoryLocked, JournalDamaged, WrongOwner
 from raftsched.raft.journal import Entry, Journal, JournalFailed
 
-from .memory_disk import MemoryDisk
+from .memory_disk import Crash, MemoryDisk
 
 DIRECTORY = Path("/data")
 SEGMENT = DIRECTORY / "segment-000000000001.log"
@@ -128,6 +128,26 @@ def test_entries_added_during_a_threaded_sync_are_not_durable_yet() -> None:
     assert open_journal(disk.restarted(0))[-1] == entry(8, 2)
 
 
+@pytest.mark.parametrize("number", [None, errno.EIO])
+def test_what_a_dead_process_left_unsynced_is_made_durable_before_it_counts(
+    number: int | None,
+) -> None:
+    """Killed between write and sync, or ended because the sync failed: the cache still has it."""
+    disk = MemoryDisk()
+    journal = filled(disk)
+    journal.add(*entry(7))
+    if number is None:
+        disk.crash_at = disk.operations + 2
+    else:
+        disk.errors["datasync"] = number
+    with pytest.raises((Crash, JournalFailed)):
+        journal.sync()
+    disk = disk.restarted()
+    assert open_journal(disk).durable_index == 7
+    for seed in range(10):
+        assert open_journal(disk.restarted(seed)).durable_index == 7
+
+
 # Damage.
 
 
@@ -201,7 +221,8 @@ def test_clean_stop_opens_and_holds_only_once() -> None:
     journal = open_journal(disk)
     journal.add(*entry(7))
     journal.sync()
-    assert open_journal(disk.restarted(0)).last_index == 7
+    for seed in range(10):
+        assert open_journal(disk.restarted(seed)).last_index == 7
 
 
 @pytest.mark.parametrize("name", ["identity", "hard-state", SEGMENT.name])
@@ -209,7 +230,7 @@ def test_clean_stop_opens_and_holds_only_once() -> None:
 def test_missing_file_refuses(name: str, clean: bool) -> None:
     disk = damaged(lambda data: None, clean=clean)
     del disk.names[DIRECTORY / name]
-    with pytest.raises(JournalDamaged, match="missing|no segment"):
+    with pytest.raises(JournalDamaged, match=r"missing|no segment"):
         open_journal(disk)
 
 

@@ -1,0 +1,217 @@
+"""Routes of nodes, the cluster and health."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from raftsched import __version__
+from raftsched.api.context import Context, body_of, decode
+from raftsched.api.documents import instant, node_document
+from raftsched.api.problems import CATALOGUE, Problem
+from raftsched.core.commands import SetEligibility
+from raftsched.core.model import Eligibility
+
+#: A follower that heard nothing of a leader for so long is not ready.
+CONTACT_MS_MAX = 2_000
+#: Entries a ready peer may be behind.
+LAG_MAX = 10_000
+
+
+class TransferRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of a transfer; may be empty: any peer that is caught up."""
+
+    target: str | None = None
+
+
+_transfers = msgspec.json.Decoder(TransferRequest)
+
+
+async def nodes(context: Context, request: web.Request) -> web.StreamResponse:
+    """All nodes."""
+    state = await context.state(request)
+    items = [node_document(state, state.nodes[node_id]) for node_id in sorted(state.nodes)]
+    return context.answer({"items": items, "next_cursor": None, "index": state.index})
+
+
+def _node(context: Context, node_id: str) -> dict[str, Any]:
+    node = context.service.state.nodes.get(node_id)
+    if node is None:
+        raise Problem("unknown-node", f"no node {node_id!r}")
+    return node_document(context.service.state, node)
+
+
+async def node(context: Context, request: web.Request) -> web.StreamResponse:
+    """One node."""
+    await context.state(request)
+    return context.answer(_node(context, request.match_info["id"]))
+
+
+async def cordon(context: Context, request: web.Request) -> web.StreamResponse:
+    """Give a node nothing new."""
+    return await _eligibility(context, request, Eligibility.CORDONED)
+
+
+async def uncordon(context: Context, request: web.Request) -> web.StreamResponse:
+    """Undo a cordon."""
+    return await _eligibility(context, request, Eligibility.ELIGIBLE)
+
+
+async def _eligibility(context: Context, request: web.Request, to: Eligibility) -> web.Response:
+    await body_of(request)
+    node_id = request.match_info["id"]
+    await context.propose(SetEligibility(node_id, to))
+    return context.answer(_node(context, node_id))
+
+
+async def cluster(context: Context, request: web.Request) -> web.StreamResponse:
+    """What this peer knows of the cluster; answers without a leader too."""
+    service = context.service
+    status = service.status()
+    peers = []
+    for peer_id, address in sorted(service.config.peers.items()):
+        row = service.state.nodes.get(peer_id)
+        peers.append(
+            {
+                "id": peer_id,
+                "raft": address.raft,
+                "api": address.api,
+                "is_leader": peer_id == status.leader,
+                "connected": peer_id == status.peer_id or peer_id in status.connected,
+                "node_status": row.status.value if row else None,
+                "eligibility": row.eligibility.value if row else None,
+            }
+        )
+    reachable = sum(1 for peer in peers if peer["connected"])
+    return context.answer(
+        {
+            "cluster_id": service.config.cluster_id,
+            "served_by": status.peer_id,
+            "role": status.role.value,
+            "leader": status.leader,
+            "term": status.term,
+            "has_quorum": 2 * reachable > len(peers),
+            "peers": peers,
+            "last_index": status.last_index,
+            "durable_index": status.durable_index,
+            "commit_index": status.commit_index,
+            "applied_index": status.applied_index,
+            "last_contact_ms": status.last_contact_ms,
+            "paused": status.paused,
+            "tasks": {name.value: count for name, count in service.state.counts.items() if count},
+            "version": __version__,
+        }
+    )
+
+
+async def transfer(context: Context, request: web.Request) -> web.StreamResponse:
+    """Hand leadership over."""
+    parsed: TransferRequest = decode(_transfers, await body_of(request) or b"{}")
+    if parsed.target is not None and parsed.target not in context.service.config.peers:
+        known = ", ".join(sorted(context.service.config.peers))
+        raise Problem("invalid", f"no such peer; known: {known}", pointer="/target")
+    leader = await context.service.transfer_leadership(parsed.target)
+    return context.answer({"leader": leader})
+
+
+async def live(context: Context, request: web.Request) -> web.StreamResponse:
+    """Does this process answer?"""
+    return context.answer({"live": True})
+
+
+async def ready(context: Context, request: web.Request) -> web.StreamResponse:
+    """Is this peer caught up with the present term, and not stopping?"""
+    status = context.service.status()
+    contact = status.last_contact_ms
+    why = ""
+    if context.service.is_draining:
+        why = "stopping"
+    elif status.leader is None:
+        why = "no leader is known"
+    elif not status.is_current:
+        why = "not caught up with the present term"
+    elif len(context.service.config.peers) > 1 and (contact is None or contact > CONTACT_MS_MAX):
+        why = f"no word from {'a majority' if status.leader == status.peer_id else 'the leader'}"
+    elif status.commit_index - status.applied_index > LAG_MAX:
+        why = "too many entries are not applied yet"
+    elif status.peer_id not in context.service.state.nodes:
+        why = "its node has not registered yet"
+    if why:
+        raise Problem("no-leader", f"not ready: {why}")
+    return context.answer({"ready": True})
+
+
+async def leader(context: Context, request: web.Request) -> web.StreamResponse:
+    """Does this peer lead?  For load balancers."""
+    status = context.service.status()
+    if status.leader != status.peer_id or not status.is_current:
+        raise Problem("no-leader", "another peer leads", extra={"leader_hint": status.leader})
+    return context.answer({"leader": True})
+
+
+class _Collector:
+    def __init__(self, numbers: dict[str, float]) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Any:
+        for name, value in self._numbers.items():
+            yield GaugeMetricFamily(f"raftsched_{name}", name.replace("_", " "), value=value)
+
+
+async def metrics(context: Context, request: web.Request) -> web.StreamResponse:
+    """Prometheus metrics."""
+    registry = CollectorRegistry()
+    registry.register(_Collector(context.service.metrics()))
+    return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
+
+
+async def problems(context: Context, request: web.Request) -> web.StreamResponse:
+    """All problem codes."""
+    return context.answer({"items": [_problem(code) for code in sorted(CATALOGUE)]})
+
+
+async def problem(context: Context, request: web.Request) -> web.StreamResponse:
+    """One problem code explained."""
+    code = request.match_info["code"]
+    if code not in CATALOGUE:
+        raise Problem("not-found", f"no problem {code!r}")
+    return context.answer(_problem(code))
+
+
+def _problem(code: str) -> dict[str, Any]:
+    kind = CATALOGUE[code]
+    return {
+        "code": code,
+        "status": kind.status,
+        "title": kind.title,
+        "applied": False if kind.applied == "false" else "unknown",
+        "retryable": kind.retryable,
+    }
+
+
+async def agent(context: Context, request: web.Request) -> web.StreamResponse:
+    """This peer."""
+    service = context.service
+    return context.answer(
+        {
+            "id": service.config.peer_id,
+            "version": __version__,
+            "started_at": instant(service.started_at_ms),
+            "uptime": max(0.0, time.time() - service.started_at_ms / 1000),
+            "draining": service.is_draining,
+        }
+    )
+
+
+async def agent_config(context: Context, request: web.Request) -> web.StreamResponse:
+    """This peer's configuration, without its secrets."""
+    document = msgspec.to_builtins(
+        msgspec.structs.replace(context.service.config, token="(redacted)"),
+        enc_hook=str,
+    )
+    return context.answer(document)

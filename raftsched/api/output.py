@@ -1,0 +1,103 @@
+"""Output of attempts: read here, or fetched from the node that has it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+from aiohttp import web
+
+from raftsched.api.context import Context, flag, integer
+from raftsched.api.problems import Problem
+from raftsched.core.model import ATTEMPT_TERMINAL, Attempt
+from raftsched.peer.errors import OutputGone
+
+#: Bytes read at once.
+CHUNK_BYTES = 64 * 1024
+#: A followed file is looked at this often.
+FOLLOW_SECONDS = 0.1
+
+
+def _attempt(context: Context, task_id: str, number: int) -> Attempt:
+    rows = context.service.state.attempts.get(task_id) or ()
+    for row in rows:
+        if row.number == number:
+            return row
+    raise Problem("unknown-task", f"task {task_id!r} has no attempt {number}")
+
+
+async def output(context: Context, request: web.Request) -> web.StreamResponse:
+    """What an attempt wrote, stdout and stderr as they came."""
+    if request.query.get("stream", "combined") not in ("combined", ""):
+        raise Problem("invalid", "this version keeps both streams together", pointer="?stream")
+    task_id = request.match_info["id"]
+    try:
+        number = int(request.match_info["number"])
+    except ValueError:
+        raise Problem("not-found", "attempts have numbers") from None
+    await context.state(request)
+    attempt = _attempt(context, task_id, number)
+    if attempt.node != context.service.config.peer_id:
+        return await _fetch(context, request, attempt)
+    follow = flag(request, "follow")
+    tail = integer(request, "tail", 0, 0, 1 << 40)
+    offset = -tail if tail else integer(request, "offset", 0, 0, 1 << 60)
+    response = web.StreamResponse(headers=context.headers())
+    response.content_type = "application/octet-stream"
+    prepared = False
+    while True:
+        ended = _attempt(context, task_id, number).status in ATTEMPT_TERMINAL
+        try:
+            chunk = context.service.read_output(task_id, number, "out", offset, CHUNK_BYTES)
+            data, eof = chunk.data, chunk.eof
+            start, offset = chunk.next_offset - len(data), chunk.next_offset
+        except OutputGone:
+            if attempt.output_bytes:
+                raise
+            data, eof, start = b"", True, max(0, offset)
+        if not prepared:
+            prepared = True
+            response.headers["Raftsched-Output-Offset"] = str(start)
+            await response.prepare(request)
+        if data:
+            await response.write(data)
+        elif eof and (ended or not follow):
+            break
+        else:
+            await asyncio.sleep(FOLLOW_SECONDS)
+    await response.write_eof()
+    return response
+
+
+async def _fetch(context: Context, request: web.Request, attempt: Attempt) -> web.StreamResponse:
+    """Pass the request on to the node that has the output."""
+    if "Raftsched-Forwarded" in request.headers:
+        raise Problem("output-gone", f"node {attempt.node} does not have it")
+    node = context.service.state.nodes.get(attempt.node)
+    if node is None:
+        raise Problem("output-gone", f"node {attempt.node} is not known any more")
+    headers = {
+        "Authorization": f"Bearer {context.service.config.token}",
+        "Raftsched-Forwarded": context.service.config.peer_id,
+    }
+    timeout = aiohttp.ClientTimeout(total=None, connect=2.0)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{node.address}{request.rel_url}", headers=headers) as found,
+        ):
+            kept = {**context.headers()}
+            for name in ("Raftsched-Output-Offset", "Retry-After"):
+                if name in found.headers:
+                    kept[name] = found.headers[name]
+            response = web.StreamResponse(status=found.status, headers=kept)
+            response.content_type = found.content_type
+            await response.prepare(request)
+            async for data in found.content.iter_any():
+                await response.write(data)
+            await response.write_eof()
+            return response
+    except (aiohttp.ClientConnectionError, TimeoutError) as error:
+        raise Problem(
+            "node-unreachable", f"node {node.id} at {node.address} has it: {error}"
+        ) from error

@@ -1,0 +1,129 @@
+"""Everything the API refuses, as RFC 9457 problem documents with stable codes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from raftsched.core.commands import Reason, Rejected
+from raftsched.peer import errors
+
+
+class Kind(NamedTuple):
+    """One entry of the catalogue at ``/v1/problems``."""
+
+    status: int
+    title: str
+    #: ``"false"``: surely nothing happened.  ``"unknown"``: it may have.
+    applied: str = "false"
+    retryable: bool = False
+
+
+CATALOGUE: dict[str, Kind] = {
+    "malformed-json": Kind(400, "The body is not JSON"),
+    "unauthorized": Kind(401, "A valid token is needed"),
+    "forbidden-origin": Kind(403, "Requests from web pages of another origin are refused"),
+    "forbidden-host": Kind(403, "The Host header names neither loopback nor a configured name"),
+    "not-found": Kind(404, "There is nothing under this address"),
+    "unknown-task": Kind(404, "No such task"),
+    "unknown-node": Kind(404, "No such node"),
+    "method-not-allowed": Kind(405, "This address does not take this method"),
+    "task-terminal": Kind(409, "The task has ended"),
+    "task-not-terminal": Kind(409, "The task has not ended"),
+    "duplicate-id": Kind(409, "Another task has this id"),
+    "output-gone": Kind(410, "The output was rotated away or never written"),
+    "too-large": Kind(413, "The request is over a limit"),
+    "unsupported-media-type": Kind(415, "The Content-Type must be application/json"),
+    "invalid": Kind(422, "A value is not allowed"),
+    "idempotency-key-reused": Kind(422, "The Idempotency-Key was used with another request"),
+    "idempotency-keys-full": Kind(429, "Too many idempotency keys are held", retryable=True),
+    "overloaded": Kind(429, "The cluster takes nothing more just now", retryable=True),
+    "internal": Kind(500, "A bug", applied="unknown"),
+    "node-unreachable": Kind(502, "The node that has this cannot be reached", retryable=True),
+    "no-leader": Kind(503, "No majority leads just now", retryable=True),
+    "stopping": Kind(503, "This peer is stopping", retryable=True),
+    "outcome-unknown": Kind(504, "The outcome is not known", applied="unknown", retryable=True),
+}
+
+#: Refusals of the state that have no code of their own.
+_BY_REASON = {
+    Reason.UNKNOWN_STRATEGY: "invalid",
+    Reason.INVALID: "invalid",
+    Reason.BATCH_REFUSED: "invalid",
+}
+
+
+class Problem(Exception):
+    """Ends a request with a problem document."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        pointer: str = "",
+        retry_after: int = 0,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.pointer = pointer
+        self.retry_after = retry_after
+        self.extra = extra or {}
+
+    def document(self, request_id: str) -> dict[str, Any]:
+        """The body."""
+        kind = CATALOGUE[self.code]
+        body: dict[str, Any] = {
+            "type": f"/v1/problems/{self.code}",
+            "title": kind.title,
+            "status": kind.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+            "retryable": kind.retryable,
+            "applied": False if kind.applied == "false" else "unknown",
+        }
+        if self.pointer:
+            body["errors"] = [{"pointer": self.pointer, "message": self.detail}]
+        return {**body, **self.extra}
+
+    def response(self, request_id: str) -> web.Response:
+        """The whole answer."""
+        status = CATALOGUE[self.code].status
+        headers = {"X-Request-Id": request_id}
+        if status in (429, 503):
+            headers["Retry-After"] = str(self.retry_after or 1)
+        if status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="raftsched"'
+        return web.Response(
+            status=status,
+            body=msgspec.json.encode(self.document(request_id)),
+            content_type="application/problem+json",
+            headers=headers,
+        )
+
+
+def of_rejection(rejected: Rejected) -> Problem:
+    """A refusal of the state as a problem."""
+    code = _BY_REASON.get(rejected.reason, str(rejected.reason))
+    if code not in CATALOGUE:
+        code = "internal"
+    return Problem(code, rejected.detail or str(rejected.reason))
+
+
+def of_peer_error(error: errors.PeerError) -> Problem:
+    """Trouble of the peer as a problem."""
+    if isinstance(error, errors.Overloaded):
+        return Problem("overloaded", str(error), retry_after=error.retry_after_seconds)
+    if isinstance(error, errors.UnknownOutcome):
+        return Problem("outcome-unknown", str(error))
+    if isinstance(error, errors.OutputGone):
+        return Problem("output-gone", str(error))
+    if isinstance(error, errors.PeerStopped):
+        return Problem("stopping", str(error))
+    leader = error.leader if isinstance(error, errors.NoLeader) else None
+    return Problem("no-leader", str(error), extra={"leader_hint": leader})

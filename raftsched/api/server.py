@@ -1,0 +1,121 @@
+"""The HTTP server: one aiohttp application around the route table, and who may come in."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from raftsched.api.context import BODY_BYTES_MAX, Context
+from raftsched.api.problems import Problem, of_peer_error
+from raftsched.api.routes import ROUTES, Handler, Route
+from raftsched.peer.config import is_loopback
+from raftsched.peer.errors import PeerError
+from raftsched.peer.service import PeerService
+
+logger = logging.getLogger(__name__)
+
+#: Time for requests under way when the server stops.
+SHUTDOWN_SECONDS = 2.0
+
+
+class ApiServer:
+    """Answers HTTP for one peer."""
+
+    def __init__(self, service: PeerService) -> None:
+        self._service = service
+        self._context = Context(service)
+        self._token = service.config.token.encode()
+        host, _, _ = service.config.address.api.rpartition(":")
+        self._hosts = {host.strip("[]"), *service.config.hosts}
+        self._hosts |= {a.api.rpartition(":")[0].strip("[]") for a in service.config.peers.values()}
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen.  Raises OSError when the port is taken."""
+        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, self._guarded(route))
+        app.router.add_route("*", "/{tail:.*}", self._nowhere)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
+        )
+        await self._runner.setup()
+        host, _, port = self._service.config.address.api.rpartition(":")
+        await web.TCPSite(
+            self._runner, host.strip("[]"), int(port), reuse_address=True, backlog=1024
+        ).start()
+
+    async def stop(self) -> None:
+        """Answer what is under way, then close."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _guarded(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """The route's handler behind access control, its errors as problems."""
+        handler: Handler = route.handler
+        context = self._context
+        needs_token = route.role != "none"
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            try:
+                self._admit(request, needs_token)
+                return await handler(context, request)
+            except Problem as problem:
+                return problem.response(_request_id(request))
+            except PeerError as error:
+                return of_peer_error(error).response(_request_id(request))
+            except web.HTTPRequestEntityTooLarge:
+                large = Problem("too-large", f"a body may have {BODY_BYTES_MAX} bytes")
+                return large.response(_request_id(request))
+            except (web.HTTPException, ConnectionError):
+                raise
+            except Exception:
+                request_id = _request_id(request)
+                logger.exception("%s %s failed (%s)", request.method, request.path, request_id)
+                return Problem("internal", "see the peer's log").response(request_id)
+
+        return guarded
+
+    def _admit(self, request: web.Request, needs_token: bool) -> None:
+        """Host, Origin, token; in this order, so that a web page learns nothing."""
+        host = (request.host or "").rsplit(":", 1)[0].strip("[]")
+        if not is_loopback(host) and host not in self._hosts:
+            raise Problem("forbidden-host", f"Host {host!r} is not this cluster; see cluster.hosts")
+        origin = request.headers.get("Origin")
+        if origin is not None and origin != f"http://{request.host}":
+            raise Problem("forbidden-origin", f"Origin {origin!r} is not this peer's")
+        if needs_token:
+            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(
+                given.strip().encode(), self._token
+            ):
+                raise Problem(
+                    "unauthorized", "send Authorization: Bearer with the token of the token file"
+                )
+
+    async def _nowhere(self, request: web.Request) -> web.StreamResponse:
+        try:
+            self._admit(request, needs_token=True)
+        except Problem as refused:
+            return refused.response(_request_id(request))
+        allowed = sorted(r.method for r in ROUTES if _pattern(r.path).fullmatch(request.path))
+        if allowed:
+            problem = Problem("method-not-allowed", f"{request.path} takes {', '.join(allowed)}")
+            return problem.response(_request_id(request))
+        return Problem("not-found", f"nothing at {request.path}").response(_request_id(request))
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """A route's path as an expression."""
+    return re.compile("[^/]+".join(re.escape(part) for part in re.split(r"{\w+}", path)))
+
+
+def _request_id(request: web.Request) -> str:
+    given = request.headers.get("X-Request-Id", "")
+    return given[:100] if given.isprintable() and given else secrets.token_hex(8)

@@ -1,0 +1,133 @@
+"""What a peer and its runner say to each other over the runner's socket.
+
+Frames are a little-endian 32-bit length and msgpack.  Both sides run the same version or refuse.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+#: Version of these messages; a runner of another one is left alone and reported.
+RUNNER_PROTOCOL = 1
+LENGTH = struct.Struct("<I")
+FRAME_BYTES_MAX = 64 * 1024 * 1024
+
+
+class StartAttempt(msgspec.Struct, frozen=True, array_like=True):
+    """Run this."""
+
+    token: int
+    task_id: str
+    number: int
+    command: tuple[str, ...]
+    shell: bool = False
+    env: dict[str, str] = {}
+    cwd: str = ""
+    stdin: str = ""
+    timeout_ms: int = 0
+    grace_ms: int = 10_000
+
+
+class AttemptReport(msgspec.Struct, frozen=True, array_like=True):
+    """What became of an attempt."""
+
+    token: int
+    task_id: str
+    number: int
+    #: ``started`` or ``finished``; the fields below are of a finished one.
+    phase: str
+    #: ``succeeded | failed | timed_out | cancelled``.
+    status: str = ""
+    run_ms: int = 0
+    exit_code: int | None = None
+    signal: int = 0
+    reason: str = ""
+    output_tail: bytes = b""
+    output_bytes: int = 0
+
+
+class Running(msgspec.Struct, frozen=True, array_like=True):
+    """An attempt the runner has: under way, or ended and not forgotten."""
+
+    token: int
+    task_id: str
+    number: int
+    finished: AttemptReport | None = None
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
+    """Base of all messages."""
+
+
+class Hello(Message, frozen=True, tag=1):
+    """The runner's first message on a connection."""
+
+    protocol: int
+    incarnation: str
+    inventory: tuple[Running, ...]
+
+
+class Start(Message, frozen=True, tag=2):
+    """Run these attempts; a token the runner already has is passed over."""
+
+    attempts: tuple[StartAttempt, ...]
+
+
+class Stop(Message, frozen=True, tag=3):
+    """End an attempt: SIGTERM, after its grace SIGKILL, to its whole process group."""
+
+    token: int
+    reason: str
+
+
+class Renew(Message, frozen=True, tag=4):
+    """The lease runs until this instant of CLOCK_MONOTONIC, in milliseconds."""
+
+    until_ms: int
+
+
+class Forget(Message, frozen=True, tag=5):
+    """The state has answered the reports of these attempts."""
+
+    tokens: tuple[int, ...]
+
+
+class Quit(Message, frozen=True, tag=6):
+    """End, if nothing runs."""
+
+
+class Reports(Message, frozen=True, tag=7):
+    """The runner's news."""
+
+    reports: tuple[AttemptReport, ...]
+
+
+AnyMessage = Hello | Start | Stop | Renew | Forget | Quit | Reports
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: AnyMessage) -> bytes:
+    """The message as a frame."""
+    body = _encoder.encode(message)
+    return LENGTH.pack(len(body)) + body
+
+
+def split(buffer: bytearray) -> list[AnyMessage]:
+    """Take all whole messages off a buffer.  Raises msgspec.DecodeError or ValueError."""
+    messages: list[AnyMessage] = []
+    offset = 0
+    while len(buffer) - offset >= LENGTH.size:
+        (length,) = LENGTH.unpack_from(buffer, offset)
+        if length > FRAME_BYTES_MAX:
+            raise ValueError(f"a frame of {length} bytes is over {FRAME_BYTES_MAX}")
+        end = offset + LENGTH.size + length
+        if len(buffer) < end:
+            break
+        messages.append(_decoder.decode(bytes(buffer[offset + LENGTH.size : end])))
+        offset = end
+    del buffer[:offset]
+    return messages

@@ -1,0 +1,385 @@
+"""The runner: the parent of all attempts of a node, small and single-minded.
+
+Its own process with one thread, so that spawning is cheap, attempts outlive a peer that is killed,
+and leases are kept also when the peer is stopped or hung.  It knows nothing of the cluster.
+
+Rules
+1. An attempt whose lease runs out is sent SIGTERM early enough for its grace and SIGKILL before the
+   end, to its whole process group.
+2. A finished attempt's report is kept until the peer says that the state has answered it.
+3. When nobody is connected and nothing runs for a while, the runner ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import msgspec
+
+from raftsched.executor import messages, output
+from raftsched.executor.leftovers import mark_of
+from raftsched.executor.messages import AttemptReport, Running, StartAttempt
+from raftsched.executor.spawn import CannotStart, base_environment, spawn
+
+#: Bytes of output in a report.
+TAIL_BYTES = 2_048
+#: Running attempts' output and all deadlines are looked at this often.
+WATCH_SECONDS = 0.1
+#: Without a peer and without attempts the runner ends after this.
+IDLE_SECONDS = 60.0
+#: SIGKILL goes this long before the lease ends.
+KILL_MARGIN_SECONDS = 0.2
+#: Output on disk is swept after this many bytes of new output.
+SWEEP_BYTES = 64 * 1024 * 1024
+
+
+class _Attempt:
+    __slots__ = ("deadline", "kill_at", "pid", "reason", "spec", "started", "status")
+
+    def __init__(self, spec: StartAttempt, pid: int, now: float) -> None:
+        self.spec = spec
+        self.pid = pid
+        self.started = now
+        self.deadline = now + spec.timeout_ms / 1000 if spec.timeout_ms else None
+        #: When SIGKILL follows the SIGTERM that was sent; None while nobody stops it.
+        self.kill_at: float | None = None
+        #: What it ends as when it was stopped.
+        self.status = ""
+        self.reason = ""
+
+
+class Runner:
+    """One selector loop: the socket, children, deadlines."""
+
+    def __init__(self, directory: Path, lease_seconds: float) -> None:
+        self._directory = directory
+        (directory / "output").mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lease_seconds = lease_seconds
+        self._lease_until = time.monotonic() + lease_seconds
+        self._incarnation = str(uuid.uuid4())
+        self._environment = base_environment(mark_of(directory))
+        self._attempts: dict[int, _Attempt] = {}
+        self._by_pid: dict[int, int] = {}
+        self._finished: dict[int, AttemptReport] = {}
+        self._news: list[AttemptReport] = []
+        self._selector = selectors.DefaultSelector()
+        self._client: socket.socket | None = None
+        self._buffer = bytearray()
+        self._unsent = bytearray()
+        self._idle_since = time.monotonic()
+        self._output_bytes = 0
+        self._quit = False
+
+    def run(self) -> None:
+        """Serve until there is nothing left to do."""
+        wake, wakened = socket.socketpair()
+        wake.setblocking(False)
+        wakened.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self._terminate())
+        listener = listen(self._directory)
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._selector.register(wakened, selectors.EVENT_READ)
+        watched = 0.0
+        while not self._quit:
+            for key, _ in self._selector.select(WATCH_SECONDS):
+                if key.fileobj is listener:
+                    self._accept(listener)
+                elif key.fileobj is wakened:
+                    with contextlib.suppress(BlockingIOError):
+                        wakened.recv(4096)
+                else:
+                    self._talk()
+            self._reap()
+            now = time.monotonic()
+            if now - watched >= WATCH_SECONDS:
+                watched = now
+                self._watch(now)
+            self._tell()
+
+    # The peer ------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        """A new connection replaces the old one: a restarted peer must not wait for a dead one."""
+        client, _ = listener.accept()
+        self._hang_up()
+        client.setblocking(False)
+        self._client = client
+        self._selector.register(client, selectors.EVENT_READ)
+        inventory = [
+            Running(token, attempt.spec.task_id, attempt.spec.number)
+            for token, attempt in self._attempts.items()
+        ]
+        inventory += [
+            Running(token, report.task_id, report.number, report)
+            for token, report in self._finished.items()
+        ]
+        self._news.clear()
+        hello = messages.Hello(messages.RUNNER_PROTOCOL, self._incarnation, tuple(inventory))
+        self._unsent += messages.encode(hello)
+
+    def _hang_up(self) -> None:
+        if self._client is not None:
+            self._selector.unregister(self._client)
+            self._client.close()
+            self._client = None
+        self._buffer.clear()
+        self._unsent.clear()
+        self._idle_since = time.monotonic()
+
+    def _talk(self) -> None:
+        if self._client is None:
+            return
+        try:
+            data = self._client.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up()
+            return
+        self._buffer += data
+        try:
+            received = messages.split(self._buffer)
+        except (msgspec.DecodeError, ValueError):
+            self._hang_up()
+            return
+        for message in received:
+            self._do(message)
+
+    def _do(self, message: messages.AnyMessage) -> None:
+        if isinstance(message, messages.Start):
+            for attempt in message.attempts:
+                self._start(attempt)
+        elif isinstance(message, messages.Stop):
+            attempt_ = self._attempts.get(message.token)
+            if attempt_ is not None:
+                grace = attempt_.spec.grace_ms / 1000
+                self._stop(attempt_, "cancelled", message.reason, grace)
+        elif isinstance(message, messages.Renew):
+            self._lease_until = max(self._lease_until, message.until_ms / 1000)
+        elif isinstance(message, messages.Forget):
+            for token in message.tokens:
+                self._finished.pop(token, None)
+        elif isinstance(message, messages.Quit) and not self._attempts:
+            self._quit = True
+
+    def _tell(self) -> None:
+        if self._news and self._client is not None:
+            self._unsent += messages.encode(messages.Reports(tuple(self._news)))
+            self._news.clear()
+        if self._unsent and self._client is not None:
+            try:
+                sent = self._client.send(self._unsent)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._hang_up()
+                return
+            del self._unsent[:sent]
+
+    # Attempts ------------------------------------------------------------------------------------
+
+    def _start(self, spec: StartAttempt) -> None:
+        if spec.token in self._attempts or spec.token in self._finished:
+            return
+        now = time.monotonic()
+        if now >= self._lease_until - self._stop_early(spec):
+            self._finish(spec, "failed", reason="lease-expired")
+            return
+        try:
+            pid = spawn(self._directory, spec, self._environment)
+        except CannotStart as error:
+            self._finish(spec, "failed", reason=str(error))
+            return
+        self._attempts[spec.token] = _Attempt(spec, pid, now)
+        self._by_pid[pid] = spec.token
+        self._news.append(AttemptReport(spec.token, spec.task_id, spec.number, "started"))
+
+    def _reap(self) -> None:
+        """Collect the dead, and first end what they left in their process group."""
+        while self._by_pid:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            pid = found.si_pid
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            token = self._by_pid.pop(pid, None)
+            if token is not None:
+                self._ended(self._attempts.pop(token), status)
+
+    def _ended(self, attempt: _Attempt, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        exit_code, number = (code, 0) if code >= 0 else (None, -code)
+        run_ms = int((time.monotonic() - attempt.started) * 1000)
+        if attempt.status and not (attempt.status == "cancelled" and code == 0):
+            word, reason = attempt.status, attempt.reason
+        elif code == 0:
+            word, reason = "succeeded", ""
+        else:
+            word = "failed"
+            reason = f"exit-code-{code}" if code > 0 else f"signal-{number}"
+        self._finish(attempt.spec, word, exit_code, number, reason, run_ms)
+
+    def _finish(
+        self,
+        spec: StartAttempt,
+        status: str,
+        exit_code: int | None = None,
+        number: int = 0,
+        reason: str = "",
+        run_ms: int = 0,
+    ) -> None:
+        tail, size = self._collect(spec)
+        report = AttemptReport(
+            spec.token,
+            spec.task_id,
+            spec.number,
+            "finished",
+            status,
+            run_ms,
+            exit_code,
+            number,
+            reason,
+            tail,
+            size,
+        )
+        self._finished[spec.token] = report
+        self._news.append(report)
+
+    def _collect(self, spec: StartAttempt) -> tuple[bytes, int]:
+        """The end of the output, and its size; an empty file is removed."""
+        path = output.stream_path(self._directory, spec.task_id, spec.number, "out")
+        try:
+            if path.stat().st_size == 0 and not output.base_of(path):
+                path.unlink()
+                return b"", 0
+        except FileNotFoundError:
+            return b"", 0
+        tail, size = output.tail_of(path, TAIL_BYTES)
+        self._output_bytes += size
+        return tail, size
+
+    def _stop(self, attempt: _Attempt, status: str, reason: str, grace: float) -> None:
+        """SIGTERM now, SIGKILL after the grace; the first reason stays."""
+        now = time.monotonic()
+        if attempt.kill_at is None:
+            attempt.status, attempt.reason = status, reason
+            attempt.kill_at = now + grace
+            self._signal(attempt, signal.SIGTERM)
+        else:
+            attempt.kill_at = min(attempt.kill_at, now + grace)
+
+    def _signal(self, attempt: _Attempt, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(attempt.pid, number)
+
+    def _stop_early(self, spec: StartAttempt) -> float:
+        return min(spec.grace_ms / 1000, self._lease_seconds / 4) + KILL_MARGIN_SECONDS
+
+    def _watch(self, now: float) -> None:
+        """Deadlines, leases, grown output, and whether anybody still needs this process."""
+        for attempt in list(self._attempts.values()):
+            grace = attempt.spec.grace_ms / 1000
+            left = self._lease_until - now
+            if left <= self._stop_early(attempt.spec):
+                self._stop(attempt, "failed", "lease-expired", max(0.0, left - KILL_MARGIN_SECONDS))
+            elif attempt.deadline is not None and now >= attempt.deadline:
+                attempt.deadline = None
+                self._stop(attempt, "timed_out", "timeout", grace)
+            if attempt.kill_at is not None and now >= attempt.kill_at:
+                self._signal(attempt, signal.SIGKILL)
+            for stream in output.STREAMS:
+                path = output.stream_path(
+                    self._directory, attempt.spec.task_id, attempt.spec.number, stream
+                )
+                with contextlib.suppress(OSError):
+                    if path.stat().st_size > output.STREAM_BYTES_MAX:
+                        output.rotate(path)
+        if self._output_bytes > SWEEP_BYTES:
+            self._output_bytes = 0
+            spare = {
+                f"{a.spec.task_id}.{a.spec.number}.{s}"
+                for a in self._attempts.values()
+                for s in output.STREAMS
+            }
+            output.sweep(self._directory, spare)
+        if self._client is not None or self._attempts:
+            self._idle_since = now
+        elif now - self._idle_since > IDLE_SECONDS:
+            self._quit = True
+
+    def _terminate(self) -> None:
+        """SIGTERM to the runner itself: end everything, then go."""
+        for attempt in self._attempts.values():
+            self._signal(attempt, signal.SIGKILL)
+        self._quit = True
+
+
+def socket_address(directory: Path) -> tuple[str, int]:
+    """A path for the socket that is short however long the directory's is, and what it needs open.
+
+    Unix socket paths end at 107 bytes; the descriptor must be closed after use.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{descriptor}/runner.sock", descriptor
+
+
+def listen(directory: Path) -> socket.socket:
+    """The runner's socket, for its owner only."""
+    address, descriptor = socket_address(directory)
+    try:
+        (directory / "runner.sock").unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)
+        try:
+            listener.bind(address)
+        finally:
+            os.umask(mask)
+        listener.listen(4)
+        return listener
+    finally:
+        os.close(descriptor)
+
+
+def main() -> int:
+    """Entry point of ``python -m raftsched.executor.runner``."""
+    parser = argparse.ArgumentParser(description="Owns the attempts of one node; a peer starts it.")
+    parser.add_argument("--dir", type=Path, required=True)
+    parser.add_argument("--lease-seconds", type=float, required=True)
+    arguments = parser.parse_args()
+    directory: Path = arguments.dir.resolve()
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(directory / "runner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print("another runner owns this directory", file=sys.stderr)
+        return 1
+    (directory / "runner.pid").write_text(str(os.getpid()))
+    os.chdir(directory)
+    Runner(directory, arguments.lease_seconds).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""What the HTTP API needs of a peer, and all it knows of it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+from raftsched.core.commands import AnyCommand, Outcome
+from raftsched.core.state import State
+from raftsched.peer.config import PeerConfig
+from raftsched.raft.log import LogStatus
+
+Consistency = Literal["linearizable", "local"]
+
+
+class OutputChunk(NamedTuple):
+    """A piece of an attempt's output."""
+
+    data: bytes
+    next_offset: int
+    #: At the end of what is written so far.
+    eof: bool
+
+
+class PeerService(Protocol):
+    """A peer as the API sees it.  Errors are those of ``peer.errors``."""
+
+    config: PeerConfig
+    started_at_ms: int
+    is_draining: bool
+
+    @property
+    def state(self) -> State:
+        """The replicated state as applied here; for reading only."""
+
+    def status(self) -> LogStatus:
+        """What this peer knows of the log."""
+
+    async def propose(self, command: AnyCommand, timeout_seconds: float = 10.0) -> Outcome:
+        """The command's outcome, once it is applied here."""
+
+    async def read(
+        self,
+        consistency: Consistency = "linearizable",
+        min_index: int = 0,
+        timeout_seconds: float = 5.0,
+    ) -> State:
+        """The state, current enough."""
+
+    async def wait_index(self, index: int, timeout_seconds: float) -> None:
+        """Return once the state's index is above ``index``, or at the timeout."""
+
+    def read_output(
+        self, task_id: str, number: int, stream: str, offset: int, limit: int
+    ) -> OutputChunk:
+        """Output of an attempt that ran on this node."""
+
+    async def transfer_leadership(self, target: str | None) -> str:
+        """Hand leadership over; the new leader."""
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers by metric name."""
