@@ -2,7 +2,7 @@
 
 Model: a process kill keeps everything written, synced or not; a power loss keeps what was synced
 and, of the rest, a random number of the earliest changes of each file (the last one torn) and of
-the earliest changes of names.  A sync that fails leaves the pages cached, clean, and not on the disk.
+the earliest changes of names.  A failed sync leaves pages clean in the cache, not on disk.
 """
 
 from __future__ import annotations
