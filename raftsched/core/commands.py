@@ -102,7 +102,7 @@ class AttemptFinished(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     task_id: str
     token: int
-    #: A terminal ``AttemptStatus`` word other than ``lost``.
+    #: A terminal ``AttemptStatus`` word; ``lost``: the node ended it as its lease ran out.
     status: str
     #: How long the process ran; the state derives the start from it.
     run_ms: int = 0

@@ -382,6 +382,9 @@ def _finished(
     task, attempt = found
     now = changes.state.now
     status = AttemptStatus(report.status)
+    if status is AttemptStatus.LOST:
+        _lose(changes, index, task, attempt, report.reason or "lost")
+        return True
     started_at = attempt.started_at or max(attempt.assigned_at, now - max(0, report.run_ms))
     changes.set_latest(
         task.id,
@@ -458,24 +461,29 @@ def _lose_attempts(
         attempt = changes.latest(task_id)
         if attempt.incarnation == spare or (only and attempt.incarnation != only):
             continue
-        changes.set_latest(
-            task_id,
-            move_attempt(attempt, AttemptStatus.LOST, finished_at=state.now, reason=reason),
-        )
-        losses = task.losses + 1
-        changed: dict[str, Any] = {"losses": losses, "modify_index": index}
-        if task.status is TaskStatus.CANCELLING:
-            to = TaskStatus.CANCELLED
-        elif losses >= state.settings.losses_max:
-            to, changed["reason"] = TaskStatus.FAILED, "lost_too_often"
-        else:
-            to, changed["reason"] = TaskStatus.QUEUED, reason
-        if to is TaskStatus.QUEUED:
-            changes.event("task_queued", task_id, node_id, reason)
-        else:
-            changed["finished_at"] = state.now
-            changes.event("task_finished", task_id, node_id, str(to))
-        changes.tasks[task_id] = move(task, to, **changed)
+        _lose(changes, index, task, attempt, reason)
+
+
+def _lose(changes: _Changes, index: int, task: Task, attempt: Attempt, reason: str) -> None:
+    """The node took this attempt with it: the task waits again, unless that happened too often."""
+    state = changes.state
+    changes.set_latest(
+        task.id, move_attempt(attempt, AttemptStatus.LOST, finished_at=state.now, reason=reason)
+    )
+    losses = task.losses + 1
+    changed: dict[str, Any] = {"losses": losses, "modify_index": index}
+    if task.status is TaskStatus.CANCELLING:
+        to = TaskStatus.CANCELLED
+    elif losses >= state.settings.losses_max:
+        to, changed["reason"] = TaskStatus.FAILED, "lost_too_often"
+    else:
+        to, changed["reason"] = TaskStatus.QUEUED, reason
+    if to is TaskStatus.QUEUED:
+        changes.event("task_queued", task.id, attempt.node, reason)
+    else:
+        changed["finished_at"] = state.now
+        changes.event("task_finished", task.id, attempt.node, str(to))
+    changes.tasks[task.id] = move(task, to, **changed)
 
 
 def _node_lost(changes: _Changes, index: int, command: NodeLost) -> Outcome:

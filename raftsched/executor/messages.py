@@ -38,7 +38,7 @@ class AttemptReport(msgspec.Struct, frozen=True, array_like=True):
     number: int
     #: ``started`` or ``finished``; the fields below are of a finished one.
     phase: str
-    #: ``succeeded | failed | timed_out | cancelled``.
+    #: ``succeeded | failed | timed_out | cancelled | lost`` (its lease ran out).
     status: str = ""
     run_ms: int = 0
     exit_code: int | None = None

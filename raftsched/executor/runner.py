@@ -199,7 +199,7 @@ class Runner:
             return
         now = time.monotonic()
         if now >= self._lease_until - self._stop_early(spec):
-            self._finish(spec, "failed", reason="lease-expired")
+            self._finish(spec, "lost", reason="lease-expired")
             return
         try:
             pid = spawn(self._directory, spec, self._environment)
@@ -302,7 +302,7 @@ class Runner:
             grace = attempt.spec.grace_ms / 1000
             left = self._lease_until - now
             if left <= self._stop_early(attempt.spec):
-                self._stop(attempt, "failed", "lease-expired", max(0.0, left - KILL_MARGIN_SECONDS))
+                self._stop(attempt, "lost", "lease-expired", max(0.0, left - KILL_MARGIN_SECONDS))
             elif attempt.deadline is not None and now >= attempt.deadline:
                 attempt.deadline = None
                 self._stop(attempt, "timed_out", "timeout", grace)

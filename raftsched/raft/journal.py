@@ -1,0 +1,482 @@
+"""The journal: the log above the snapshot, in memory as PySyncObj wants it and durable on disk.
+
+Owns one locked directory: ``lock``, ``identity``, ``hard-state``, the segments, ``reserve`` and,
+after a clean stop, ``clean-stop``.
+
+Rules
+1. An entry counts, here or to anybody, up to ``durable_index`` only.  Memory may be ahead of it.
+2. Nothing on disk is trusted further than it can be checked: a torn last group is cut, any other
+   damage refuses, and the commit index is not stored at all (S7).
+3. Segments go once a snapshot made *before the last one* covers them: until then the previous
+   snapshot and the journal can still rebuild the state, should the last snapshot be damaged.
+4. No room on the disk is a pause.  Any other error, and any error of a sync, is the end: the kernel
+   may have thrown the pages away, so a second sync that succeeds would prove nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, overload
+
+import msgspec
+
+from raftsched.raft import opening
+from raftsched.raft.files import DISK_FULL, REMEDY, Disk, JournalDamaged, OsDisk, write_atomic
+from raftsched.raft.groups import ENTRY, RECORD, RESET, TRUNCATE, DiskFull, Tail
+from raftsched.raft.opening import CLEAN_STOP, CleanStop, Opened, make_reserve, remove_reserve
+
+logger = logging.getLogger(__name__)
+
+#: What PySyncObj keeps in its log: (data, index, term).
+Entry = tuple[bytes, int, int]
+
+#: A segment that has grown to this is followed by a new one.
+SEGMENT_BYTES = 64 * 1024 * 1024
+#: Kept free for compaction to work with once the disk is full; 0 keeps none.
+RESERVE_BYTES = 16 * 1024 * 1024
+#: Commands PySyncObj would unpickle: MEMBERSHIP and VERSION.  They never enter the log.
+_REFUSED_COMMANDS = frozenset({b"\x02", b"\x03"})
+_DISK_FULL = "disk-full"
+
+
+class JournalFailed(Exception):
+    """An I/O or fsync error: what is on disk is not known any more, so the process must end."""
+
+
+class _Work:
+    """One group on its way to the disk."""
+
+    __slots__ = ("durable_index", "error", "holds_reset", "index_max", "is_full", "records")
+
+    def __init__(
+        self, records: list[bytes], durable_index: int, index_max: int, holds_reset: bool
+    ) -> None:
+        self.records = records
+        #: What ``durable_index`` becomes; lowered by what is cut from memory meanwhile.
+        self.durable_index = durable_index
+        self.index_max = index_max
+        self.holds_reset = holds_reset
+        self.is_full = False
+        self.error: OSError | None = None
+
+
+class Journal:
+    """The replicated log of one peer: give it to PySyncObj through ``createJournal``.
+
+    For one thread, except where a method says otherwise.
+    """
+
+    #: Called once with the failure before JournalFailed is raised (PySyncObj swallows some).
+    on_failed: Callable[[JournalFailed], None]
+    #: Why nothing is written (``disk-full``), or empty.
+    paused: str
+    #: Groups synced since the start.
+    syncs: int
+
+    def __init__(self, opened: Opened, *, reserve_bytes: int, reclaim: bool) -> None:
+        self._opened = opened
+        self._disk = opened.disk
+        self._directory = opened.directory
+        self._writer = opened.writer
+        self._hard_state = opened.hard_state
+        self._reserve_bytes = reserve_bytes
+        self._reclaims_itself = reclaim
+        self._entries = opened.entries
+        self._bytes = sum(len(entry[0]) for entry in opened.entries)
+        self._pending: list[bytes] = []
+        self._pending_index_max = 0
+        self._pending_reset = False
+        self._work: _Work | None = None
+        self._durable_index = self.last_index
+        #: What the last compaction left as the first index; segments below go at the next (rule 3).
+        self._floor = 0
+        self._unlinkable: list[Path] = []
+        self._commit_index = 1
+        self._failed: JournalFailed | None = None
+        self._is_closed = False
+        self.on_failed = _ignore
+        self.paused = ""
+        self.syncs = 0
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        cluster_id: str,
+        peer_id: str,
+        segment_bytes: int = SEGMENT_BYTES,
+        reserve_bytes: int = RESERVE_BYTES,
+        sync: bool = True,
+        reclaim: bool = True,
+        disk: Disk | None = None,
+    ) -> Journal:
+        """Lock ``directory`` and read it; makes it when it is empty.
+
+        Raises DirectoryLocked, WrongOwner (another cluster or peer), JournalDamaged, JournalFailed.
+        With ``reclaim=False`` the caller runs ``reclaim()`` off the loop when ``reclaimable``.
+        ``sync=False`` gives up durability (for ``dev`` and benchmarks): no fdatasync of entries.
+        """
+        disk = disk or OsDisk()
+        try:
+            opened = opening.open_directory(
+                disk, directory, cluster_id, peer_id, segment_bytes=segment_bytes, sync=sync
+            )
+            journal = cls(opened, reserve_bytes=reserve_bytes, reclaim=reclaim)
+            if not make_reserve(disk, directory, reserve_bytes):
+                journal._pause()
+        except (OSError, DiskFull) as error:
+            raise JournalFailed(f"{directory} cannot be opened: {error}") from error
+        return journal
+
+    def align(self, previous: Entry, last: Entry) -> None:
+        """Make the log continue the snapshot that ends with these two entries (S4), durably.
+
+        To be called once after open, before PySyncObj is made.  A log that holds ``last`` keeps
+        its tail; one that ends earlier or conflicts is replaced by the two entries.  Raises
+        JournalDamaged when entries between the snapshot and the log are missing.  Afterwards
+        ``journal[0] == previous`` and ``journal[1] == last``: hand those to PySyncObj.
+        """
+        index, term = last[1], last[2]
+        if self._hard_state.state.term < term:
+            raise self._incomplete(f"term and vote are older than the snapshot of term {term}")
+        if self._entries and self.first_index > index + 1:
+            raise self._incomplete(
+                f"entries {index + 1} to {self.first_index - 1}, "
+                "between the snapshot and the log, are missing"
+            )
+        follows = self.first_index == index + 1
+        if follows or self.term_at(index) == term:
+            if self.term_at(previous[1]) not in (None, previous[2]):
+                raise self._incomplete(f"entry {previous[1]} is not the one of the snapshot")
+            # What memory lacks of the two is in the snapshot, so the disk need not hold it.
+            self._entries[: max(index + 1 - self.first_index, 0)] = [previous, last]
+            self._bytes = sum(len(entry[0]) for entry in self._entries)
+            self._durable_index = max(self._durable_index, index)
+        else:
+            self.clear()
+            self.add(*previous)
+            self.add(*last)
+            self.sync()
+        self._commit_index = max(self._commit_index, index)
+        self._floor = previous[1]
+        self._release(self._floor)
+
+    def expect_whole(self) -> None:
+        """To be called instead of ``align`` without a snapshot: raises JournalDamaged if the log
+        does not begin at 1, that is, if it needs a snapshot that is lost."""
+        if self.first_index > 1:
+            raise self._incomplete(f"there is no snapshot of the entries before {self.first_index}")
+
+    # What our side asks.
+
+    @property
+    def first_index(self) -> int:
+        """Index of ``journal[0]``; 0 when empty."""
+        return self._entries[0][1] if self._entries else 0
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry, durable or not; 0 when empty."""
+        return self._entries[-1][1] if self._entries else 0
+
+    @property
+    def last_term(self) -> int:
+        """Term of the last entry; 0 when empty."""
+        return self._entries[-1][2] if self._entries else 0
+
+    @property
+    def durable_index(self) -> int:
+        """Everything up to here is on disk and equal to what memory holds."""
+        return self._durable_index
+
+    @property
+    def dirty(self) -> bool:
+        """Something (entries, truncation) is not durable yet."""
+        return bool(self._pending) or self._work is not None
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Bytes of the data of the entries held, for snapshot thresholds."""
+        return self._bytes
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Bytes of all segments still needed."""
+        return sum(tail.end for tail in self._writer.tails)
+
+    def term_at(self, index: int) -> int | None:
+        """Term of the entry at ``index``, None when the log does not hold it."""
+        entries = self._entries
+        if not entries:
+            return None
+        position = index - entries[0][1]
+        return entries[position][2] if 0 <= position < len(entries) else None
+
+    # Durability.
+
+    def sync(self) -> None:
+        """One write and one fdatasync of everything pending; then durable_index == last_index.
+
+        A full disk does not raise: it sets ``paused``, and nothing more is written until
+        ``try_resume``.  Raises JournalFailed.
+        """
+        run = self.begin_sync()
+        if run is not None:
+            run()
+            self.finish_sync()
+
+    def begin_sync(self) -> Callable[[], None] | None:
+        """The same in three steps: on the loop take what is pending (None: nothing to do) ...
+
+        ... run the returned function in a thread while the loop goes on adding ...
+        """
+        self._check()
+        assert self._work is None, "one sync at a time"
+        if self.paused or not self._pending:
+            return None
+        work = _Work(self._pending, self.last_index, self._pending_index_max, self._pending_reset)
+        self._work = work
+        self._pending = []
+        self._pending_index_max = 0
+        self._pending_reset = False
+
+        def run() -> None:
+            try:
+                self._writer.append(work.records, work.index_max)
+            except DiskFull:
+                work.is_full = True
+            except OSError as error:
+                work.error = error
+
+        return run
+
+    def finish_sync(self) -> None:
+        """... and on the loop again account for it.  Raises JournalFailed."""
+        self._check()
+        work, self._work = self._work, None
+        assert work is not None, "no sync was begun"
+        if work.error is not None:
+            self._fail(f"the journal in {self._directory} cannot be written: {work.error}")
+        if work.is_full:
+            self._pending = work.records + self._pending
+            self._pending_index_max = max(work.index_max, self._pending_index_max)
+            self._pending_reset = work.holds_reset or self._pending_reset
+            self._pause()
+            return
+        self._durable_index = work.durable_index
+        self.syncs += 1
+        if work.holds_reset:
+            self._release_before_last()
+
+    def try_resume(self) -> bool:
+        """Try to leave a pause: remake the reserve, write what is pending.  True: not paused.
+
+        The reserve comes first: without room for it the next pause would find nothing to free.
+        """
+        self._check()
+        if not self.paused:
+            return True
+        try:
+            if not make_reserve(self._disk, self._directory, self._reserve_bytes):
+                return False
+        except OSError as error:
+            self._fail(f"the reserve in {self._directory} cannot be made: {error}")
+        self.paused = ""
+        self.sync()
+        if not self.paused:
+            logger.warning("%s has room again; writing goes on", self._directory)
+        return not self.paused
+
+    @property
+    def reclaimable(self) -> bool:
+        """Whole segments wait to be unlinked."""
+        return bool(self._unlinkable)
+
+    def reclaim(self) -> None:
+        """Unlink segments no longer needed.  May run in a thread beside everything else.
+
+        Oldest first, each durable before the next, so that a crash leaves no gap.  Raises
+        JournalFailed.
+        """
+        while self._unlinkable:
+            try:
+                self._disk.unlink(self._unlinkable[0])
+                self._disk.sync_directory(self._directory)
+            except OSError as error:
+                self._fail(f"{self._unlinkable[0]} cannot be removed: {error}")
+            self._unlinkable.pop(0)
+
+    def close(self, clean: bool = True) -> None:
+        """Stop.  ``clean`` syncs and writes the end mark.  Idempotent.  May raise JournalFailed."""
+        if self._is_closed:
+            return
+        try:
+            if clean and self._failed is None:
+                if self._work is not None:
+                    self.finish_sync()
+                self.sync()
+                if not self.dirty:
+                    self._mark_clean_stop()
+        finally:
+            self._is_closed = True
+            self._opened.close()
+
+    # What PySyncObj asks.
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        """Append an entry; durable after the next sync."""
+        entries = self._entries
+        assert not entries or idx == entries[-1][1] + 1, "the log has no gaps"
+        assert term <= self._hard_state.state.term or idx == 1, "an entry of a term never stored"
+        if command[:1] in _REFUSED_COMMANDS:
+            raise ValueError("the log takes no MEMBERSHIP and no VERSION command")
+        entries.append((command, idx, term))
+        pending = self._pending
+        pending.append(RECORD.pack(ENTRY, len(command), idx, term))
+        pending.append(command)
+        self._pending_index_max = idx
+        self._bytes += len(command)
+
+    def clear(self) -> None:
+        """Drop all entries: those of a snapshot that is durable follow."""
+        self._entries.clear()
+        self._bytes = 0
+        self._lower_durable_index(0)
+        self._pending.append(RECORD.pack(RESET, 0, 0, 0))
+        self._pending_reset = True
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:
+        """Drop the entries at position ``entryFrom`` and behind: the leader has others."""
+        if entryFrom >= len(self._entries):
+            return
+        index = self._entries[entryFrom][1]
+        if index <= self._commit_index:
+            self._fail(f"entry {index} is committed (up to {self._commit_index}) and was to be cut")
+        self._bytes -= sum(len(entry[0]) for entry in self._entries[entryFrom:])
+        del self._entries[entryFrom:]
+        self._lower_durable_index(index - 1)
+        self._pending.append(RECORD.pack(TRUNCATE, 0, index, 0))
+
+    def deleteEntriesTo(self, entryTo: int) -> None:
+        """Drop the entries before position ``entryTo``: a durable snapshot covers them."""
+        if entryTo <= 0 or not self._entries:
+            return
+        self._bytes -= sum(len(entry[0]) for entry in self._entries[:entryTo])
+        following = self.last_index + 1
+        del self._entries[:entryTo]
+        floor = self.first_index or following
+        self._release(floor if self.paused else self._floor)
+        self._floor = floor
+
+    @overload
+    def __getitem__(self, item: int) -> Entry: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[Entry]: ...
+    def __getitem__(self, item: int | slice) -> Entry | list[Entry]:
+        return self._entries[item]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _destroy(self) -> None:
+        self.close()
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
+        """Remembered to refuse a truncation below it; never stored."""
+        self._commit_index = max(self._commit_index, raftCommitIndex)
+
+    def getRaftCommitIndex(self) -> int:
+        """After open: index of the snapshot aligned to, at least 1."""
+        return self._commit_index
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
+        """Durable when it returns.  Raises JournalFailed."""
+        self._check()
+        try:
+            self._hard_state.save(term, votedForNodeId)
+        except OSError as error:
+            self._fail(f"term and vote in {self._directory} cannot be written: {error}")
+
+    def getCurrentTerm(self) -> int:
+        """The term stored last."""
+        return self._hard_state.state.term
+
+    def getVotedForNodeId(self) -> str | None:
+        """The vote in that term."""
+        return self._hard_state.state.vote
+
+    def onOneSecondTimer(self) -> None:
+        """Nothing is stored by time."""
+
+    # Inside.
+
+    def _lower_durable_index(self, index: int) -> None:
+        self._durable_index = min(self._durable_index, index)
+        if self._work is not None:
+            self._work.durable_index = min(self._work.durable_index, index)
+
+    def _release(self, floor: int) -> None:
+        """Give up the segments at the front that hold nothing at or above ``floor``."""
+        tails = self._writer.tails
+        count = 0
+        while count < len(tails) - 1 and tails[count].index_max < floor:
+            count += 1
+        self._unlink_first(count)
+
+    def _release_before_last(self) -> None:
+        """Give up all segments but the last, which holds a RESET: they say nothing any more."""
+        self._unlink_first(len(self._writer.tails) - 1)
+
+    def _unlink_first(self, count: int) -> None:
+        tails: list[Tail] = self._writer.tails
+        self._unlinkable += [self._writer.path(tail) for tail in tails[:count]]
+        del tails[:count]
+        if self._reclaims_itself and self._unlinkable:
+            self.reclaim()
+
+    def _pause(self) -> None:
+        logger.error("%s is full; nothing is written until there is room", self._directory)
+        self.paused = _DISK_FULL
+        try:
+            remove_reserve(self._disk, self._directory)
+        except OSError as error:
+            self._fail(f"the reserve in {self._directory} cannot be removed: {error}")
+
+    def _mark_clean_stop(self) -> None:
+        tail = self._writer.tails[-1]
+        mark = CleanStop(tail.sequence, tail.end, tail.chain, self._hard_state.state.sequence)
+        body = msgspec.msgpack.encode(mark)
+        try:
+            write_atomic(
+                self._disk,
+                self._directory / CLEAN_STOP,
+                zlib.crc32(body).to_bytes(4, "little") + body,
+            )
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                self._fail(f"the end mark in {self._directory} cannot be written: {error}")
+            logger.warning("%s is full: stopped without the end mark", self._directory)
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+        if self._is_closed:
+            raise JournalFailed(f"the journal in {self._directory} is closed")
+
+    def _fail(self, what: str) -> NoReturn:
+        if self._failed is None:
+            self._failed = JournalFailed(what)
+            logger.critical("%s", what)
+            self.on_failed(self._failed)
+        raise self._failed
+
+    def _incomplete(self, what: str) -> JournalDamaged:
+        return JournalDamaged(self._writer.path(self._writer.tails[0]), 0, what, REMEDY)
+
+
+def _ignore(failure: JournalFailed) -> None:
+    pass
