@@ -218,16 +218,17 @@ class Journal:
 
     # Durability.
 
-    def sync(self) -> None:
+    def sync(self) -> bool:
         """One write and one fdatasync of everything pending; then durable_index == last_index.
 
-        A full disk does not raise: it sets ``paused``, and nothing more is written until
-        ``try_resume``.  Raises JournalFailed.
+        A full disk does not raise: it sets ``paused``, nothing more is written until
+        ``try_resume``, and the answer is False while something is pending.  Raises JournalFailed.
         """
         run = self.begin_sync()
         if run is not None:
             run()
             self.finish_sync()
+        return not self.dirty
 
     def begin_sync(self) -> Callable[[], None] | None:
         """The same in three steps: on the loop take what is pending (None: nothing to do) ...
@@ -410,7 +411,9 @@ class Journal:
         return self._hard_state.state.vote
 
     def onOneSecondTimer(self) -> None:
-        """Nothing is stored by time."""
+        """Try to leave a pause; nothing else happens by time.  Raises JournalFailed."""
+        if self.paused and self._work is None:
+            self.try_resume()
 
     # Inside.
 

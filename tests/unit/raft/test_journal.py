@@ -294,7 +294,7 @@ def test_full_disk_pauses_and_heals() -> None:
     disk.capacity = disk.bytes_used() + 20
     add_all(journal, entry(7), entry(8))
     size = len(disk.names[SEGMENT].data)
-    journal.sync()
+    assert not journal.sync()
     assert journal.paused == "disk-full"
     assert (journal.durable_index, journal.dirty) == (6, True)
     assert len(disk.names[SEGMENT].data) == size
@@ -305,7 +305,8 @@ def test_full_disk_pauses_and_heals() -> None:
     journal.setCurrentTerm(2, "q")  # In place, so a full disk does not keep a peer from voting.
     assert open_journal(disk.restarted())[:] == journal[:6]
     disk.capacity += 2000
-    assert journal.try_resume()
+    journal.onOneSecondTimer()
+    assert journal.sync() and journal.try_resume()
     assert (journal.paused, journal.durable_index) == ("", 9)
     assert DIRECTORY / "reserve" in disk.names
     assert open_journal(disk.restarted(0))[:] == journal[:]
