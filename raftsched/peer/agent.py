@@ -80,6 +80,8 @@ class NodeAgent:
         self._running: dict[int, reconciler.RunningAttempt] = {}
         #: Latest grant not yet in effect, and the index it waits for.
         self._grant: Grant | None = None
+        #: End of the lease in effect, on the monotonic clock; nothing is started without one.
+        self._lease_until = 0.0
         self.slots = config.slots or 4 * (os.cpu_count() or 1)
         self.incarnation = ""
         self.registered = asyncio.Event()
@@ -111,7 +113,8 @@ class NodeAgent:
             return
         if self._replica.state.index >= grant.applied_index:
             self._grant = None
-            self._runner.renew(grant.sent_at / 1000 + self._config.lease_seconds)
+            self._lease_until = grant.sent_at / 1000 + self._config.lease_seconds
+            self._runner.renew(self._lease_until)
             self._wake.set()
 
     # The loops -------------------------------------------------------------------------------
@@ -155,6 +158,8 @@ class NodeAgent:
             if found.finished is not None:
                 self._finished[token] = found.finished
         self._runner = runner
+        self._grant = None
+        self._lease_until = 0.0
         self.incarnation = runner.incarnation
         if runner.adopted:
             logger.info("adopted the running runner with %d attempts", len(runner.inventory))
@@ -236,6 +241,8 @@ class NodeAgent:
         starts: list[StartAttempt] = []
         forget: list[int] = []
         free = self.slots - sum(1 for a in self._running.values() if not a.finished)
+        if self._clock.monotonic() > self._lease_until - self._config.lease_seconds / 2:
+            free = 0  # Only under a fresh grant: an attempt that must stop at once is a loss.
         for action in reconciler.reconcile(desired, self._running):
             if isinstance(action, reconciler.Stop):
                 runner.stop(action.token, action.reason)

@@ -50,7 +50,12 @@ def test_work_survives_the_leader_and_then_everybody(tmp_path: Path) -> None:
             cluster.start(peer)
         cluster.leader()
         for task in [*tasks, waiting]:
-            assert cluster.finished(follower, task)["state"] == "succeeded"
+            found = cluster.finished(follower, task)
+            assert found["state"] == "succeeded", (
+                found["reason"],
+                found["losses"],
+                found["attempt"],
+            )
         assert "99" in effects.read_text().split()
 
 
