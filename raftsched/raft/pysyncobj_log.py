@@ -28,8 +28,9 @@ from pysyncobj.config import FAIL_REASON, SERIALIZER_STATE
 from pysyncobj.node import Node
 
 from raftsched.raft.config import LogConfig
-from raftsched.raft.directory import Damaged, DirectoryLock, claim
+from raftsched.raft.files import Damaged
 from raftsched.raft.filter import MessageFilter
+from raftsched.raft.journal import Journal, JournalFailed
 from raftsched.raft.log import (
     ENTRY_BYTES_MAX,
     LogClosed,
@@ -41,8 +42,13 @@ from raftsched.raft.log import (
     StateMachine,
 )
 from raftsched.raft.quorum import Prober
-from raftsched.raft.segments import Journal, JournalFailed, LogEntry
-from raftsched.raft.snapshots import FORMAT_VERSION, SnapshotMeta, SnapshotStore, verify
+from raftsched.raft.snapshot import (
+    Incoming,
+    RawReader,
+    SnapshotFailed,
+    SnapshotMeta,
+    SnapshotStore,
+)
 from raftsched.raft.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -187,8 +193,9 @@ class PySyncObjLog:
         self._hand_over = False
         self._writing: asyncio.Task[None] | None = None
         self._written: bool | None = None
-        self._sending: dict[Any, Any] = {}
-        self._incoming: Any = None
+        #: Snapshots on their way to laggards, with the offset reached, by peer.
+        self._sending: dict[str, tuple[RawReader, int]] = {}
+        self._incoming: Incoming | None = None
 
     # Life
 
@@ -196,18 +203,22 @@ class PySyncObjLog:
         """Open the journal, restore, listen and take part.  Raises StorageError or OSError."""
         config = self.config
         self._loop = asyncio.get_running_loop()
-        self._lock = DirectoryLock(config.data_dir)
+        self.journal = Journal.open(
+            config.data_dir / "journal",
+            cluster_id=config.cluster_id,
+            peer_id=config.peer_id,
+            segment_bytes=config.segment_bytes,
+        )
         try:
-            claim(config.data_dir, config.cluster_id, config.peer_id)
-            self._snapshots = SnapshotStore(config.data_dir)
-            meta = self._snapshots.meta()
-            if meta is not None:
-                verify(self._snapshots.path, config.cluster_id)
-            self.journal = Journal(config.data_dir, config.segment_bytes)
-            if meta is not None:
-                self.journal.align(meta.previous, meta.last)
-            elif len(self.journal) and self.journal.first_index > 1:
-                raise Damaged(self._snapshots.path, 0, "it is missing, and the journal needs it")
+            self.journal.on_failed = lambda failure: self.on_fatal(failure)
+            self._snapshots = SnapshotStore.open(
+                config.data_dir / "snapshots", cluster_id=config.cluster_id
+            )
+            snapshot = self._snapshots.usable(self.journal.first_index)
+            if snapshot is None:
+                self.journal.expect_whole()
+            else:
+                self.journal.align(snapshot.meta.previous, snapshot.meta.last)
             self._transport = Transport(config)
             self._transport.on_message = self._received
             self._transport.on_link = self._link
@@ -217,7 +228,7 @@ class PySyncObjLog:
             self._filter = MessageFilter(self)
             await self._transport.open()
         except BaseException:
-            self._lock.release()
+            self.journal.close(clean=False)
             raise
         self._running = True
         self._pass()
@@ -228,6 +239,7 @@ class PySyncObjLog:
         # PySyncObj finds its journal by this name, and would wake a poller nobody polls.
         pysyncobj.syncobj.createJournal = lambda _: self.journal
         pysyncobj.syncobj.PIPE_NOTIFIER_ENABLED = False
+        latest = self._snapshots.latest()
         conf = SyncObjConf(
             autoTick=False,
             appendEntriesUseBatch=False,
@@ -242,7 +254,8 @@ class PySyncObjLog:
             logCompactionMinEntries=1 << 60,
             logCompactionMinTime=1 << 60,
             journalFile="journal",
-            fullDumpFile=str(self._snapshots.path),
+            # Looked at once, for whether there is a snapshot to load at the start.
+            fullDumpFile=str(latest.path if latest else config.data_dir / "no-snapshot"),
             serializer=self._begin_snapshot,
             deserializer=self._load_snapshot,
             serializeChecker=self._snapshot_state,
@@ -267,7 +280,6 @@ class PySyncObjLog:
             if not waiter.done():
                 waiter.set_exception(closed)
         self.journal.close()
-        self._lock.release()
 
     # What the filter reads (filter.LogView)
 
@@ -435,7 +447,7 @@ class PySyncObjLog:
                 self._raft.election_deadline, pysyncobj.syncobj.monotonicTime() + pause
             )
         if not up:
-            self._sending.pop(peer_id, None)
+            self._stop_sending(peer_id)
         self._schedule()
 
     # Messages
@@ -677,29 +689,28 @@ class PySyncObjLog:
     # Snapshots
 
     def _compact(self) -> None:
-        if self._writing is None and self.journal.bytes_total > self.config.journal_bytes_max:
+        if self._writing is None and self.journal.bytes_on_disk > self.config.journal_bytes_max:
             self._raft.forceLogCompaction()
 
     def _begin_snapshot(self, _: str, data: Any) -> None:
         """PySyncObj wants a dump: begin it beside the loop."""
         last, previous, _cluster = data
-        meta = SnapshotMeta(FORMAT_VERSION, self.config.cluster_id, previous, last)
+        meta = SnapshotMeta(self.config.cluster_id, previous, last)
         chunks = self._machine.begin_snapshot()
-        path = self._snapshots.temporary()
         self._written = None
 
         async def write() -> None:
             try:
-                await asyncio.to_thread(self._snapshots.write, path, meta, chunks)
-                current = self._snapshots.meta()
-                if current is None or current.index < meta.index:
-                    self._snapshots.publish(path)
+                draft = await asyncio.to_thread(self._snapshots.write, meta, chunks)
+                self._snapshots.publish(draft)
                 self._written = True
                 logger.info("snapshot at index %d", meta.index)
-            except OSError as error:
-                logger.error("snapshot not written: %s", error)
-                path.unlink(missing_ok=True)
+                await asyncio.to_thread(self._snapshots.prune)
+            except SnapshotFailed as error:
+                logger.error("no snapshot: %s", error)
                 self._written = False
+            except Exception as error:
+                self.on_fatal(error)
             finally:
                 self._machine.end_snapshot()
                 self._writing = None
@@ -716,12 +727,13 @@ class PySyncObjLog:
             return int(SERIALIZER_STATE.NOT_SERIALIZING)
         return int(SERIALIZER_STATE.SUCCESS if written else SERIALIZER_STATE.FAILED)
 
-    def _load_snapshot(self, _: str) -> tuple[LogEntry, LogEntry, set[Node]]:
+    def _load_snapshot(self, _: str) -> tuple[Any, Any, set[Node]]:
         """PySyncObj loads the dump; it would swallow an exception, so trouble ends the process."""
         try:
-            meta = self._snapshots.meta()
-            assert meta is not None
-            self._machine.restore(meta.index, self._snapshots.load())
+            latest = self._snapshots.latest()
+            assert latest is not None
+            meta = latest.meta
+            self._machine.restore(meta.index, self._snapshots.read(latest))
             self._applied_term = max(self._applied_term, meta.last[2])
         except Exception as error:
             self.on_fatal(error)
@@ -730,18 +742,24 @@ class PySyncObjLog:
 
     def snapshot_chunk(self, node: Node) -> tuple[bytes, bool, bool] | None:
         """The next piece of the current snapshot for a laggard: (data, is first, is last)."""
-        state = self._sending.get(node.id)
-        if state is None:
-            if self._snapshots.meta() is None:
+        sending = self._sending.get(node.id)
+        if sending is None:
+            latest = self._snapshots.latest()
+            if latest is None:
                 self._raft.forceLogCompaction()
                 return None
-            state = self._sending[node.id] = self._snapshots.path.open("rb")
-        is_first = state.tell() == 0
-        data = state.read(_SNAPSHOT_CHUNK_BYTES)
+            sending = (self._snapshots.open_raw(latest), 0)
+        reader, offset = sending
+        data = reader.read(offset, _SNAPSHOT_CHUNK_BYTES)
+        self._sending[node.id] = (reader, offset + len(data))
         if not data:
-            state.close()
-            del self._sending[node.id]
-        return data, is_first, not data
+            self._stop_sending(node.id)
+        return data, offset == 0, not data
+
+    def _stop_sending(self, peer_id: str) -> None:
+        sending = self._sending.pop(peer_id, None)
+        if sending is not None:
+            sending[0].close()
 
     def _snapshot_message(self, peer_id: str, message: dict[str, Any]) -> None:
         """A piece of a snapshot: collected here, proven, and only then shown to PySyncObj."""
@@ -758,11 +776,21 @@ class PySyncObjLog:
         self._transport.deliver(peer_id, beat)
         if is_first:
             if self._incoming is not None:
-                self._incoming.close()
-            self._incoming = self._snapshots.temporary().open("w+b")
+                self._incoming.abort()
+            self._incoming = None
+            try:
+                self._incoming = self._snapshots.receive()
+            except SnapshotFailed as error:
+                logger.error("no snapshot from %s: %s", peer_id, error)
         if self._incoming is None:
             return
-        self._incoming.write(data)
+        try:
+            self._incoming.add(data)
+        except SnapshotFailed as error:
+            # The leader begins again; until there is room this peer only hears that it leads.
+            logger.error("no snapshot from %s: %s", peer_id, error)
+            self._incoming = None
+            return
         alive = {"type": "next_node_idx", "next_node_idx": 0, "reset": False, "success": False}
         self._transport.send_to(peer_id, {**alive, "lt": self.term})
         if is_last:
@@ -770,27 +798,21 @@ class PySyncObjLog:
         self._schedule()
 
     def _install(self, peer_id: str, message: dict[str, Any]) -> None:
-        from pathlib import Path
-
-        file, self._incoming = self._incoming, None
-        file.flush()
-        os.fsync(file.fileno())
-        file.close()
-        path = Path(file.name)
+        incoming, self._incoming = self._incoming, None
+        assert incoming is not None
         try:
-            meta = verify(path, self.config.cluster_id)
-        except Damaged as error:
+            draft, meta = incoming.finish()
+        except (Damaged, SnapshotFailed) as error:
             logger.error("the snapshot of %s is not usable: %s", peer_id, error)
-            path.unlink()
             return
         if meta.index <= self._raft.applied:
-            path.unlink()
+            self._snapshots.discard(draft)
             answer = {"type": "next_node_idx", "next_node_idx": self._raft.applied + 1}
             self._transport.send_to(
                 peer_id, {**answer, "reset": True, "success": False, "lt": self.term}
             )
             return
-        self._snapshots.publish(path)
+        self._snapshots.publish(draft)
         logger.info("installing a snapshot of %s at index %d", peer_id, meta.index)
         self._transport.deliver(
             peer_id,
