@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: A new runner must listen within this.
 START_SECONDS = 10.0
+#: Runners this process started and has not seen dead.
+_started: list[subprocess.Popen[bytes]] = []
 
 
 class RunnerLost(Exception):
@@ -63,7 +65,7 @@ class RunnerClient(asyncio.Protocol):
         if not clean:
             logger.error("attempts of an earlier runner under %s still run", directory)
         with (directory / "runner.log").open("ab") as log:
-            subprocess.Popen(
+            process = subprocess.Popen(
                 [
                     sys.executable,
                     "-m",
@@ -78,6 +80,9 @@ class RunnerClient(asyncio.Protocol):
                 stderr=log,
                 start_new_session=True,
             )
+        # A runner outlives its client, so nobody waits for it; the dead are reaped here.
+        _started[:] = [earlier for earlier in _started if earlier.poll() is None]
+        _started.append(process)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while asyncio.get_running_loop().time() < deadline:
             client = await cls._connect(directory)
