@@ -1,0 +1,159 @@
+"""Connections: who may come in, and that rubbish, spoofing and silence cost nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftsched.raft import frames
+from raftsched.raft import transport as transport_module
+from raftsched.raft.config import LogConfig
+from raftsched.raft.transport import Transport
+from tests.e2e.cluster import free_ports
+
+
+class Mesh:
+    """Transports of some peers, and what each received."""
+
+    def __init__(self, peers: dict[str, str]) -> None:
+        self.peers = peers
+        self.transports: dict[str, Transport] = {}
+        self.heard: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+
+    async def open(self, peer: str, cluster: str = "c") -> Transport:
+        config = LogConfig(cluster_id=cluster, peer_id=peer, peers=self.peers, data_dir=Path())
+        transport = Transport(config)
+        self.heard[peer] = []
+        transport.on_message = lambda sender, message: self.heard[peer].append((sender, message))
+        await transport.open()
+        self.transports[peer] = transport
+        return transport
+
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def raw(self, peer: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, _, port = self.peers[peer].rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
+
+@asynccontextmanager
+async def mesh(*peers: str) -> AsyncIterator[Mesh]:
+    ports = free_ports(2)
+    found = Mesh({p: f"127.0.0.1:{port}" for p, port in zip(("n1", "n2"), ports, strict=True)})
+    for peer in peers:
+        await found.open(peer)
+    try:
+        yield found
+    finally:
+        for transport in found.transports.values():
+            await transport.close()
+
+
+def hello(cluster: str = "c", peer: str = "n2", target: str = "n1", version: int = 1) -> bytes:
+    return frames.encode(frames.Handshake(frames.MAGIC, version, cluster, peer, target))
+
+
+async def test_messages_go_both_ways_in_order() -> None:
+    async with mesh("n1", "n2") as m:
+        one, two = m.transports["n1"], m.transports["n2"]
+        await m.until(lambda: one.connected_peers() and two.connected_peers())
+        for number in range(100):
+            one.send_to("n2", {"type": "probe", "round": number})
+            two.send_to("n1", {"type": "probe", "round": number})
+        await m.until(lambda: len(m.heard["n1"]) == len(m.heard["n2"]) == 100)
+        assert [message["round"] for _, message in m.heard["n2"]] == list(range(100))
+        assert {sender for sender, _ in m.heard["n1"]} == {"n2"}
+
+
+async def test_peer_that_comes_back_is_connected_again() -> None:
+    async with mesh("n1", "n2") as m:
+        one = m.transports["n1"]
+        await m.until(one.connected_peers)
+        await m.transports["n2"].close()
+        await m.until(lambda: not one.connected_peers())
+        assert one.send_to("n2", {"type": "probe"}) is False
+        await m.open("n2")
+        await m.until(one.connected_peers)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff" * 300,
+        frames.encode({"type": "request_vote", "term": 10**6}),
+        hello(cluster="other"),
+        hello(peer="n9"),
+        hello(peer="n1"),
+        hello(target="n2"),
+        hello(version=9),
+        frames.LENGTH.pack(1 << 31),
+    ],
+    ids=["http", "noise", "no-handshake", "cluster", "unknown", "self", "target", "version", "big"],
+)
+async def test_stranger_is_refused_and_heard_by_nobody(first: bytes) -> None:
+    async with mesh("n1") as m:
+        reader, writer = await m.raw("n1")
+        writer.write(first + frames.encode({"type": "request_vote", "term": 10**6}))
+        async with asyncio.timeout(5):
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        assert m.heard["n1"] == []
+        assert m.transports["n1"].connected_peers() == ()
+        writer.close()
+
+
+async def test_silent_connection_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "HANDSHAKE_SECONDS", 0.1)
+    async with mesh("n1") as m:
+        reader, writer = await m.raw("n1")
+        async with asyncio.timeout(5):
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()
+
+
+async def test_new_connection_of_a_peer_replaces_the_old_one() -> None:
+    async with mesh("n1") as m:
+        links: list[bool] = []
+        m.transports["n1"].on_link = lambda peer, up: links.append(up)
+        first_reader, first = await m.raw("n1")
+        first.write(hello())
+        await m.until(m.transports["n1"].connected_peers)
+        _, second = await m.raw("n1")
+        second.write(hello() + frames.encode({"type": "probe", "round": 2}))
+        await m.until(lambda: m.heard["n1"])
+        assert links == [True, False, True]
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await first_reader.readexactly(10_000)
+        first.close()
+        second.close()
+
+
+async def test_rubbish_after_the_handshake_ends_the_connection_only() -> None:
+    async with mesh("n1") as m:
+        _, writer = await m.raw("n1")
+        writer.write(hello())
+        await m.until(m.transports["n1"].connected_peers)
+        writer.write(frames.LENGTH.pack(3) + b"\xc1\xc1\xc1")
+        await m.until(lambda: not m.transports["n1"].connected_peers())
+        writer.close()
+
+
+async def test_taken_port_is_an_error_that_names_it() -> None:
+    async with mesh() as m:
+        host, _, port = m.peers["n1"].rpartition(":")
+        with socket.socket() as taken:
+            taken.bind((host, int(port)))
+            taken.listen()
+            with pytest.raises(OSError, match=port):
+                await m.open("n1")
