@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 from raftsched import __version__
-from raftsched.api.context import Context, body_of, decode
+from raftsched.api.context import Context, body_of, decode, flag, no_fields
 from raftsched.api.documents import instant, node_document
 from raftsched.api.problems import CATALOGUE, Problem
 from raftsched.core.commands import SetEligibility
@@ -63,8 +63,12 @@ async def uncordon(context: Context, request: web.Request) -> web.StreamResponse
 
 
 async def _eligibility(context: Context, request: web.Request, to: Eligibility) -> web.Response:
-    await body_of(request)
+    await no_fields(request)
     node_id = request.match_info["id"]
+    if flag(request, "dry_run"):
+        await context.service.read()
+        _node(context, node_id)
+        return context.answer({"valid": True})
     await context.propose(SetEligibility(node_id, to))
     return context.answer(_node(context, node_id))
 
@@ -115,6 +119,8 @@ async def transfer(context: Context, request: web.Request) -> web.StreamResponse
     if parsed.target is not None and parsed.target not in context.service.config.peers:
         known = ", ".join(sorted(context.service.config.peers))
         raise Problem("invalid", f"no such peer; known: {known}", pointer="/target")
+    if flag(request, "dry_run"):
+        return context.answer({"valid": True})
     leader = await context.service.transfer_leadership(parsed.target)
     return context.answer({"leader": leader})
 

@@ -21,6 +21,13 @@ _JSON = msgspec.json.Encoder()
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 
 
+class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request whose address says it all."""
+
+
+_nothings = msgspec.json.Decoder(_Nothing)
+
+
 class Context:
     """One peer's service, with the helpers all handlers share."""
 
@@ -120,16 +127,23 @@ async def body_of(request: web.Request) -> bytes:
         raise Problem("too-large", f"a body may have {BODY_BYTES_MAX} bytes") from None
 
 
+async def no_fields(request: web.Request) -> None:
+    """Read a body that has nothing to say: empty or ``{}``."""
+    decode(_nothings, await body_of(request) or b"{}")
+
+
 def decode(decoder: Any, data: bytes, at: str = "") -> Any:
     """The parsed body; a problem with the pointer for what is wrong in it."""
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
-        pointer = re.sub(r"\[(\d+|\.\.\.)\]", r"/\1", path.rstrip("`")).replace(".", "/")
+        # ``[...]`` is a value of a mapping whose name msgspec does not tell.
+        path = path.rstrip("`").replace("[...]", "").replace(".", "/")
+        pointer = re.sub(r"\[(\d+)\]", r"/\1", path)
         unknown = re.search(r"unknown field `([^`]+)`", message)
         if unknown:
-            pointer += f"/{unknown[1]}"
+            pointer += "/" + unknown[1].replace("~", "~0").replace("/", "~1")
             message += "; it is not known to this version"
         raise Problem("invalid", message, pointer=f"{at}{pointer}" or "/") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -19,13 +19,16 @@ ARGUMENTS_BYTES_MAX = 64 * 1024
 ENV_MAX = 256
 LABELS_MAX = 64
 DURATION_MS_MAX = 366 * 24 * 3_600_000
+#: Largest number a row holds; more could not be encoded into an entry.
+ROW_INTEGER_MAX = (1 << 63) - 1
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_ID = r"^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$"
+# ``$`` alone would let a line feed at the end through.
+_ID = r"^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$(?!\n)"
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]
-Word = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")]
+Word = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$(?!\n)")]
 Duration = str | int | float
 
 
@@ -79,7 +82,7 @@ def parse_duration(value: Duration, pointer: str) -> int:
         match = _DURATION.fullmatch(value)
         milliseconds = float(match[1]) * _UNITS_MS[match[2]] if match else -1.0
     else:
-        milliseconds = value * 1000.0
+        milliseconds = value * 1000
     if not 0 <= milliseconds <= DURATION_MS_MAX:
         raise Problem(
             "invalid", f'{value!r} is no duration; write "30s", "5m" or seconds', pointer=pointer
@@ -158,8 +161,8 @@ def _checked(parse: Any, value: Any, pointer: str) -> int:
         number: int = parse(value)
     except ValueError as error:
         raise Problem("invalid", str(error), pointer=pointer) from None
-    if number < 0:
-        raise Problem("invalid", f"{value!r} is negative", pointer=pointer)
+    if not 0 <= number <= ROW_INTEGER_MAX:
+        raise Problem("invalid", f"{value!r} is negative or too large", pointer=pointer)
     return number
 
 
@@ -174,8 +177,7 @@ def instant(milliseconds: int) -> str | None:
 def task_document(state: State, task: Task) -> dict[str, Any]:
     """A task as users see it."""
     spec = _specs.decode(task.spec)
-    attempts = state.attempts.get(task.id)
-    latest = attempts[-1] if attempts else None
+    latest = task.attempts[-1] if task.attempts else None
     return {
         "id": task.id,
         "name": spec.name,

@@ -16,11 +16,14 @@ from raftsched.peer.errors import OutputGone
 CHUNK_BYTES = 64 * 1024
 #: A followed file is looked at this often.
 FOLLOW_SECONDS = 0.1
+#: Another node begins its answer within this time.
+CONNECT_SECONDS = 2.0
+HEAD_SECONDS = 10.0
 
 
 def _attempt(context: Context, task_id: str, number: int) -> Attempt:
-    rows = context.service.state.attempts.get(task_id) or ()
-    for row in rows:
+    task = context.service.state.tasks.get(task_id)
+    for row in task.attempts if task is not None else ():
         if row.number == number:
             return row
     raise Problem("unknown-task", f"task {task_id!r} has no attempt {number}")
@@ -46,7 +49,8 @@ async def output(context: Context, request: web.Request) -> web.StreamResponse:
     response.content_type = "application/octet-stream"
     prepared = False
     while True:
-        ended = _attempt(context, task_id, number).status in ATTEMPT_TERMINAL
+        attempt = _attempt(context, task_id, number)
+        ended = attempt.status in ATTEMPT_TERMINAL
         try:
             chunk = context.service.read_output(task_id, number, "out", offset, CHUNK_BYTES)
             data, eof = chunk.data, chunk.eof
@@ -80,24 +84,31 @@ async def _fetch(context: Context, request: web.Request, attempt: Attempt) -> we
         "Authorization": f"Bearer {context.service.config.token}",
         "Raftsched-Forwarded": context.service.config.peer_id,
     }
-    timeout = aiohttp.ClientTimeout(total=None, connect=2.0)
+    timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{node.address}{request.rel_url}", headers=headers) as found,
-        ):
-            kept = {**context.headers()}
-            for name in ("Raftsched-Output-Offset", "Retry-After"):
-                if name in found.headers:
-                    kept[name] = found.headers[name]
-            response = web.StreamResponse(status=found.status, headers=kept)
-            response.content_type = found.content_type
-            await response.prepare(request)
-            async for data in found.content.iter_any():
-                await response.write(data)
-            await response.write_eof()
-            return response
-    except (aiohttp.ClientConnectionError, TimeoutError) as error:
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            async with asyncio.timeout(HEAD_SECONDS):
+                found = await session.get(f"{node.address}{request.rel_url}", headers=headers)
+            async with found:
+                return await _pass_on(context, request, found)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        why = str(error) or type(error).__name__
         raise Problem(
-            "node-unreachable", f"node {node.id} at {node.address} has it: {error}"
+            "node-unreachable", f"node {node.id} at {node.address} has it: {why}"
         ) from error
+
+
+async def _pass_on(
+    context: Context, request: web.Request, found: aiohttp.ClientResponse
+) -> web.StreamResponse:
+    kept = {**context.headers()}
+    for name in ("Raftsched-Output-Offset", "Retry-After"):
+        if name in found.headers:
+            kept[name] = found.headers[name]
+    response = web.StreamResponse(status=found.status, headers=kept)
+    response.content_type = found.content_type
+    await response.prepare(request)
+    async for data in found.content.iter_any():
+        await response.write(data)
+    await response.write_eof()
+    return response

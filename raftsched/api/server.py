@@ -67,18 +67,23 @@ class ApiServer:
                 self._admit(request, needs_token)
                 return await handler(context, request)
             except Problem as problem:
-                return problem.response(_request_id(request))
+                return _refuse(request, problem)
             except PeerError as error:
-                return of_peer_error(error).response(_request_id(request))
+                return _refuse(request, of_peer_error(error))
             except web.HTTPRequestEntityTooLarge:
-                large = Problem("too-large", f"a body may have {BODY_BYTES_MAX} bytes")
-                return large.response(_request_id(request))
+                return _refuse(
+                    request, Problem("too-large", f"a body may have {BODY_BYTES_MAX} bytes")
+                )
+            except web.RequestPayloadError as error:
+                return _refuse(
+                    request, Problem("malformed-json", f"the body cannot be read: {error}")
+                )
             except (web.HTTPException, ConnectionError):
                 raise
             except Exception:
                 request_id = _request_id(request)
                 logger.exception("%s %s failed (%s)", request.method, request.path, request_id)
-                return Problem("internal", "see the peer's log").response(request_id)
+                return _refuse(request, Problem("internal", "see the peer's log"), request_id)
 
         return guarded
 
@@ -93,7 +98,7 @@ class ApiServer:
         if needs_token:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(
-                given.strip().encode(), self._token
+                given.strip().encode("utf-8", "surrogateescape"), self._token
             ):
                 raise Problem(
                     "unauthorized", "send Authorization: Bearer with the token of the token file"
@@ -103,17 +108,28 @@ class ApiServer:
         try:
             self._admit(request, needs_token=True)
         except Problem as refused:
-            return refused.response(_request_id(request))
-        allowed = sorted(r.method for r in ROUTES if _pattern(r.path).fullmatch(request.path))
-        if allowed:
-            problem = Problem("method-not-allowed", f"{request.path} takes {', '.join(allowed)}")
-            return problem.response(_request_id(request))
-        return Problem("not-found", f"nothing at {request.path}").response(_request_id(request))
+            return _refuse(request, refused)
+        path = request.rel_url.raw_path
+        methods = sorted(r.method for r in ROUTES if _pattern(r.path).fullmatch(path))
+        if methods and request.method not in methods:
+            allowed = ", ".join(methods)
+            problem = Problem("method-not-allowed", f"{path} takes {allowed}")
+            response = problem.response(_request_id(request))
+            response.headers["Allow"] = allowed
+            return response
+        return Problem("not-found", f"nothing at {path}").response(_request_id(request))
 
 
 def _pattern(path: str) -> re.Pattern[str]:
     """A route's path as an expression."""
     return re.compile("[^/]+".join(re.escape(part) for part in re.split(r"{\w+}", path)))
+
+
+def _refuse(request: web.Request, problem: Problem, request_id: str = "") -> web.Response:
+    """The problem as the answer; an answer that has begun can only be cut off."""
+    if request.writer.output_size > 0:
+        raise ConnectionResetError(f"cut off: {problem.detail}")
+    return problem.response(request_id or _request_id(request))
 
 
 def _request_id(request: web.Request) -> str:

@@ -6,13 +6,15 @@ import asyncio
 import base64
 import binascii
 import hashlib
+from collections import deque
+from collections.abc import AsyncIterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
 
-from raftsched.api.context import Context, body_of, decode, flag, integer, seconds
+from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields, seconds
 from raftsched.api.documents import TaskRequest, attempt_document, task_document, to_new_task
 from raftsched.api.problems import Problem, of_rejection
 from raftsched.core.commands import (
@@ -26,14 +28,17 @@ from raftsched.core.commands import (
 )
 from raftsched.core.model import TERMINAL, NewTask, Task, TaskSpec, TaskStatus
 from raftsched.core.state import State
+from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.ids import derived_id, uuid7
 
 #: Bounds of a bulk submission.
 BATCH_BYTES_MAX = 64 * 1024 * 1024
 LINE_BYTES_MAX = 1024 * 1024
 ATOMIC_TASKS_MAX = 1_000
+ATOMIC_BYTES_MAX = 2 * 1024 * 1024
 GROUP_TASKS_MAX = 2_000
 GROUP_BYTES_MAX = 1024 * 1024
+GROUPS_IN_FLIGHT_MAX = 4
 KEY_CHARACTERS_MAX = 200
 #: Rows looked at for one page of a filtered list before it ends early.
 SCAN_MAX = 20_000
@@ -55,9 +60,11 @@ _cancels = msgspec.json.Decoder(CancelRequest)
 
 def _key(request: web.Request) -> str:
     key = request.headers.get("Idempotency-Key", "")
-    if len(key) > KEY_CHARACTERS_MAX or "\0" in key:
+    if len(key) > KEY_CHARACTERS_MAX or (key and not key.isprintable()):
         raise Problem(
-            "invalid", f"at most {KEY_CHARACTERS_MAX} characters", pointer="#Idempotency-Key"
+            "invalid",
+            f"at most {KEY_CHARACTERS_MAX} printable characters",
+            pointer="#Idempotency-Key",
         )
     return key
 
@@ -115,32 +122,76 @@ def _prefer_wait(request: web.Request) -> float:
         return 0.0
 
 
+class _Group(NamedTuple):
+    """Lines of a batch that go into one entry."""
+
+    number: int
+    #: Number of the first line.
+    first: int
+    #: The lines as parsed, for the hash.
+    documents: list[Any]
+    #: What each line asks for, or why it is refused.
+    tasks: list[NewTask | Problem]
+
+
+class _Answers(NamedTuple):
+    """What became of a group: one answer a line."""
+
+    lines: list[bytes]
+    replayed: bool = False
+
+
 async def batch(context: Context, request: web.Request) -> web.StreamResponse:
     """Submit many tasks, one JSON document a line; a line is answered for each, in order."""
     if request.content_type not in ("application/x-ndjson", "application/json"):
         raise Problem("unsupported-media-type", "application/x-ndjson is needed")
     atomic = flag(request, "atomic")
+    dry_run = flag(request, "dry_run")
     key = _key(request)
-    groups = _groups(context, request, key, atomic)
-    answers: list[bytes] = []
-    pending: list[asyncio.Task[list[bytes]]] = []
-    async for number, first, documents, tasks in groups:
-        pending.append(
-            asyncio.ensure_future(_group(context, key, number, first, documents, tasks, atomic))
-        )
-        if len(pending) >= 4:
-            answers += await pending.pop(0)
-    for group in pending:
-        answers += await group
+    answers: list[_Answers] = []
+    pending: deque[asyncio.Task[_Answers]] = deque()
+    try:
+        async for group in _groups(context, request, key, atomic):
+            if dry_run:
+                answers.append(_validated(group))
+                continue
+            pending.append(asyncio.ensure_future(_group(context, key, group, atomic)))
+            if len(pending) >= GROUPS_IN_FLIGHT_MAX:
+                answers.append(await pending[0])
+                pending.popleft()
+        while pending:
+            answers.append(await pending[0])
+            pending.popleft()
+    except (Problem, PeerError, web.RequestPayloadError, ConnectionError) as error:
+        ends = await asyncio.gather(*pending, return_exceptions=True)
+        stored = [end for end in (*answers, *ends) if isinstance(end, _Answers)]
+        if dry_run or not (stored or any(isinstance(end, UnknownOutcome) for end in ends)):
+            raise
+        raise _partly(error) from error
+    headers = context.headers()
+    if answers and all(answer.replayed for answer in answers):
+        headers["Idempotency-Replayed"] = "true"
+    lines = [line for answer in answers for line in answer.lines]
     return web.Response(
-        body=b"\n".join(answers) + b"\n" if answers else b"",
+        body=b"\n".join(lines) + b"\n" if lines else b"",
         content_type="application/x-ndjson",
-        headers=context.headers(),
+        headers=headers,
     )
 
 
-async def _groups(context: Context, request: web.Request, key: str, atomic: bool) -> Any:
-    """The body in groups of (number, first line, documents, tasks or problems)."""
+def _partly(error: Exception) -> Problem:
+    """The end of a batch that failed when some groups of it were, or may be, stored."""
+    text = f"{error}; lines before may be stored: repeat with the same Idempotency-Key to see"
+    if isinstance(error, Problem):
+        extra = {**error.extra, "applied": "unknown"}
+        return Problem(error.code, text, pointer=error.pointer, extra=extra)
+    return Problem("outcome-unknown", text)
+
+
+async def _groups(
+    context: Context, request: web.Request, key: str, atomic: bool
+) -> AsyncIterator[_Group]:
+    """The body in groups."""
     total = lines = number = size = 0
     rest = b""
     documents: list[Any] = []
@@ -150,20 +201,28 @@ async def _groups(context: Context, request: web.Request, key: str, atomic: bool
         nonlocal size
         if len(data) > LINE_BYTES_MAX:
             raise Problem("too-large", f"line {lines + 1} is over {LINE_BYTES_MAX} bytes")
+        size += len(data)
+        if atomic and (lines >= ATOMIC_TASKS_MAX or size > ATOMIC_BYTES_MAX):
+            raise Problem(
+                "too-large",
+                f"an atomic batch may have {ATOMIC_TASKS_MAX} tasks and {ATOMIC_BYTES_MAX} bytes",
+            )
         try:
             parsed: TaskRequest = decode(_requests, data, f"/{lines}")
-            if parsed.namespace != "default" and key:
+            if parsed.namespace != "default":
+                # A `SubmitTasks` has one namespace for all of its tasks.
                 raise Problem(
-                    "invalid", "with a key all tasks are of namespace default",
+                    "invalid", "a batch is of namespace default; submit others one by one",
                     pointer=f"/{lines}/namespace",
                 )  # fmt: skip
             tasks.append(_build(context, parsed, key, lines, f"/{lines}"))
+            documents.append(_plain.decode(data) if key else data)
         except Problem as problem:
             if atomic:
                 raise
             tasks.append(problem)
-        documents.append(data if not key else _plain_or_raw(data))
-        size += len(data)
+            # Not parsed: nobody knows how deep it is.
+            documents.append(data.decode("utf-8", "replace"))
 
     async for chunk in request.content.iter_chunked(256 * 1024):
         total += len(chunk)
@@ -178,62 +237,77 @@ async def _groups(context: Context, request: web.Request, key: str, atomic: bool
                 line(part)
                 lines += 1
                 if not atomic and (len(tasks) >= GROUP_TASKS_MAX or size >= GROUP_BYTES_MAX):
-                    yield number, lines - len(tasks), documents, tasks
+                    yield _Group(number, lines - len(tasks), documents, tasks)
                     number, size, documents, tasks = number + 1, 0, [], []
-        if atomic and lines > ATOMIC_TASKS_MAX:
-            raise Problem("too-large", f"an atomic batch may have {ATOMIC_TASKS_MAX} tasks")
     if rest.strip():
         line(rest)
         lines += 1
     if tasks:
-        yield number, lines - len(tasks), documents, tasks
+        yield _Group(number, lines - len(tasks), documents, tasks)
 
 
-def _plain_or_raw(data: bytes) -> Any:
-    try:
-        return _plain.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return data.decode("utf-8", "replace")
+def _validated(group: _Group) -> _Answers:
+    """The answers of a dry run."""
+    return _Answers(
+        [
+            _line_refused(line, task)
+            if isinstance(task, Problem)
+            else b'{"line":%d,"valid":true}' % line
+            for line, task in enumerate(group.tasks, group.first)
+        ]
+    )
 
 
-async def _group(
-    context: Context,
-    key: str,
-    number: int,
-    first: int,
-    documents: list[Any],
-    tasks: list[NewTask | Problem],
-    atomic: bool,
-) -> list[bytes]:
+def _line_refused(line: int, problem: Problem) -> bytes:
+    return msgspec.json.encode({"line": line, **problem.document("")})
+
+
+async def _group(context: Context, key: str, group: _Group, atomic: bool) -> _Answers:
     """Submit one group; an answer for each of its lines."""
-    good = [task for task in tasks if isinstance(task, NewTask)]
-    refused: dict[str, Problem] = {}
-    existing: set[str] = set()
+    good = [(at, task) for at, task in enumerate(group.tasks) if isinstance(task, NewTask)]
+    refused = {at: task for at, task in enumerate(group.tasks) if isinstance(task, Problem)}
+    existing: set[int] = set()
+    replayed = False
     if good:
         command = SubmitTasks(
-            tuple(good),
-            key=f"{key}#{number}" if key else "",
-            request_hash=_hash(documents) if key else b"",
+            tuple(task for _, task in good),
+            key=f"{key}#{group.number}" if key else "",
+            request_hash=_hash(group.documents) if key else b"",
             atomic=atomic,
         )
         outcome = await context.service.propose(command)
         if isinstance(outcome, Rejected):
             if atomic:
                 raise of_rejection(outcome)
-            refused = {task.id: of_rejection(outcome) for task in good}
+            refused |= {at: of_rejection(outcome) for at, _ in good}
         else:
             submitted: Submitted = outcome.value
-            existing = {good[i].id for i in submitted.existing}
-            refused = {good[i].id: of_rejection(why) for i, why in submitted.refused}
-    answers = []
-    for line, task in enumerate(tasks, first):
-        problem = task if isinstance(task, Problem) else refused.get(task.id)
-        if problem is not None:
-            answers.append(msgspec.json.encode({"line": line, **problem.document("")}))
+            replayed = submitted.replayed
+            existing = {at for at, _ in good} if replayed else set()
+            existing |= {good[i][0] for i in submitted.existing}
+            refused |= {good[i][0]: of_rejection(why) for i, why in submitted.refused}
+            if replayed:
+                refused |= _refused_before(context.service.state, good)
+    lines = []
+    for at, task in enumerate(group.tasks):
+        if at in refused:
+            lines.append(_line_refused(group.first + at, refused[at]))
         elif isinstance(task, NewTask):
-            status = 200 if task.id in existing else 201
-            answers.append(b'{"id":"%s","status":%d}' % (task.id.encode(), status))
-    return answers
+            status = 200 if at in existing else 201
+            lines.append(b'{"id":"%s","status":%d}' % (task.id.encode(), status))
+    return _Answers(lines, replayed)
+
+
+def _refused_before(state: State, good: list[tuple[int, NewTask]]) -> dict[int, Problem]:
+    """What a replay does not repeat: lines whose id belonged to another task already."""
+    refused = {}
+    for at, new in good:
+        known = state.tasks.get(new.id)
+        if known is None:
+            continue
+        if (known.spec, known.namespace, known.queue) != (new.spec, "default", new.queue):
+            refused[at] = Problem("duplicate-id", new.id)
+    return refused
 
 
 def _task(state: State, task_id: str) -> Task:
@@ -282,8 +356,7 @@ async def attempts(context: Context, request: web.Request) -> web.StreamResponse
     """All attempts of a task, oldest first."""
     state = await context.state(request)
     task = _task(state, request.match_info["id"])
-    rows = state.attempts.get(task.id) or ()
-    return context.answer({"items": [attempt_document(row) for row in rows]})
+    return context.answer({"items": [attempt_document(row) for row in task.attempts]})
 
 
 async def cancel(context: Context, request: web.Request) -> web.StreamResponse:
@@ -295,20 +368,22 @@ async def cancel(context: Context, request: web.Request) -> web.StreamResponse:
 
 async def pause(context: Context, request: web.Request) -> web.StreamResponse:
     """Keep a task from being assigned."""
-    await body_of(request)
+    await no_fields(request)
     return await _verb(context, request, PauseTask(request.match_info["id"]))
 
 
 async def resume(context: Context, request: web.Request) -> web.StreamResponse:
     """Undo a pause."""
-    await body_of(request)
+    await no_fields(request)
     return await _verb(context, request, ResumeTask(request.match_info["id"]))
 
 
 async def _verb(context: Context, request: web.Request, command: Any) -> web.Response:
     if flag(request, "dry_run"):
         await context.service.read()
-        _task(context.service.state, command.task_id)
+        task = _task(context.service.state, command.task_id)
+        if task.status in TERMINAL:
+            raise Problem("task-terminal", task.status.value)
         return context.answer({"valid": True})
     await context.propose(command)
     state = context.service.state
@@ -317,7 +392,16 @@ async def _verb(context: Context, request: web.Request, command: Any) -> web.Res
 
 async def delete(context: Context, request: web.Request) -> web.StreamResponse:
     """Remove a task that has ended."""
-    await context.propose(DeleteTask(request.match_info["id"]))
+    if request.can_read_body:
+        await no_fields(request)
+    task_id = request.match_info["id"]
+    if flag(request, "dry_run"):
+        await context.service.read()
+        task = _task(context.service.state, task_id)
+        if task.status not in TERMINAL:
+            raise Problem("task-not-terminal", task.status.value)
+        return context.answer({"valid": True})
+    await context.propose(DeleteTask(task_id))
     return web.Response(status=204, headers=context.headers())
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from sys import intern
 
 import msgspec
 
 from raftsched.core.commands import ENTRY_VERSION, Entry
-from raftsched.core.model import Attempt, KeyRecord, Node, Settings, Task
+from raftsched.core.model import KeyRecord, Node, Settings, Task
 from raftsched.core.state import State
 
 #: Version of the snapshot format this code writes.
@@ -35,7 +35,7 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Rows(msgspec.Struct, frozen=True, array_like=True):
-    tasks: tuple[tuple[Task, tuple[Attempt, ...]], ...] = ()
+    tasks: tuple[Task, ...] = ()
     keys: tuple[tuple[str, KeyRecord], ...] = ()
 
 
@@ -85,23 +85,22 @@ def snapshot_chunks(state: State) -> Iterator[bytes]:
         state.settings,
         tuple(state.nodes[node_id] for node_id in sorted(state.nodes)),
     )
-    return _draw(header, state.tasks.freeze(), state.attempts.freeze(), state.keys.freeze())
+    return _draw(header, state.tasks.freeze(), state.keys.freeze())
 
 
 def _draw(
     header: _Header,
     tasks: list[dict[str, Task]],
-    attempts: list[dict[str, tuple[Attempt, ...]]],
     keys: list[dict[str, KeyRecord]],
 ) -> Iterator[bytes]:
     yield _encoder.encode(header)
-    for number, shard in enumerate(tasks):
-        history = attempts[number]
-        rows: list[Any] = []
+    for shard in tasks:
+        rows: list[Task] = []
         size = 0
-        for task_id, task in shard.items():
-            rows.append((task, history.get(task_id, ())))
+        for task in shard.values():
+            rows.append(task)
             size += len(task.spec) + 200
+            size += sum([100 + len(attempt.output_tail) for attempt in task.attempts])
             if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
                 yield _encoder.encode(_Rows(tasks=tuple(rows)))
                 rows, size = [], 0
@@ -133,14 +132,24 @@ def restore_state(chunks: Iterable[bytes]) -> State:
     tasks: list[Task] = []
     for chunk in drawn:
         rows: _Rows = _rows.decode(chunk)
-        for task, attempts in rows.tasks:
-            tasks.append(task)
-            if attempts:
-                state.put_attempts(task.id, attempts)
+        tasks += [_shared(task) for task in rows.tasks]
         for key, record in rows.keys:
             state.put_key(key, record)
-    # Order of creation, so that queues and pages are as they were.
-    tasks.sort(key=lambda task: (task.create_index, task.id))
-    for task in tasks:
-        state.put_task(task)
+    state.load(tasks)
     return state
+
+
+def _shared(task: Task) -> Task:
+    """The row with the words that most tasks have in common kept once, not once a task."""
+    return msgspec.structs.replace(
+        task,
+        namespace=intern(task.namespace),
+        queue=intern(task.queue),
+        strategy=intern(task.strategy),
+        attempts=tuple(
+            [
+                msgspec.structs.replace(a, node=intern(a.node), incarnation=intern(a.incarnation))
+                for a in task.attempts
+            ]
+        ),
+    )

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 
-from raftsched.core.model import Task
+from raftsched.core.model import NewTask, Task
 
 #: Dropped entries a ready queue may carry before it is rebuilt, as a share of its length.
 STALE_SHARE_MAX = 0.5
@@ -26,7 +26,7 @@ class Usage:
         """An own copy, for planning and for checking a batch."""
         return Usage(self.cpu_milli, self.memory_bytes, self.attempts)
 
-    def add(self, task: Task, sign: int = 1) -> None:
+    def add(self, task: Task | NewTask, sign: int = 1) -> None:
         """Count a task in (or, with sign -1, out)."""
         self.cpu_milli += sign * task.cpu_milli
         self.memory_bytes += sign * task.memory_bytes
@@ -103,7 +103,7 @@ class ReadyQueue:
         lane = self._lanes.get(task.priority)
         if lane is None:
             lane = self._lanes[task.priority] = _Lane()
-        if task.attempt and task.id not in lane.stale:
+        if task.attempts and task.id not in lane.stale:
             lane.ids.appendleft(task.id)
         else:
             lane.ids.append(task.id)
@@ -120,6 +120,46 @@ class ReadyQueue:
             lane = self._lanes[priority]
             lane.trim()
             yield from lane
+
+
+class Finished:
+    """Ids of terminal tasks: by the entry that ended them, by id within one; so on every peer."""
+
+    __slots__ = ("_entries", "_sorted")
+
+    def __init__(self) -> None:
+        #: (index of the entry, ids), oldest first.
+        self._entries: deque[tuple[int, list[str]]] = deque()
+        #: The ids of the oldest entry are in order, the last one first.
+        self._sorted = False
+
+    def add(self, index: int, task_id: str) -> None:
+        """A task ended in the newest entry."""
+        entries = self._entries
+        if entries and entries[-1][0] == index:
+            entries[-1][1].append(task_id)
+            if len(entries) == 1:
+                self._sorted = False
+        else:
+            entries.append((index, [task_id]))
+
+    def oldest(self) -> tuple[int, str] | None:
+        """(index, id) of the one that ended first; it may be gone or be another one by now."""
+        if not self._entries:
+            return None
+        index, ids = self._entries[0]
+        if not self._sorted:
+            ids.sort(reverse=True)
+            self._sorted = True
+        return index, ids[-1]
+
+    def drop_oldest(self) -> None:
+        """Forget what `oldest` answered."""
+        ids = self._entries[0][1]
+        ids.pop()
+        if not ids:
+            self._entries.popleft()
+            self._sorted = False
 
 
 class Listing:

@@ -20,7 +20,7 @@ def check(state: State) -> list[str]:
 def _rows(state: State) -> Iterator[str]:
     tokens: set[int] = set()
     for task in state.tasks.values():
-        attempts = state.attempts.get(task.id) or ()
+        attempts = task.attempts
         for attempt in attempts:
             if attempt.token in tokens:
                 yield f"token {attempt.token} was given twice"
@@ -36,10 +36,8 @@ def _rows(state: State) -> Iterator[str]:
             yield f"task {task.id} is {task.status} with {len(live)} living attempts"
         if any(a.status is AttemptStatus.SUCCEEDED for a in attempts[:-1]):
             yield f"task {task.id} ran again after it succeeded"
-        if task.attempt != len(attempts):
-            yield f"task {task.id}: attempt {task.attempt}, {len(attempts)} rows"
-        if attempts and (task.token, task.node) != (attempts[-1].token, attempts[-1].node):
-            yield f"task {task.id}: token or node differ from its latest attempt's"
+        if [attempt.number for attempt in attempts] != list(range(1, len(attempts) + 1)):
+            yield f"task {task.id}: its attempts are not numbered from 1 on"
         if (task.status in TERMINAL) != (task.finished_at > 0):
             yield f"task {task.id} is {task.status}, finished_at {task.finished_at}"
         if task.modify_index > state.index and state.index:

@@ -14,7 +14,13 @@ from enum import StrEnum
 import msgspec
 
 
-class TaskStatus(StrEnum):
+class _Word(StrEnum):
+    """A stable word; hashed as the text it is (Enum's own hash is a Python call per lookup)."""
+
+    __hash__ = str.__hash__
+
+
+class TaskStatus(_Word):
     """Where a task stands.  The legal moves are the table in ``lifecycle``."""
 
     WAITING = "waiting"
@@ -41,7 +47,7 @@ TERMINAL = frozenset(
 )
 
 
-class AttemptStatus(StrEnum):
+class AttemptStatus(_Word):
     """Where one try of a task stands."""
 
     ASSIGNED = "assigned"
@@ -65,7 +71,7 @@ ATTEMPT_TERMINAL = frozenset(
 )
 
 
-class NodeStatus(StrEnum):
+class NodeStatus(_Word):
     """What the cluster observed of a node (not what anybody wants of it)."""
 
     UP = "up"
@@ -73,7 +79,7 @@ class NodeStatus(StrEnum):
     LEFT = "left"
 
 
-class Eligibility(StrEnum):
+class Eligibility(_Word):
     """What an operator wants of a node: may it be given new attempts?"""
 
     ELIGIBLE = "eligible"
@@ -115,39 +121,6 @@ class NewTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempts_max: int = 1
 
 
-class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What the user wants done, and how far it is."""
-
-    id: str
-    #: ``msgspec.msgpack.encode(TaskSpec)``; never looked into by ``apply``.
-    spec: bytes
-    namespace: str
-    queue: str
-    priority: int
-    cpu_milli: int
-    memory_bytes: int
-    strategy: str
-    attempts_max: int
-    status: TaskStatus
-    created_at: int
-    create_index: int
-    modify_index: int
-    #: Why the status is what it is, a stable word; empty when the status says it all.
-    reason: str = ""
-    #: Number of the latest attempt; 0 before the first.
-    attempt: int = 0
-    #: How often a node took an attempt with it; not counted in ``attempts_max``.
-    losses: int = 0
-    #: A paused task is not assigned; its status is untouched.
-    paused: bool = False
-    #: Node and fencing token of the current or latest attempt; empty and 0 before the first.
-    node: str = ""
-    token: int = 0
-    #: Start of the latest attempt and end of the task; 0 when not yet.
-    started_at: int = 0
-    finished_at: int = 0
-
-
 class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One try of a task on one node under one fencing token."""
 
@@ -169,6 +142,55 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     output_tail: bytes = b""
     #: Bytes the attempt wrote, kept or not.
     output_bytes: int = 0
+
+
+class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the user wants done, and how far it is."""
+
+    id: str
+    #: ``msgspec.msgpack.encode(TaskSpec)``; never looked into by ``apply``.
+    spec: bytes
+    namespace: str
+    queue: str
+    priority: int
+    cpu_milli: int
+    memory_bytes: int
+    strategy: str
+    attempts_max: int
+    status: TaskStatus
+    created_at: int
+    create_index: int
+    modify_index: int
+    #: Why the status is what it is, a stable word; empty when the status says it all.
+    reason: str = ""
+    #: How often a node took an attempt with it; not counted in ``attempts_max``.
+    losses: int = 0
+    #: A paused task is not assigned; its status is untouched.
+    paused: bool = False
+    #: 0 until the task is terminal.
+    finished_at: int = 0
+    #: Every try, oldest first; their tokens rise.
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def attempt(self) -> int:
+        """Number of the latest attempt; 0 before the first."""
+        return self.attempts[-1].number if self.attempts else 0
+
+    @property
+    def node(self) -> str:
+        """Node of the current or latest attempt; empty before the first."""
+        return self.attempts[-1].node if self.attempts else ""
+
+    @property
+    def token(self) -> int:
+        """Fencing token of the current or latest attempt; 0 before the first."""
+        return self.attempts[-1].token if self.attempts else 0
+
+    @property
+    def started_at(self) -> int:
+        """When the latest attempt started; 0 when it has not."""
+        return self.attempts[-1].started_at if self.attempts else 0
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True):

@@ -69,28 +69,39 @@ class Forget(msgspec.Struct, frozen=True):
 Action = Start | Stop | Abandon | Forget
 
 
-def desired(state: State, node_id: str, incarnation: str) -> list[DesiredAttempt]:
-    """What the state assigns to this incarnation, oldest token first."""
+def desired(
+    state: State, node_id: str, incarnation: str, task_ids: Iterable[str] | None = None
+) -> list[DesiredAttempt]:
+    """What the state assigns to this incarnation, oldest token first; of ``task_ids`` if given."""
+    if task_ids is None:
+        task_ids = state.by_node.get(node_id, ())
     found = []
-    for task_id in state.by_node.get(node_id, ()):
+    for task_id in task_ids:
         task = state.tasks.get(task_id)
-        attempts = state.attempts.get(task_id)
-        assert task is not None and attempts
-        attempt = attempts[-1]
-        if attempt.incarnation != incarnation or attempt.status in ATTEMPT_TERMINAL:
+        if task is None or not task.attempts:
             continue
-        found.append(
-            DesiredAttempt(
-                token=attempt.token,
-                task_id=task_id,
-                number=attempt.number,
-                spec=task.spec,
-                run=task.status is not TaskStatus.CANCELLING,
-                reason=task.reason,
+        attempt = task.attempts[-1]
+        if (
+            attempt.node == node_id
+            and attempt.incarnation == incarnation
+            and attempt.status not in ATTEMPT_TERMINAL
+        ):
+            found.append(
+                DesiredAttempt(
+                    attempt.token,
+                    task_id,
+                    attempt.number,
+                    task.spec,
+                    task.status is not TaskStatus.CANCELLING,
+                    task.reason,
+                )
             )
-        )
-    found.sort(key=lambda attempt: attempt.token)
+    found.sort(key=_token)
     return found
+
+
+def _token(attempt: DesiredAttempt) -> int:
+    return attempt.token
 
 
 def reconcile(

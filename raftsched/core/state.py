@@ -10,11 +10,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from raftsched.core.indexes import Listing, ReadyQueue, Usage
+from raftsched.core.indexes import Finished, Listing, ReadyQueue, Usage
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import (
     TERMINAL,
-    Attempt,
     KeyRecord,
     Node,
     Settings,
@@ -39,8 +38,6 @@ class State:
         self.next_token = 1
         self.settings = Settings()
         self.tasks: Table[Task] = Table()
-        #: Attempts of a task, oldest first.
-        self.attempts: Table[tuple[Attempt, ...]] = Table()
         self.nodes: dict[str, Node] = {}
         #: By ``namespace NUL key``.
         self.keys: Table[KeyRecord] = Table()
@@ -53,8 +50,8 @@ class State:
         self.counts: dict[TaskStatus, int] = dict.fromkeys(TaskStatus, 0)
         self.open_count = 0
         self.listing = Listing()
-        #: Heaps for retention: (index of the end, id) and (expiry, key).
-        self._finished: list[tuple[int, str]] = []
+        self.finished = Finished()
+        #: Heap of (expiry, key).
         self._expiring: list[tuple[int, str]] = []
 
     # Reading ---------------------------------------------------------------------------------
@@ -73,12 +70,12 @@ class State:
 
     def oldest_finished(self) -> Task | None:
         """The terminal task that ended first."""
-        while self._finished:
-            index, task_id = self._finished[0]
+        while (found := self.finished.oldest()) is not None:
+            index, task_id = found
             task = self.tasks.get(task_id)
             if task is not None and task.status in TERMINAL and task.modify_index == index:
                 return task
-            heapq.heappop(self._finished)
+            self.finished.drop_oldest()
         return None
 
     def oldest_key(self) -> tuple[str, KeyRecord] | None:
@@ -100,39 +97,46 @@ class State:
 
     def put_task(self, task: Task) -> None:
         """Insert or replace a task and keep everything derived right."""
-        old = self.tasks.get(task.id)
-        self.tasks.put(task.id, task)
+        old = self.tasks.put(task.id, task)
         status = task.status
-        self.counts[status] += 1
+        counts = self.counts
+        counts[status] += 1
+        was_holding = False
         if old is None:
             self.listing.add(task)
-            self.open_count += status not in TERMINAL
+            self.open_count += 1
         else:
-            self.counts[old.status] -= 1
-            self.open_count += (status not in TERMINAL) - (old.status not in TERMINAL)
-            if old.status is TaskStatus.QUEUED and not old.paused:
+            was = old.status
+            counts[was] -= 1
+            was_holding = was in HOLDING
+            if was is TaskStatus.QUEUED and not old.paused:
                 self.ready.remove(old)
-            elif old.status in HOLDING:
-                self._release(old)
+            elif was in TERMINAL:
+                return
         if status is TaskStatus.QUEUED:
             if not task.paused:
                 self.ready.push(task)
         elif status in HOLDING:
-            self._hold(task)
-        elif status in TERMINAL and (old is None or old.status not in TERMINAL):
-            heapq.heappush(self._finished, (task.modify_index, task.id))
+            if not was_holding:
+                node_id = task.attempts[-1].node
+                self.usage[node_id].add(task)
+                self.by_node[node_id][task.id] = None
+            return
+        elif status in TERMINAL:
+            self.open_count -= 1
+            self.finished.add(task.modify_index, task.id)
+        if was_holding:
+            assert old is not None
+            node_id = old.attempts[-1].node
+            self.usage[node_id].add(old, -1)
+            del self.by_node[node_id][task.id]
 
     def delete_task(self, task: Task) -> None:
         """Remove a terminal task and its attempts."""
         assert task.status in TERMINAL
         self.tasks.pop(task.id)
-        self.attempts.pop(task.id)
         self.counts[task.status] -= 1
         self.listing.remove(task)
-
-    def put_attempts(self, task_id: str, attempts: tuple[Attempt, ...]) -> None:
-        """Replace the attempts of a task."""
-        self.attempts.put(task_id, attempts)
 
     def put_node(self, node: Node) -> None:
         """Insert or replace a node."""
@@ -149,15 +153,19 @@ class State:
         """Forget an idempotency key."""
         self.keys.pop(key)
 
-    def _hold(self, task: Task) -> None:
-        self.usage.setdefault(task.node, Usage()).add(task)
-        self.by_node.setdefault(task.node, {})[task.id] = None
+    def load(self, tasks: list[Task]) -> None:
+        """All tasks of a snapshot, into a state that has its nodes and no task yet.
 
-    def _release(self, task: Task) -> None:
-        self.usage[task.node].add(task, -1)
-        del self.by_node[task.node][task.id]
+        Queues and pages come out as they were: in order of creation.
+        """
+        for task in sorted(tasks, key=lambda task: (task.create_index, task.id)):
+            self.put_task(task)
+        self.finished = Finished()
+        for task in sorted(tasks, key=lambda task: task.modify_index):
+            if task.status in TERMINAL:
+                self.finished.add(task.modify_index, task.id)
 
     def end_snapshot(self) -> None:
         """The view taken last is not used any more."""
-        for table in (self.tasks, self.attempts, self.keys):
-            table.thaw()
+        self.tasks.thaw()
+        self.keys.thaw()

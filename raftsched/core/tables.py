@@ -42,13 +42,15 @@ class Table(Generic[Row]):
         """The row, or None."""
         return self._shards[zlib.crc32(key.encode()) & (SHARDS - 1)].get(key)
 
-    def put(self, key: str, row: Row) -> None:
-        """Insert or replace."""
+    def put(self, key: str, row: Row) -> Row | None:
+        """Insert or replace; the row that stood there, None if there was none."""
         number = zlib.crc32(key.encode()) & (SHARDS - 1)
-        shard = self._writable(number)
-        before = len(shard)
+        shard = self._writable(number) if self._frozen[number] else self._shards[number]
+        old = shard.get(key)
+        if old is None:
+            self._length += 1
         shard[key] = row
-        self._length += len(shard) - before
+        return old
 
     def pop(self, key: str) -> Row | None:
         """Remove and return the row; None if there was none."""

@@ -9,25 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from raftsched import __version__
 from raftsched.core import reconciler
-from raftsched.core.commands import (
-    Accepted,
-    AnyCommand,
-    Applied,
-    AttemptFinished,
-    AttemptStarted,
-    Entry,
-    NodeLeft,
-    Outcome,
-    RegisterNode,
-    ReportAttempts,
-)
+from raftsched.core.commands import Accepted, Applied, Entry, NodeLeft, RegisterNode
 from raftsched.core.model import NodeStatus, TaskSpec
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.messages import AttemptReport, StartAttempt
@@ -36,6 +25,8 @@ from raftsched.peer.config import PeerConfig
 from raftsched.peer.errors import PeerError
 from raftsched.peer.messages import Grant, Renew
 from raftsched.peer.replica import Replica
+from raftsched.peer.reports import Propose, Reports
+from raftsched.peer.roster import Roster
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +34,9 @@ logger = logging.getLogger(__name__)
 RENEW_SECONDS = 1.0
 #: A full comparison happens at least this often.
 RECONCILE_SECONDS = 1.0
-#: Reports in one command.
-REPORTS_MAX = 1_000
-#: A failed registration or report is tried again after this.
+#: A failed registration is tried again after this.
 RETRY_SECONDS = 0.2
-#: A run shorter than this reports its start and its end together.
-START_REPORT_DELAY_SECONDS = 0.05
 
-Propose = Callable[[AnyCommand, float], Awaitable[Outcome]]
 _spec_decoder = msgspec.msgpack.Decoder(TaskSpec)
 
 
@@ -71,13 +57,11 @@ class NodeAgent:
         self._propose = propose
         self._send_renewal = send_renewal
         self._runner: RunnerClient | None = None
-        self._wake = asyncio.Event()
-        self._report_wake = asyncio.Event()
-        #: Not yet in the state, by token.
-        self._started: dict[int, AttemptReport] = {}
-        self._finished: dict[int, AttemptReport] = {}
-        #: Tokens handed to the runner and not forgotten, with what it said last.
-        self._running: dict[int, reconciler.RunningAttempt] = {}
+        self._roster = Roster()
+        self._reports = Reports(propose, self._answered)
+        #: Tasks with news since the last pass; None: look at all of them.
+        self._touched: dict[str, None] | None = None
+        self._pass_scheduled = False
         #: Latest grant not yet in effect, and the index it waits for.
         self._grant: Grant | None = None
         #: End of the lease in effect, on the monotonic clock; nothing is started without one.
@@ -91,13 +75,19 @@ class NodeAgent:
     # Callbacks on the loop -------------------------------------------------------------------
 
     def entry_applied(self, entry: Entry, applied: Applied) -> None:
-        """Look again if the entry touched this node."""
+        """Look again at what the entry touched on this node."""
         node_id = self._config.peer_id
+        touched = self._touched
         for event in applied.events:
             if event.node_id == node_id:
-                self._wake.set()
-                break
+                if touched is not None:
+                    touched[event.task_id] = None
+                self._schedule()
         self._apply_grant()
+
+    def restored(self) -> None:
+        """A snapshot replaced the state: look at everything again."""
+        self._look_at_all()
 
     def granted(self, grant: Grant) -> None:
         """The leader extended the lease; it counts once its index is applied here."""
@@ -115,7 +105,8 @@ class NodeAgent:
             self._grant = None
             self._lease_until = grant.sent_at / 1000 + self._config.lease_seconds
             self._runner.renew(self._lease_until)
-            self._wake.set()
+            if self._roster.waiting:
+                self._schedule()
 
     # The loops -------------------------------------------------------------------------------
 
@@ -130,8 +121,12 @@ class NodeAgent:
                     tasks = [
                         group.create_task(self._register_loop(runner)),
                         group.create_task(self._renew_loop()),
-                        group.create_task(self._reconcile_loop(runner)),
-                        group.create_task(self._report_loop(runner)),
+                        group.create_task(self._reconcile_loop()),
+                        group.create_task(
+                            self._reports.run(
+                                self._config.peer_id, self.incarnation, self.registered
+                            )
+                        ),
                     ]
                     await lost.wait()
                     logger.error("the runner process ended; starting another")
@@ -146,25 +141,21 @@ class NodeAgent:
         runner = await RunnerClient.adopt_or_start(
             directory, lease_seconds=self._config.lease_seconds
         )
-        runner.on_reports = self._reports
+        runner.on_reports = self._news
         runner.on_lost = lost.set
-        self._started.clear()
-        self._finished.clear()
-        self._running.clear()
+        self._reports.clear()
+        self._roster.clear()
         for token, found in runner.inventory.items():
-            self._running[token] = reconciler.RunningAttempt(
-                token=token, task_id=found.task_id, finished=found.finished is not None
-            )
+            self._roster.add(token, found.task_id, finished=found.finished is not None)
             if found.finished is not None:
-                self._finished[token] = found.finished
+                self._reports.add(found.finished)
         self._runner = runner
         self._grant = None
         self._lease_until = 0.0
         self.incarnation = runner.incarnation
         if runner.adopted:
             logger.info("adopted the running runner with %d attempts", len(runner.inventory))
-        self._wake.set()
-        self._report_wake.set()
+        self._look_at_all()
         return runner
 
     async def _register_loop(self, runner: RunnerClient) -> None:
@@ -202,6 +193,7 @@ class NodeAgent:
             return
         if isinstance(outcome, Accepted):
             self.registered.set()
+            self._look_at_all()
             self._renew()
         else:
             logger.error("registration refused: %s %s", outcome.reason, outcome.detail)
@@ -223,145 +215,105 @@ class NodeAgent:
             )
         )
 
-    async def _reconcile_loop(self, runner: RunnerClient) -> None:
+    async def _reconcile_loop(self) -> None:
+        """The safety net under the passes that news causes."""
         while True:
-            self.step(runner)
-            try:
-                async with asyncio.timeout(RECONCILE_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
+            self._look_at_all()
+            await asyncio.sleep(RECONCILE_SECONDS)
 
-    def step(self, runner: RunnerClient) -> None:
-        """One pass: do the difference between what is assigned and what the runner has."""
-        if not self.registered.is_set():
-            return
-        desired = reconciler.desired(self._replica.state, self._config.peer_id, self.incarnation)
-        starts: list[StartAttempt] = []
+    # Passes ----------------------------------------------------------------------------------
+
+    def _look_at_all(self) -> None:
+        self._touched = None
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._pass_scheduled:
+            self._pass_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pass)
+
+    def _pass(self) -> None:
+        self._pass_scheduled = False
+        if self._runner is not None and self.registered.is_set():
+            touched, self._touched = self._touched, {}
+            self.step(self._runner, touched)
+
+    def step(self, runner: RunnerClient, task_ids: Iterable[str] | None = None) -> None:
+        """Do the difference between what is assigned and what the runner has.
+
+        Of ``task_ids``, or of everything.
+        """
+        roster, me = self._roster, self._config.peer_id
+        if task_ids is None:
+            roster.clear_waiting()
+            running: Mapping[int, reconciler.RunningAttempt] = roster.running
+        else:
+            for task_id in task_ids:
+                roster.forget_waiting(task_id)
+            running = roster.running_of(task_ids)
+        wanted = reconciler.desired(self._replica.state, me, self.incarnation, task_ids)
         forget: list[int] = []
-        free = self.slots - sum(1 for a in self._running.values() if not a.finished)
-        if self._clock.monotonic() > self._lease_until - self._config.lease_seconds / 2:
-            free = 0  # Only under a fresh grant: an attempt that must stop at once is a loss.
-        for action in reconciler.reconcile(desired, self._running):
-            if isinstance(action, reconciler.Stop):
+        for action in reconciler.reconcile(wanted, running):
+            if isinstance(action, reconciler.Start):
+                roster.wait(action)
+            elif isinstance(action, reconciler.Stop):
                 runner.stop(action.token, action.reason)
             elif isinstance(action, reconciler.Abandon):
                 self._abandon(action)
-            elif isinstance(action, reconciler.Forget):
+            else:
                 forget.append(action.token)
-            elif free > 0 and not self.is_draining:
-                free -= 1
-                starts.append(self._start(action))
+        if forget:
+            self._forget(runner, forget)
+        self._start_waiting(runner)
+
+    def _start_waiting(self, runner: RunnerClient) -> None:
+        """Give the runner what it has slots for, oldest first."""
+        roster = self._roster
+        if not roster.waiting or self.is_draining:
+            return
+        if self._clock.monotonic() > self._lease_until - self._config.lease_seconds / 2:
+            return  # Only under a fresh grant: an attempt that must stop at once is a loss.
+        starts: list[StartAttempt] = []
+        while roster.waiting and roster.busy < self.slots:
+            start = roster.next_waiting()
+            roster.add(start.token, start.task_id, finished=False)
+            starts.append(_start_attempt(start))
         if starts:
             runner.start(starts)
-        if forget:
-            runner.forget(forget)
-            for token in forget:
-                self._running.pop(token, None)
-                self._finished.pop(token, None)
 
     def _abandon(self, action: reconciler.Abandon) -> None:
         """Cancelled before it started: never hand it to the runner, and say so."""
-        self._running[action.token] = reconciler.RunningAttempt(
-            token=action.token, task_id=action.task_id, finished=True
-        )
-        self._finished[action.token] = AttemptReport(
-            action.token,
-            action.task_id,
-            action.number,
-            "finished",
-            "cancelled",
-            reason=action.reason,
-        )
-        self._report_wake.set()
-
-    def _start(self, action: reconciler.Start) -> StartAttempt:
-        spec = _spec_decoder.decode(action.spec)
-        self._running[action.token] = reconciler.RunningAttempt(
-            token=action.token, task_id=action.task_id, finished=False
-        )
-        return StartAttempt(
-            token=action.token,
-            task_id=action.task_id,
-            number=action.number,
-            command=spec.command,
-            shell=spec.shell,
-            env=spec.env,
-            cwd=spec.cwd,
-            stdin=spec.stdin,
-            timeout_ms=spec.timeout_ms,
-            grace_ms=spec.grace_ms,
+        self._roster.add(action.token, action.task_id, finished=True)
+        self._reports.add(
+            AttemptReport(
+                action.token,
+                action.task_id,
+                action.number,
+                "finished",
+                "cancelled",
+                reason=action.reason,
+            )
         )
 
-    # Reports ---------------------------------------------------------------------------------
-
-    def _reports(self, reports: list[AttemptReport]) -> None:
+    def _news(self, reports: list[AttemptReport]) -> None:
+        """The runner started and ended attempts."""
         for report in reports:
-            if report.phase == "started":
-                self._started[report.token] = report
-            else:
-                self._started.pop(report.token, None)
-                self._finished[report.token] = report
-                known = self._running.get(report.token)
-                if known is not None:
-                    self._running[report.token] = msgspec.structs.replace(known, finished=True)
-        self._report_wake.set()
-        self._wake.set()  # A slot may be free.
+            self._reports.add(report)
+            if report.phase != "started":
+                self._roster.finish(report.token)
+        if self._runner is not None and self.registered.is_set():
+            self._start_waiting(self._runner)
 
-    async def _report_loop(self, runner: RunnerClient) -> None:
-        """Bring reports into the state; the runner keeps each until the state has answered it."""
-        while True:
-            await self._report_wake.wait()
-            self._report_wake.clear()
-            if not self.registered.is_set():
-                await asyncio.sleep(RETRY_SECONDS)
-                self._report_wake.set()
-                continue
-            while self._finished or self._started:
-                if not self._finished:
-                    # A short run ends before its start is worth a round of the log.
-                    try:
-                        async with asyncio.timeout(START_REPORT_DELAY_SECONDS):
-                            await self._report_wake.wait()
-                            self._report_wake.clear()
-                        continue
-                    except TimeoutError:
-                        pass
-                try:
-                    await self._report_some(runner)
-                except PeerError as error:
-                    logger.debug("reports wait: %s", error)
-                    await asyncio.sleep(RETRY_SECONDS)
+    def _answered(self, tokens: list[int]) -> None:
+        if self._runner is not None:
+            self._forget(self._runner, tokens)
 
-    async def _report_some(self, runner: RunnerClient) -> None:
-        started = [self._started[token] for token in list(self._started)[:REPORTS_MAX]]
-        finished = [self._finished[token] for token in list(self._finished)[:REPORTS_MAX]]
-        if not started and not finished:
-            return
-        command = ReportAttempts(
-            node_id=self._config.peer_id,
-            incarnation=self.incarnation,
-            started=tuple(AttemptStarted(r.task_id, r.token) for r in started),
-            finished=tuple(_finished(r) for r in finished),
-        )
-        for report in started:
-            self._started.pop(report.token, None)
-        try:
-            await self._propose(command, 10.0)
-        except PeerError:
-            for report in started:
-                if report.token not in self._finished:
-                    self._started[report.token] = report
-            raise
-        # Taken or refused as stale: either way the state has answered.
-        tokens = [report.token for report in finished]
-        for token in tokens:
-            self._finished.pop(token, None)
-            self._running.pop(token, None)
-        if tokens:
-            runner.forget(tokens)
-            self._wake.set()
+    def _forget(self, runner: RunnerClient, tokens: list[int]) -> None:
+        known = [token for token in tokens if self._roster.remove(token)]
+        for token in known:
+            self._reports.forget(token)
+        if known:
+            runner.forget(known)
 
     async def leave(self) -> None:
         """Say good-bye if nothing runs here any more, so that nobody waits for the lease."""
@@ -375,21 +327,23 @@ class NodeAgent:
     async def stop_runner(self) -> None:
         """End the runner if nothing runs under it; else the next start adopts it."""
         runner = self._runner
-        if runner is not None and all(a.finished for a in self._running.values()):
-            await runner.close(stop_runner=not self._finished)
+        if runner is not None and not self._roster.busy:
+            await runner.close(stop_runner=not self._reports.unanswered)
 
 
-def _finished(report: AttemptReport) -> AttemptFinished:
-    return AttemptFinished(
-        task_id=report.task_id,
-        token=report.token,
-        status=report.status,
-        run_ms=report.run_ms,
-        exit_code=report.exit_code,
-        signal=report.signal,
-        reason=report.reason,
-        output_tail=report.output_tail,
-        output_bytes=report.output_bytes,
+def _start_attempt(start: reconciler.Start) -> StartAttempt:
+    spec = _spec_decoder.decode(start.spec)
+    return StartAttempt(
+        token=start.token,
+        task_id=start.task_id,
+        number=start.number,
+        command=spec.command,
+        shell=spec.shell,
+        env=spec.env,
+        cwd=spec.cwd,
+        stdin=spec.stdin,
+        timeout_ms=spec.timeout_ms,
+        grace_ms=spec.grace_ms,
     )
 
 

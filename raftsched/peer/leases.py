@@ -84,7 +84,7 @@ def _live_incarnations(state: State) -> set[tuple[str, str]]:
     live = {(n.id, n.incarnation) for n in state.nodes.values() if n.status is NodeStatus.UP}
     for node_id, task_ids in state.by_node.items():
         for task_id in task_ids:
-            attempts = state.attempts.get(task_id)
-            if attempts:
-                live.add((node_id, attempts[-1].incarnation))
+            task = state.tasks.get(task_id)
+            assert task is not None
+            live.add((node_id, task.attempts[-1].incarnation))
     return live

@@ -91,9 +91,11 @@ class Peer:
         """Join the cluster.  Returns when this peer takes part; it may not know a leader yet."""
         config = self.config
         self.failed = asyncio.get_running_loop().create_future()
-        self._proposer = Proposer(self.log, self.clock, config.peer_id, time.time_ns(), self._send)
         self.scheduler = Scheduler(
-            self.replica, self.log, self.clock, config.lease_seconds, self._proposer.propose
+            self.replica, self.log, self.clock, config.lease_seconds, self.propose
+        )
+        self._proposer = Proposer(
+            self.log, self.clock, config.peer_id, time.time_ns(), self._send, self.scheduler
         )
         self.agent = NodeAgent(
             config, self.replica, self.clock, self._proposer.propose, self._send_renewal
@@ -101,6 +103,7 @@ class Peer:
         self._outputs = OutputReader(config.data_dir / "node")
         self.replica.listeners.append(self._entry_applied)
         self.replica.restore_listeners.append(self._proposer.restored)
+        self.replica.restore_listeners.append(self.agent.restored)
         self.log.on_status = self._status_changed
         self.log.on_frame = self._frame
         if config.insecure:

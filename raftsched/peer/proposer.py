@@ -20,7 +20,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from raftsched.core import codec
 from raftsched.core.commands import (
@@ -104,6 +105,16 @@ def _weight(command: AnyCommand) -> int:
     return 128
 
 
+class Companion(Protocol):
+    """Whoever may add commands of the leader's own to an entry that is about to be appended."""
+
+    def along(self, batches: Sequence[Batch]) -> Batch | None:
+        """What goes along behind ``batches``, if anything; it may yet not be appended."""
+
+    def appended_along(self) -> None:
+        """It was."""
+
+
 class Proposer:
     """Carries commands to the log and outcomes back.  Lives on the loop; no locks."""
 
@@ -114,6 +125,7 @@ class Proposer:
         peer_id: str,
         session: int,
         send: Callable[[str, AnyFrame], bool],
+        companion: Companion | None = None,
     ) -> None:
         self._log = log
         self._clock = clock
@@ -121,6 +133,7 @@ class Proposer:
         #: New at every start, so that answers to an earlier life are not taken for ours.
         self._session = session
         self._send = send
+        self._companion = companion
         self._loop = asyncio.get_running_loop()
         #: Not in any log, oldest first.
         self._unsent: deque[_Pending] = deque()
@@ -434,6 +447,10 @@ class Proposer:
                 if batches and (items > ENTRY_ITEMS_MAX or weight > ENTRY_WEIGHT_MAX):
                     break
                 batches.append(batch)
+            count = len(batches)
+            along = self._companion.along(batches) if self._companion is not None else None
+            if along is not None:
+                batches.append(along)
             entry = Entry(ENTRY_VERSION, self._intake_term, self._clock.wall_ms(), tuple(batches))
             try:
                 self._log.propose(codec.encode_entry(entry))
@@ -444,7 +461,9 @@ class Proposer:
                 self._drop_intake(0)
                 return
             self._in_flight += 1
-            for batch in batches:
+            if self._companion is not None and along is not None:
+                self._companion.appended_along()
+            for batch in batches[:count]:
                 self._intake.popleft()
                 self._intake_items -= sum(item_count(command) for command in batch.commands)
 

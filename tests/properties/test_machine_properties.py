@@ -103,7 +103,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(ahead=st.integers(0, 2))
     def plan(self, ahead: int) -> None:
-        found = planner.plan(self.states[0], planner.PlanPolicy(limit=5, ahead=ahead))
+        found = planner.plan(
+            self.states[0],
+            planner.PlanPolicy(limit=5, ahead=dict.fromkeys(self.states[0].nodes, ahead)),
+        )
         if found:
             outcome = self.do(AssignTasks(found))
             assert isinstance(outcome, Accepted)
@@ -173,7 +176,7 @@ class Machine(RuleBasedStateMachine):
 
 def _rows(state: State) -> Any:
     return (
-        sorted((t.id, repr(t), state.attempts.get(t.id)) for t in state.tasks.values()),
+        sorted((t.id, repr(t)) for t in state.tasks.values()),
         sorted(state.nodes.items(), key=str),
         sorted(state.keys.items(), key=str),
         (state.now, state.index, state.next_token, state.settings),

@@ -53,6 +53,8 @@ def imported(path: Path) -> set[str]:
             assert node.module is not None
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    if "sys.intern" in names and not any(n.startswith("sys.") and n != "sys.intern" for n in names):
+        names -= {"sys", "sys.intern"}  # Sharing equal strings asks the world nothing.
     return names
 
 

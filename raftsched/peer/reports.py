@@ -1,0 +1,136 @@
+"""From the runner's news to the replicated state, in batches, until the state has answered.
+
+The runner keeps each end until it is told to forget it, so nothing is lost with this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from raftsched.core.commands import (
+    AnyCommand,
+    AttemptFinished,
+    AttemptStarted,
+    Outcome,
+    ReportAttempts,
+)
+from raftsched.executor.messages import AttemptReport
+from raftsched.peer.errors import PeerError
+
+logger = logging.getLogger(__name__)
+
+#: Reports in one command.
+REPORTS_MAX = 1_000
+#: Reports that could not be delivered are tried again after this.
+RETRY_SECONDS = 0.2
+#: A run shorter than this reports its start and its end together.
+START_REPORT_DELAY_SECONDS = 0.05
+
+Propose = Callable[[AnyCommand, float], Awaitable[Outcome]]
+
+
+class Reports:
+    """What is not yet in the state, by token."""
+
+    def __init__(self, propose: Propose, on_answered: Callable[[list[int]], None]) -> None:
+        self._propose = propose
+        #: Called with the tokens whose end the state has taken, or refused as stale.
+        self._on_answered = on_answered
+        self._started: dict[int, AttemptReport] = {}
+        self._finished: dict[int, AttemptReport] = {}
+        self._wake = asyncio.Event()
+
+    @property
+    def unanswered(self) -> int:
+        """Ends that the state does not know yet."""
+        return len(self._finished)
+
+    def clear(self) -> None:
+        """Another runner: forget the news of the earlier one."""
+        self._started.clear()
+        self._finished.clear()
+
+    def add(self, report: AttemptReport) -> None:
+        """News of an attempt."""
+        if report.phase == "started":
+            self._started[report.token] = report
+        else:
+            self._started.pop(report.token, None)
+            self._finished[report.token] = report
+        self._wake.set()
+
+    def forget(self, token: int) -> None:
+        """The state has no use for this end any more."""
+        self._finished.pop(token, None)
+
+    async def run(self, node_id: str, incarnation: str, registered: asyncio.Event) -> None:
+        """Deliver until cancelled."""
+        while True:
+            await registered.wait()
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                while self._finished or self._started:
+                    if not self._finished and await self._more_within_delay():
+                        continue
+                    await self._deliver(node_id, incarnation)
+            except PeerError as error:
+                logger.debug("reports wait: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+                self._wake.set()
+
+    async def _more_within_delay(self) -> bool:
+        """A short run ends before its start is worth a round of the log."""
+        try:
+            async with asyncio.timeout(START_REPORT_DELAY_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
+
+    async def _deliver(self, node_id: str, incarnation: str) -> None:
+        started = _first(self._started)
+        finished = _first(self._finished)
+        command = ReportAttempts(
+            node_id=node_id,
+            incarnation=incarnation,
+            started=tuple([AttemptStarted(r.task_id, r.token) for r in started]),
+            finished=tuple([_finished(r) for r in finished]),
+        )
+        for report in started:
+            del self._started[report.token]
+        try:
+            await self._propose(command, 10.0)
+        except PeerError:
+            for report in started:
+                if report.token not in self._finished:
+                    self._started[report.token] = report
+            raise
+        # Taken or refused as stale: either way the state has answered.
+        tokens = [report.token for report in finished]
+        for token in tokens:
+            self._finished.pop(token, None)
+        if tokens:
+            self._on_answered(tokens)
+
+
+def _first(reports: dict[int, AttemptReport]) -> list[AttemptReport]:
+    found = list(reports.values())
+    return found[:REPORTS_MAX]
+
+
+def _finished(report: AttemptReport) -> AttemptFinished:
+    return AttemptFinished(
+        report.task_id,
+        report.token,
+        report.status,
+        report.run_ms,
+        report.exit_code,
+        report.signal,
+        report.reason,
+        report.output_tail,
+        report.output_bytes,
+    )
