@@ -1,0 +1,236 @@
+"""Nodes: registering, incarnations, verdicts, leaving, cordoning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from raftsched.core.commands import (
+    Accepted,
+    CancelTask,
+    Event,
+    NodeLeft,
+    NodeLost,
+    Reason,
+    Rejected,
+    SetEligibility,
+)
+from raftsched.core.model import AttemptStatus, Eligibility, NodeStatus, TaskStatus
+from tests.unit.core.builders import Replica, finished, node, register
+
+
+def test_a_new_node_is_up_and_eligible() -> None:
+    replica = Replica()
+    outcome = replica.do(register("n1", "a", version="0.1.0", labels={"zone": "x"}))
+    assert outcome == Accepted()
+    assert replica.state.nodes == {
+        "n1": node(
+            "n1",
+            registered_at=replica.now,
+            modify_index=replica.index,
+            status_since=replica.now,
+            version="0.1.0",
+            labels={"zone": "x"},
+        )
+    }
+    assert replica.usage() == (0, 0, 0)
+    assert replica.events == [Event("node_changed", node_id="n1", detail="up")]
+
+
+@pytest.mark.parametrize("fields", [{"node_id": ""}, {"incarnation": ""}, {"slots": -1}])
+def test_a_node_without_a_name_an_incarnation_or_slots_is_refused(fields: dict[str, Any]) -> None:
+    command = msgspec.structs.replace(register(), **fields)
+    assert Replica().refused(command).reason is Reason.INVALID
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_the_same_incarnation_again_refreshes_the_row_and_keeps_the_attempts(clean: bool) -> None:
+    replica = Replica()
+    replica.accepted(register())
+    up_since = replica.now
+    token = replica.bring("t1", TaskStatus.RUNNING)
+    replica.accepted(register(address="http://moved", slots=9, clean=clean))
+    row = replica.state.nodes["n1"]
+    assert (row.address, row.slots, row.status_since) == ("http://moved", 9, up_since)
+    assert replica.task().status is TaskStatus.RUNNING
+    assert replica.accepted(finished("t1", token)) == ()
+
+
+def test_a_clean_new_incarnation_loses_what_the_old_one_held() -> None:
+    replica = Replica()
+    replica.accepted(register("n1", "a"))
+    replica.submit("t1", "t2", "t3")
+    token = replica.run("t1")
+    replica.assign("t2")
+    replica.accepted(CancelTask("t2"))
+    replica.accepted(register("n1", "b", clean=True))
+    row = replica.state.nodes["n1"]
+    assert (row.incarnation, row.status) == ("b", NodeStatus.UP)
+    assert (replica.task("t1").status, replica.task("t1").losses) == (TaskStatus.QUEUED, 1)
+    assert replica.latest("t1").reason == "node-restarted"
+    assert replica.task("t2").status is TaskStatus.CANCELLED
+    assert replica.usage() == (0, 0, 0)
+    assert replica.accepted(finished("t1", token)) == (("t1", token),)
+
+
+def test_an_unclean_new_incarnation_leaves_the_old_attempts_to_their_leases() -> None:
+    replica = Replica()
+    replica.accepted(register("n1", "a"))
+    replica.submit("t1", "t2")
+    old = replica.run("t1")
+    replica.accepted(register("n1", "b", clean=False))
+    new = replica.assign("t2", "n1", "b")
+    assert replica.task("t1").status is TaskStatus.RUNNING
+    assert replica.usage() == (2, 0, 0)
+    replica.accepted(NodeLost("n1", "a"))
+    assert (replica.task("t1").status, replica.task("t1").losses) == (TaskStatus.QUEUED, 1)
+    assert (replica.task("t2").status, replica.task("t2").token) == (TaskStatus.ASSIGNED, new)
+    assert replica.accepted(finished("t1", old)) == (("t1", old),)
+
+
+def test_a_clean_incarnation_loses_what_all_earlier_ones_held() -> None:
+    replica = Replica()
+    replica.accepted(register("n1", "a"))
+    replica.submit("t1", "t2")
+    replica.run("t1", "n1", "a")
+    replica.accepted(register("n1", "b", clean=False))
+    replica.run("t2", "n1", "b")
+    replica.accepted(register("n1", "c", clean=True))
+    assert [replica.task(task_id).losses for task_id in ("t1", "t2")] == [1, 1]
+    assert set(replica.state.ready) == {"t1", "t2"}
+    assert replica.usage() == (0, 0, 0)
+
+
+def test_a_report_for_an_attempt_of_the_old_incarnation_counts_until_it_is_lost() -> None:
+    replica = Replica()
+    replica.accepted(register("n1", "a"))
+    old = replica.bring("t1", TaskStatus.RUNNING)
+    replica.accepted(register("n1", "b", clean=False))
+    assert replica.accepted(finished("t1", old, incarnation="b")) == ()
+    assert replica.task().status is TaskStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("verdict", [NodeLost("n1", "a"), NodeLeft("n1", "a")])
+def test_a_node_that_was_gone_is_up_again_when_it_registers(verdict: Any) -> None:
+    replica = Replica()
+    replica.accepted(register())
+    replica.accepted(verdict)
+    assert replica.state.nodes["n1"].status is not NodeStatus.UP
+    replica.accepted(register())
+    row = replica.state.nodes["n1"]
+    assert (row.status, row.reason, row.status_since) == (NodeStatus.UP, "", replica.now)
+
+
+# Verdicts --------------------------------------------------------------------------------------
+
+
+def test_a_lost_node_says_why_and_since_when() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    before = replica.state.nodes["n1"]
+    assert replica.do(NodeLost("n1", "a", "silent")) == Accepted()
+    assert replica.state.nodes["n1"] == msgspec.structs.replace(
+        before,
+        status=NodeStatus.LOST,
+        reason="silent",
+        status_since=replica.now,
+        modify_index=replica.index,
+    )
+    assert replica.events == [Event("node_changed", node_id="n1", detail="lost")]
+
+
+def test_a_second_verdict_changes_nothing_more() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    replica.bring("t1", TaskStatus.RUNNING)
+    replica.accepted(NodeLost("n1", "a"))
+    before = replica.state.nodes["n1"], replica.task()
+    assert replica.do(NodeLost("n1", "a")) == Accepted()
+    assert (replica.state.nodes["n1"], replica.task()) == before
+    assert replica.events == []
+
+
+def test_a_verdict_on_an_old_incarnation_leaves_the_new_one_alone() -> None:
+    replica = Replica()
+    replica.accepted(register("n1", "a"))
+    replica.accepted(register("n1", "b"))
+    replica.submit("t1")
+    token = replica.run("t1", "n1", "b")
+    before = replica.state.nodes["n1"], replica.task()
+    assert replica.do(NodeLost("n1", "a")) == Accepted()
+    assert (replica.state.nodes["n1"], replica.task()) == before
+    assert replica.events == []
+    assert replica.accepted(finished("t1", token)) == ()
+
+
+def test_attempts_that_a_verdict_finds_ended_stay_ended() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    replica.bring("t1", TaskStatus.SUCCEEDED)
+    replica.accepted(NodeLost("n1", "a"))
+    assert replica.task().status is TaskStatus.SUCCEEDED
+    assert replica.latest().status is AttemptStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "command",
+    [NodeLost("n1", "a"), NodeLeft("n1", "a"), SetEligibility("n1", Eligibility.CORDONED)],
+)
+def test_a_node_nobody_knows_is_refused(command: Any) -> None:
+    assert Replica().refused(command) == Rejected(Reason.UNKNOWN_NODE, "n1")
+
+
+def test_a_node_that_leaves_is_left() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    before = replica.state.nodes["n1"]
+    assert replica.do(NodeLeft("n1", "a")) == Accepted()
+    assert replica.state.nodes["n1"] == msgspec.structs.replace(
+        before,
+        status=NodeStatus.LEFT,
+        reason="left",
+        status_since=replica.now,
+        modify_index=replica.index,
+    )
+    assert replica.events == [Event("node_changed", node_id="n1", detail="left")]
+
+
+def test_a_good_bye_of_an_old_incarnation_is_refused() -> None:
+    replica = Replica()
+    replica.accepted(register("n1", "a"))
+    replica.accepted(register("n1", "b"))
+    refusal = replica.refused(NodeLeft("n1", "a"))
+    assert refusal == Rejected(Reason.STALE_INCARNATION, "n1")
+
+
+# Eligibility -----------------------------------------------------------------------------------
+
+
+def test_a_cordoned_node_keeps_what_it_runs() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    token = replica.bring("t1", TaskStatus.RUNNING)
+    assert replica.do(SetEligibility("n1", Eligibility.CORDONED)) == Accepted()
+    assert replica.state.nodes["n1"].eligibility is Eligibility.CORDONED
+    assert replica.events == [Event("node_changed", node_id="n1", detail="cordoned")]
+    assert replica.accepted(finished("t1", token)) == ()
+
+
+def test_an_uncordoned_node_takes_tasks_again() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    replica.submit("t1")
+    replica.accepted(SetEligibility("n1", Eligibility.CORDONED))
+    replica.accepted(SetEligibility("n1", Eligibility.ELIGIBLE))
+    assert replica.assign("t1") == 1
+
+
+@pytest.mark.parametrize("incarnation", ["a", "b"])
+def test_a_cordon_outlives_a_restart(incarnation: str) -> None:
+    replica = Replica()
+    replica.accepted(register())
+    replica.accepted(SetEligibility("n1", Eligibility.CORDONED))
+    replica.accepted(register("n1", incarnation))
+    assert replica.state.nodes["n1"].eligibility is Eligibility.CORDONED
