@@ -11,8 +11,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from raftsched.executor import leftovers
 
 TOKEN = "e2e-token-0123456789abcdef"
 
@@ -24,6 +27,38 @@ def free_ports(count: int) -> list[int]:
         for sock in sockets:
             sock.bind(("127.0.0.1", 0))
         return [sock.getsockname()[1] for sock in sockets]
+
+
+def runners(directory: Path) -> list[int]:
+    """Pids of the living runners of all peers whose data is under a directory of the test."""
+    begin = f"{directory}/".encode()
+    found = []
+    for path in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (path / "cmdline").read_bytes().split(b"\0") if path.name.isdigit() else []
+            if b"raftsched.executor.runner" in words and any(w.startswith(begin) for w in words):
+                found.append(int(path.name))
+    return sorted(found)
+
+
+def is_alive(pid: int) -> bool:
+    """Does a process exist that is not only waiting to be reaped?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(what: Callable[[], Any], timeout: float = 15.0) -> Any:
+    """The first true value of a function that is asked again and again."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            value = what()
+            if value:
+                return value
+        time.sleep(0.03)
+    raise AssertionError(f"not within {timeout} s: {what}")
 
 
 class Answer:
@@ -51,6 +86,8 @@ class Cluster:
         self.ids = [f"n{i + 1}" for i in range(size)]
         self.api = {peer: ports[2 * i] for i, peer in enumerate(self.ids)}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        #: Words before a peer's command line, by peer: `test_disk` puts it on a disk of its own.
+        self.wrappers: dict[str, list[str]] = {}
         lines = ["[cluster]", 'id = "e2e"', 'token_file = "token"', ""]
         for i, peer in enumerate(self.ids):
             lines += [f"[peers.{peer}]", f'raft = "127.0.0.1:{ports[2 * i + 1]}"']
@@ -69,23 +106,28 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Killed: peers that all stop at once wait for each other to take leadership over.
         for process in self.processes.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+            process.kill()
         for process in self.processes.values():
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for runner in self.directory.glob("*/node/runner.pid"):
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int(runner.read_text().split()[0]), signal.SIGKILL)
+            process.wait()
+        for pid in runners(self.directory):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for peer in self.ids:
+            assert leftovers.clean_up(self.node_directory(peer)), f"attempts of {peer} still run"
 
-    def start(self, peer: str) -> None:
+    def node_directory(self, peer: str) -> Path:
+        return self.directory / peer / "node"
+
+    def command(self, peer: str) -> list[str]:
+        """The command line of a peer."""
         command = [sys.executable, "-m", "raftsched.cli.main", "serve"]
         command += ["--config", str(self.config), "--id", peer]
-        command += ["--data-dir", str(self.directory / peer)]
+        return [*command, "--data-dir", str(self.directory / peer)]
+
+    def start(self, peer: str) -> None:
+        command = [*self.wrappers.get(peer, []), *self.command(peer)]
         with (self.directory / f"{peer}.log").open("ab") as log:
             self.processes[peer] = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -163,3 +205,42 @@ class Cluster:
                     return document
             time.sleep(0.05)
         raise AssertionError(f"{task} did not end: {document}\n{self.logs()}")
+
+    def task(self, peer: str, task: str) -> Any:
+        """The task's document as a peer shows it now."""
+        answer = self.request(peer, "GET", f"/v1/tasks/{task}")
+        assert answer.status == 200, answer
+        return answer.json
+
+    def attempts(self, peer: str, task: str) -> Any:
+        """The rows of the task's attempts, oldest first."""
+        answer = self.request(peer, "GET", f"/v1/tasks/{task}/attempts")
+        assert answer.status == 200, answer
+        return answer.json["items"]
+
+    def running(self, peer: str, task: str, timeout: float = 15.0) -> str:
+        """The node a task runs on, once it does."""
+
+        def node() -> Any:
+            document = self.task(peer, task)
+            return document["state"] == "running" and document["node"]
+
+        found: str = until(node, timeout)
+        return found
+
+    def ready(self, peer: str, timeout: float = 15.0) -> None:
+        """Return once the peer takes part and its node is registered."""
+        until(lambda: self.request(peer, "GET", "/health/ready").status == 200, timeout)
+
+    def follow(self, peer: str, task: str, number: int = 1) -> Iterator[bytes]:
+        """The output of an attempt through any peer, piece by piece as it comes, to its end."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.api[peer], timeout=15)
+        path = f"/v1/tasks/{task}/attempts/{number}/output?follow=1"
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            while data := response.read1():
+                yield data
+        finally:
+            connection.close()
