@@ -88,7 +88,7 @@ async def test_attempt_outlives_the_program_and_the_next_one_adopts_it(tmp_path:
             await _led(peer)
             gate.touch()
             assert (await peer.wait(task.id, 10)).status == "succeeded"
-            rows = peer.state.tasks[task.id].attempts
+            rows = (await peer.wait(task.id, 1)).attempts
             assert [(row.number, row.status) for row in rows] == [(1, "succeeded")]
             assert peer.read_output(task.id, 1, "out", 0, 100).data == f"{pid}\nend\n".encode()
         await _until_gone(cluster)
