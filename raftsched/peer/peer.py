@@ -33,7 +33,14 @@ from raftsched.peer import messages
 from raftsched.peer.agent import NodeAgent
 from raftsched.peer.clock import Clock, SystemClock
 from raftsched.peer.config import PeerConfig, check
-from raftsched.peer.errors import NoLeader, OutputGone, PeerStopped, ReadTimeout
+from raftsched.peer.errors import (
+    NoLeader,
+    OutputGone,
+    Overloaded,
+    PeerStopped,
+    ReadTimeout,
+    UnknownOutcome,
+)
 from raftsched.peer.ids import uuid7
 from raftsched.peer.proposer import Proposer
 from raftsched.peer.replica import Replica, Subscription
@@ -47,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 #: A planned stop gives the hand-over of leadership this long.
 HAND_OVER_SECONDS = 3.0
+#: Between tries of an embedding program's command while nobody leads.
+AGAIN_SECONDS = 0.1
 
 
 class Peer:
@@ -292,11 +301,19 @@ class Peer:
     # Convenience for embedding ---------------------------------------------------------------
 
     async def submit(
-        self, command: Sequence[str], *, priority: int = 50, queue: str = "default", **spec: object
+        self,
+        command: Sequence[str],
+        *,
+        priority: int = 50,
+        queue: str = "default",
+        timeout_seconds: float = 30.0,
+        **spec: object,
     ) -> Task:
         """Submit one command task; ``spec`` are further fields of ``TaskSpec``.
 
-        Returns the stored task.  Raises PeerError, or ValueError for a refused or wrong task.
+        Tries again until ``timeout_seconds`` while nobody leads, as just after the start; the task
+        has one id throughout, so it is made once.  Returns the stored task.  Raises PeerError, or
+        ValueError for a refused or wrong task.
         """
         whole = msgspec.convert({"command": tuple(command), **spec}, TaskSpec)
         new = NewTask(
@@ -305,7 +322,7 @@ class Peer:
             queue=queue,
             priority=priority,
         )
-        outcome = await self.propose(SubmitTasks((new,)))
+        outcome = await self._propose_again(SubmitTasks((new,)), timeout_seconds)
         if isinstance(outcome, Rejected):
             raise ValueError(f"{outcome.reason}: {outcome.detail}")
         submitted = outcome.value
@@ -328,7 +345,21 @@ class Peer:
                     return task
                 await self.replica.wait_index(self.state.index, timeout_seconds)
 
-    async def cancel(self, task_id: str, reason: str = "") -> bool:
+    async def cancel(
+        self, task_id: str, reason: str = "", *, timeout_seconds: float = 30.0
+    ) -> bool:
         """Cancel a task; False when it had already ended."""
-        outcome = await self.propose(CancelTask(task_id, reason))
+        outcome = await self._propose_again(CancelTask(task_id, reason), timeout_seconds)
         return isinstance(outcome, Accepted)
+
+    async def _propose_again(self, command: AnyCommand, timeout_seconds: float) -> Outcome:
+        """Of a command that may be applied twice without harm."""
+        deadline = self.clock.monotonic() + timeout_seconds
+        while True:
+            left = deadline - self.clock.monotonic()
+            try:
+                return await self.propose(command, max(AGAIN_SECONDS, left))
+            except (NoLeader, Overloaded, UnknownOutcome):
+                if left <= AGAIN_SECONDS:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)

@@ -1,8 +1,8 @@
 """From a caller's command to its outcome, on any peer, across leader changes.
 
 Every peer has one proposer.  It numbers its callers' commands, hands them to the leader of the
-present term (itself, or over the log's connections), and resolves a caller when the entry with its
-command is applied *here*, so that the caller reads its own write.
+present term (its own ``intake``, or another peer over the log's connections), and resolves a caller
+when the entry with its command is applied *here*, so that the caller reads its own write.
 
 Rules
 1. A command stands in at most one term at a time.  It is sent again only when it surely is not,
@@ -18,38 +18,19 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
-from raftsched.core import codec
-from raftsched.core.commands import (
-    ENTRY_VERSION,
-    AnyCommand,
-    Batch,
-    Entry,
-    Outcome,
-    ReportAttempts,
-    SubmitTasks,
-)
+from raftsched.core.commands import AnyCommand, Batch, Entry, Outcome
 from raftsched.peer.clock import Clock
 from raftsched.peer.errors import NoLeader, Overloaded, PeerStopped, UnknownOutcome
+from raftsched.peer.intake import Companion, Intake
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
-from raftsched.raft.log import LogClosed, LogFull, LogStatus, NotLeader, ReplicatedLog, Role
-
-logger = logging.getLogger(__name__)
+from raftsched.peer.sizes import NOTHING, size_of
+from raftsched.raft.log import LogStatus, ReplicatedLog, Role
 
 #: Commands of this peer's callers that may wait for an outcome at once.
 PENDING_MAX = 20_000
-#: Tasks and reports that may wait at the leader for a place in an entry.
-INTAKE_ITEMS_MAX = 200_000
-#: Items (tasks, assignments, reports, other commands) one entry carries.
-ENTRY_ITEMS_MAX = 2_000
-#: Bytes of specs and outputs one entry carries, well under the log's own limit.
-ENTRY_WEIGHT_MAX = 2 * 1024 * 1024
-#: Entries appended and not yet applied; the round in flight is the batching window.
-ENTRIES_IN_FLIGHT_MAX = 4
 #: How long a command waits for somebody to lead before its caller hears `NoLeader`.
 LEADER_WAIT_SECONDS = 0.9
 #: How often deadlines are looked at and refused commands are tried again.
@@ -64,9 +45,9 @@ class _Pending:
         "created",
         "deadline",
         "future",
-        "items",
         "sent_term",
         "sequence",
+        "size",
         "waiting_since",
     )
 
@@ -74,45 +55,27 @@ class _Pending:
         self, command: AnyCommand, future: asyncio.Future[Outcome], created: float, deadline: float
     ) -> None:
         self.command = command
+        self.size = size_of(command)
         self.future = future
         self.created = created
         #: Since when it is in no log.
         self.waiting_since = created
         self.deadline = deadline
-        #: Term it was sent in; 0 means it is surely in no log.
+        #: Term it was sent in; 0 means it is surely in no log, and then it has no sequence.
         self.sent_term = 0
         self.sequence = 0
 
 
-def item_count(command: AnyCommand) -> int:
-    """How many rows a command asks for, the unit of the bounds above."""
-    if isinstance(command, SubmitTasks):
-        return max(1, len(command.tasks))
-    if isinstance(command, ReportAttempts):
-        return max(1, len(command.started) + len(command.finished))
-    return 1
-
-
-def _weight(command: AnyCommand) -> int:
-    if isinstance(command, SubmitTasks):
-        return 64 + sum(len(task.spec) + 96 for task in command.tasks)
-    if isinstance(command, ReportAttempts):
-        return (
-            64
-            + 40 * len(command.started)
-            + sum(len(report.output_tail) + 128 for report in command.finished)
-        )
-    return 128
-
-
-class Companion(Protocol):
-    """Whoever may add commands of the leader's own to an entry that is about to be appended."""
-
-    def along(self, batches: Sequence[Batch]) -> Batch | None:
-        """What goes along behind ``batches``, if anything; it may yet not be appended."""
-
-    def appended_along(self) -> None:
-        """It was."""
+def _oldest_that_fit(pendings: Iterable[_Pending]) -> list[_Pending]:
+    """The first ones that go into one entry together, sequences without a gap; at least one."""
+    chosen: list[_Pending] = []
+    total = NOTHING
+    for pending in pendings:
+        total = total.plus(pending.size)
+        if chosen and not (total.fits and pending.sequence in (0, chosen[-1].sequence + 1)):
+            break
+        chosen.append(pending)
+    return chosen
 
 
 class Proposer:
@@ -133,7 +96,7 @@ class Proposer:
         #: New at every start, so that answers to an earlier life are not taken for ours.
         self._session = session
         self._send = send
-        self._companion = companion
+        self._intake = Intake(log, clock, self._refuse, companion)
         self._loop = asyncio.get_running_loop()
         #: Not in any log, oldest first.
         self._unsent: deque[_Pending] = deque()
@@ -144,14 +107,6 @@ class Proposer:
         self._next_sequence = 1
         self._flush_scheduled = False
         self._closed = False
-        # Leader's side.
-        self._intake: deque[Batch] = deque()
-        self._intake_items = 0
-        self._intake_term = 0
-        #: Last sequence taken per (origin, session) in the intake's term.
-        self._taken: dict[tuple[str, int], int] = {}
-        self._in_flight = 0
-        self._pump_scheduled = False
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     # Callers ---------------------------------------------------------------------------------
@@ -174,6 +129,7 @@ class Proposer:
     def close(self) -> None:
         """Fail what is open: surely-not-applied where that is known, unknown otherwise."""
         self._closed = True
+        self._intake.close()
         self._sweeper.cancel()
         for pending in self._unsent:
             _fail(pending, PeerStopped("this peer is stopping; it was not applied"))
@@ -191,12 +147,11 @@ class Proposer:
 
     def status_changed(self, status: LogStatus) -> None:
         """The role, term or leader changed: what died may be sent again, what waits may go."""
-        if status.term != self._intake_term or status.role is not Role.LEADER:
-            self._drop_intake(status.term)
+        self._intake.term_changed(status.term, leads=status.role is Role.LEADER)
         if status.is_current and self._sent and status.term > self._sent_term:
             self._revive(0)
         self._schedule_flush()
-        self._schedule_pump()
+        self._intake.schedule()
 
     def entry_applied(self, entry: Entry, outcomes: list[list[Outcome]]) -> None:
         """An entry of this term's leader was applied here: answer our own callers."""
@@ -209,10 +164,7 @@ class Proposer:
                 pending = self._sent.pop(batch.sequence + offset, None)
                 if pending is not None and not pending.future.done():
                     pending.future.set_result(outcome)
-        if entry.term == self._intake_term and self._in_flight:
-            self._in_flight -= 1
-            if self._intake:
-                self._schedule_pump()
+        self._intake.applied(entry.term)
 
     def restored(self) -> None:
         """A snapshot replaced the state: outcomes inside the jump are not known any more."""
@@ -249,14 +201,7 @@ class Proposer:
     def _send_some(self, status: LogStatus) -> bool:
         """One batch of bounded size; False when it could not go now."""
         assert status.leader is not None
-        chosen: list[_Pending] = []
-        items = weight = 0
-        for pending in self._unsent:
-            items += item_count(pending.command)
-            weight += _weight(pending.command)
-            if chosen and (items > ENTRY_ITEMS_MAX or weight > ENTRY_WEIGHT_MAX):
-                break
-            chosen.append(pending)
+        chosen = _oldest_that_fit(self._unsent)
         batch = Batch(
             origin=self._peer_id,
             session=self._session,
@@ -264,7 +209,7 @@ class Proposer:
             commands=tuple(pending.command for pending in chosen),
         )
         if status.leader == self._peer_id:
-            refusal = self._take(status.term, 1, batch)
+            refusal = self._intake.take(status.term, 1, batch)
             if isinstance(refusal, Refused):
                 if refusal.why == "overloaded":
                     self._fail_overloaded([self._unsent.popleft() for _ in chosen])
@@ -286,7 +231,7 @@ class Proposer:
         back = [p for sequence, p in self._sent.items() if sequence >= from_sequence]
         for pending in back:
             del self._sent[pending.sequence]
-            pending.sent_term = 0
+            pending.sent_term = pending.sequence = 0
             pending.waiting_since = self._clock.monotonic()
         if from_sequence:
             self._next_sequence = from_sequence
@@ -325,7 +270,7 @@ class Proposer:
                     ),
                 )
         self._ask_again(now)
-        self._schedule_pump()
+        self._intake.schedule()
 
     def _ask_again(self, now: float) -> None:
         """Repeat the oldest unanswered batch to a leader that may have lost it with a connection.
@@ -344,16 +289,7 @@ class Proposer:
     def _repeat(self, from_sequence: int) -> None:
         """Send again, under the same sequences, what was sent from a sequence on."""
         run = [p for sequence, p in self._sent.items() if sequence >= from_sequence]
-        items = weight = 0
-        chosen: list[_Pending] = []
-        for pending in run:
-            items += item_count(pending.command)
-            weight += _weight(pending.command)
-            if chosen and (items > ENTRY_ITEMS_MAX or weight > ENTRY_WEIGHT_MAX):
-                break
-            if chosen and pending.sequence != chosen[-1].sequence + 1:
-                break
-            chosen.append(pending)
+        chosen = _oldest_that_fit(run)
         if not chosen or self._sent_leader is None:
             return
         batch = Batch(
@@ -372,12 +308,12 @@ class Proposer:
             leader=status.leader,
         )
 
-    # The leader's side -----------------------------------------------------------------------
+    # Other peers -----------------------------------------------------------------------------
 
     def frame(self, sender: str, frame: Forward | Resend | Refused) -> None:
         """A frame of another peer's proposer."""
         if isinstance(frame, Forward):
-            answer = self._take(frame.term, frame.base, frame.batch)
+            answer = self._intake.take(frame.term, frame.base, frame.batch)
             if answer is not None:
                 self._send(sender, answer)
         elif frame.session != self._session or frame.term != self._sent_term:
@@ -390,82 +326,11 @@ class Proposer:
             numbers = range(frame.sequence, frame.sequence + frame.count)
             self._fail_overloaded([self._sent.pop(n) for n in numbers if n in self._sent])
 
-    def _take(self, term: int, base: int, batch: Batch) -> Refused | Resend | None:
-        """Take a batch into the intake, or say why not."""
-        count = len(batch.commands)
-        status = self._log.status()
-        if status.role is not Role.LEADER or status.term != term or status.paused or self._closed:
-            return Refused(term, batch.session, batch.sequence, count, "not-leader")
-        if self._intake_term != term:
-            self._drop_intake(term)
-        who = (batch.origin, batch.session)
-        taken = self._taken.get(who, base - 1)
-        if batch.sequence > taken + 1:
-            return Resend(term, batch.session, taken + 1)
-        fresh = batch.commands[taken + 1 - batch.sequence :]
-        if not fresh:
-            return None
-        items = sum(item_count(command) for command in fresh)
-        self._taken[who] = taken + len(fresh)
-        if self._intake_items + items > INTAKE_ITEMS_MAX:
-            return Refused(term, batch.session, taken + 1, len(fresh), "overloaded")
-        self._intake.append(Batch(batch.origin, batch.session, taken + 1, fresh))
-        self._intake_items += items
-        self._schedule_pump()
-        return None
-
-    def _drop_intake(self, term: int) -> None:
-        """Another term: nothing that waits here may be appended any more."""
-        dropped, self._intake = self._intake, deque()
-        self._intake_items = 0
-        self._in_flight = 0
-        old_term, self._intake_term = self._intake_term, term
-        self._taken.clear()
-        for batch in dropped:
-            refused = Refused(
-                old_term, batch.session, batch.sequence, len(batch.commands), "not-leader"
-            )
-            if batch.origin == self._peer_id:
-                self.frame(self._peer_id, refused)
-            else:
-                self._send(batch.origin, refused)
-
-    def _schedule_pump(self) -> None:
-        if self._intake and not self._pump_scheduled and not self._closed:
-            self._pump_scheduled = True
-            self._loop.call_soon(self._pump)
-
-    def _pump(self) -> None:
-        """Append what waits, as few entries as their bounds allow."""
-        self._pump_scheduled = False
-        while self._intake and self._in_flight < ENTRIES_IN_FLIGHT_MAX and not self._closed:
-            batches: list[Batch] = []
-            items = weight = 0
-            for batch in self._intake:
-                items += sum(item_count(command) for command in batch.commands)
-                weight += sum(_weight(command) for command in batch.commands)
-                if batches and (items > ENTRY_ITEMS_MAX or weight > ENTRY_WEIGHT_MAX):
-                    break
-                batches.append(batch)
-            count = len(batches)
-            along = self._companion.along(batches) if self._companion is not None else None
-            if along is not None:
-                batches.append(along)
-            entry = Entry(ENTRY_VERSION, self._intake_term, self._clock.wall_ms(), tuple(batches))
-            try:
-                self._log.propose(codec.encode_entry(entry))
-            except (LogFull, LogClosed) as error:
-                logger.debug("entry waits: %s", error)
-                return  # The sweep tries again; callers have deadlines.
-            except NotLeader:
-                self._drop_intake(0)
-                return
-            self._in_flight += 1
-            if self._companion is not None and along is not None:
-                self._companion.appended_along()
-            for batch in batches[:count]:
-                self._intake.popleft()
-                self._intake_items -= sum(item_count(command) for command in batch.commands)
+    def _refuse(self, origin: str, refused: Refused) -> None:
+        if origin == self._peer_id:
+            self.frame(self._peer_id, refused)
+        else:
+            self._send(origin, refused)
 
 
 def _fail(pending: _Pending, error: Exception) -> None:

@@ -40,7 +40,7 @@ async def test_embedded_peer_runs_cancels_and_answers_http_and_leaves_nothing(
 ) -> None:
     cluster = Cluster(tmp_path, size=1)
     async with _peer(cluster, "n1") as peer:
-        await _led(peer)
+        # At once: nobody leads yet, and the submission waits for somebody.
         task = await peer.submit(["sh", "-c", "echo hello; exit 3"])
         task = await peer.wait(task.id, 10)
         assert (task.status, task.attempt) == ("failed", 1)

@@ -211,7 +211,7 @@ async def test_deposed_leader_takes_its_commands_back() -> None:
 async def test_leader_with_a_full_intake_refuses_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("raftsched.peer.proposer.INTAKE_ITEMS_MAX", 0)
+    monkeypatch.setattr("raftsched.peer.intake.INTAKE_ITEMS_MAX", 0)
     bench = Bench()
     bench.lead()
     with pytest.raises(Overloaded):

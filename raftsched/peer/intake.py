@@ -1,0 +1,169 @@
+"""The leader's side of proposing: commands of all peers, in order, into few entries of the log.
+
+Rules
+1. What is taken in a term is appended in that term or refused back to its sender; nothing waits
+   over a change of terms.
+2. Per (origin, session) sequences have no gap: what was taken is dropped, what is missing is asked
+   for.
+3. There is no time window: a few entries are in flight, and what comes meanwhile makes the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from raftsched.core import codec
+from raftsched.core.commands import ENTRY_VERSION, Batch, Entry
+from raftsched.peer.clock import Clock
+from raftsched.peer.messages import Refused, Resend
+from raftsched.peer.sizes import NOTHING, Size, size_of
+from raftsched.raft.log import LogClosed, LogFull, NotLeader, ReplicatedLog, Role
+
+logger = logging.getLogger(__name__)
+
+#: Items that may wait at the leader for a place in an entry.
+INTAKE_ITEMS_MAX = 200_000
+#: Entries appended and not yet applied; the round in flight is the batching window.
+ENTRIES_IN_FLIGHT_MAX = 4
+
+
+class Companion(Protocol):
+    """Whoever may add commands of the leader's own to an entry that is about to be appended."""
+
+    def along(self, batches: Sequence[Batch]) -> Batch | None:
+        """What goes along behind ``batches``, if anything; it may yet not be appended."""
+
+    def appended_along(self) -> None:
+        """It was."""
+
+
+class _Waiting(NamedTuple):
+    batch: Batch
+    size: Size
+
+
+class Intake:
+    """Batches on their way into the log of this leader.  Lives on the loop; no locks."""
+
+    def __init__(
+        self,
+        log: ReplicatedLog,
+        clock: Clock,
+        refuse: Callable[[str, Refused], None],
+        companion: Companion | None = None,
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        #: Tells an origin that its batch was surely not appended.
+        self._refuse = refuse
+        self._companion = companion
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Waiting] = deque()
+        self._items = 0
+        self._term = 0
+        #: Last sequence taken per (origin, session) in this term.
+        self._taken: dict[tuple[str, int], int] = {}
+        self._in_flight = 0
+        self._pump_scheduled = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Append nothing any more."""
+        self._closed = True
+
+    def term_changed(self, term: int, *, leads: bool) -> None:
+        """The log's term or role may have changed."""
+        if term != self._term or not leads:
+            self._drop(term)
+
+    def take(self, term: int, base: int, batch: Batch) -> Refused | Resend | None:
+        """Take a batch that was sent for ``term``, or say why not.
+
+        ``base`` is the first sequence its origin used in this term.
+        """
+        count = len(batch.commands)
+        status = self._log.status()
+        if status.role is not Role.LEADER or status.term != term or status.paused or self._closed:
+            return Refused(term, batch.session, batch.sequence, count, "not-leader")
+        if self._term != term:
+            self._drop(term)
+        who = (batch.origin, batch.session)
+        taken = self._taken.get(who, base - 1)
+        if batch.sequence > taken + 1:
+            return Resend(term, batch.session, taken + 1)
+        fresh = batch.commands[taken + 1 - batch.sequence :]
+        if not fresh:
+            return None
+        size = NOTHING
+        for command in fresh:
+            size = size.plus(size_of(command))
+        self._taken[who] = taken + len(fresh)
+        if self._items + size.items > INTAKE_ITEMS_MAX:
+            return Refused(term, batch.session, taken + 1, len(fresh), "overloaded")
+        batch = Batch(batch.origin, batch.session, taken + 1, fresh)
+        self._waiting.append(_Waiting(batch, size))
+        self._items += size.items
+        self.schedule()
+        return None
+
+    def applied(self, term: int) -> None:
+        """An entry of ``term`` was applied here: another may go."""
+        if term == self._term and self._in_flight:
+            self._in_flight -= 1
+            self.schedule()
+
+    def schedule(self) -> None:
+        """Append what waits, after the other callbacks of this pass had their say."""
+        if self._waiting and not self._pump_scheduled and not self._closed:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _drop(self, term: int) -> None:
+        """Another term: nothing that waits here may be appended any more."""
+        dropped, self._waiting = self._waiting, deque()
+        self._items = 0
+        self._in_flight = 0
+        old_term, self._term = self._term, term
+        self._taken.clear()
+        for batch, _ in dropped:
+            count = len(batch.commands)
+            refused = Refused(old_term, batch.session, batch.sequence, count, "not-leader")
+            self._refuse(batch.origin, refused)
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        while self._waiting and self._in_flight < ENTRIES_IN_FLIGHT_MAX and not self._closed:
+            batches = self._next_batches()
+            count = len(batches)
+            along = self._companion.along(batches) if self._companion is not None else None
+            if along is not None:
+                batches.append(along)
+            entry = Entry(ENTRY_VERSION, self._term, self._clock.wall_ms(), tuple(batches))
+            try:
+                self._log.propose(codec.encode_entry(entry))
+            except (LogFull, LogClosed) as error:
+                logger.debug("entry waits: %s", error)
+                return  # The proposer's sweep tries again; callers have deadlines.
+            except NotLeader:
+                self._drop(0)
+                return
+            self._in_flight += 1
+            if self._companion is not None and along is not None:
+                self._companion.appended_along()
+            for _ in range(count):
+                self._items -= self._waiting.popleft().size.items
+
+    def _next_batches(self) -> list[Batch]:
+        """The oldest that fit into one entry; at least one."""
+        chosen: list[Batch] = []
+        total = NOTHING
+        for batch, size in self._waiting:
+            total = total.plus(size)
+            if chosen and not total.fits:
+                break
+            chosen.append(batch)
+        return chosen
