@@ -12,13 +12,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from raftsched.api.documents import TaskRequest, to_new_task
+from raftsched.api.problems import Problem
 from raftsched.api.server import ApiServer
+from raftsched.core.commands import (
+    Accepted,
+    AnyCommand,
+    CancelTask,
+    Outcome,
+    Reason,
+    Rejected,
+    SubmitTasks,
+    Submitted,
+)
+from raftsched.core.model import TERMINAL, Task
 from raftsched.peer.config import PeerConfig, load_config
+from raftsched.peer.errors import NoLeader, Overloaded, UnknownOutcome
+from raftsched.peer.ids import derived_id, request_hash, uuid7
 from raftsched.peer.peer import Peer as _Peer
 
 logger = logging.getLogger(__name__)
+
+#: Between tries of a command while nobody leads.
+AGAIN_SECONDS = 0.1
 
 
 class Peer(_Peer):
@@ -27,6 +48,81 @@ class Peer(_Peer):
     def __init__(self, config: PeerConfig) -> None:
         super().__init__(config)
         self._api: ApiServer | None = None
+
+    # What programs use ------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        command: Sequence[str] | str,
+        *,
+        idempotency_key: str = "",
+        timeout_seconds: float = 30.0,
+        **document: Any,
+    ) -> Task:
+        """Submit one task and return it as stored.
+
+        ``document`` are further fields of the task document of the HTTP API, for example
+        ``name="thumbnail", timeout="5m", retry={"max_attempts": 3}``.  While nobody leads, as just
+        after the start, it is tried again until ``timeout_seconds``; it is made once, and with an
+        ``idempotency_key`` also when the program asks again.  Raises ValueError for a wrong or
+        refused document, or PeerError.
+        """
+        whole = {"command": command if isinstance(command, str) else list(command), **document}
+        try:
+            parsed = msgspec.convert(whole, TaskRequest)
+            if parsed.id is not None:
+                task_id = parsed.id
+            elif idempotency_key:
+                task_id = derived_id(parsed.namespace, idempotency_key, 0)
+            else:
+                task_id = uuid7(self.clock.wall_ms())
+            new = to_new_task(parsed, task_id)
+        except (msgspec.ValidationError, Problem) as error:
+            raise ValueError(str(error)) from error
+        digest = request_hash([whole]) if idempotency_key else b""
+        submission = SubmitTasks((new,), parsed.namespace, idempotency_key, digest)
+        outcome = await self._propose_again(submission, timeout_seconds)
+        if isinstance(outcome, Rejected):
+            raise ValueError(f"{outcome.reason}: {outcome.detail}")
+        assert isinstance(outcome.value, Submitted)
+        [task_id] = outcome.value.task_ids
+        task = self.state.tasks.get(task_id)
+        if task is None:
+            raise ValueError(f"task {task_id} of this idempotency key has been deleted")
+        return task
+
+    async def wait(self, task_id: str, timeout_seconds: float = 3_600.0) -> Task:
+        """The task once it is terminal.  Raises KeyError if unknown, or TimeoutError."""
+        await self.read()
+        task = await self.wait_finished(task_id, timeout_seconds)
+        if task is None:
+            raise KeyError(task_id)
+        if task.status not in TERMINAL:
+            raise TimeoutError(f"task {task_id} is {task.status} after {timeout_seconds:g} s")
+        return task
+
+    async def cancel(
+        self, task_id: str, reason: str = "", *, timeout_seconds: float = 30.0
+    ) -> bool:
+        """Cancel a task; False when it had already ended.  Raises KeyError if unknown."""
+        outcome = await self._propose_again(CancelTask(task_id, reason), timeout_seconds)
+        if isinstance(outcome, Rejected) and outcome.reason is Reason.UNKNOWN_TASK:
+            raise KeyError(task_id)
+        return isinstance(outcome, Accepted)
+
+    async def _propose_again(self, command: AnyCommand, timeout_seconds: float) -> Outcome:
+        """Of a command that may be applied twice without harm."""
+        deadline = self.clock.monotonic() + timeout_seconds
+        while True:
+            left = deadline - self.clock.monotonic()
+            try:
+                return await self.propose(command, max(AGAIN_SECONDS, left))
+            except (NoLeader, Overloaded, UnknownOutcome):
+                if left <= AGAIN_SECONDS:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    # Life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Join the cluster and answer the API.  Raises OSError when a port is taken."""

@@ -10,38 +10,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
 from typing import Literal, Self
 
 import msgspec
 
-from raftsched.core.commands import (
-    Accepted,
-    AnyCommand,
-    Applied,
-    CancelTask,
-    Entry,
-    Outcome,
-    Rejected,
-    SubmitTasks,
-    Submitted,
-)
-from raftsched.core.model import TERMINAL, NewTask, Task, TaskSpec
+from raftsched.core.commands import AnyCommand, Applied, Entry, Outcome
+from raftsched.core.model import Task
 from raftsched.core.state import State
 from raftsched.executor.output import OutputReader
 from raftsched.peer import messages
 from raftsched.peer.agent import NodeAgent
 from raftsched.peer.clock import Clock, SystemClock
 from raftsched.peer.config import PeerConfig, check
-from raftsched.peer.errors import (
-    NoLeader,
-    OutputGone,
-    Overloaded,
-    PeerStopped,
-    ReadTimeout,
-    UnknownOutcome,
-)
-from raftsched.peer.ids import uuid7
+from raftsched.peer.errors import NoLeader, OutputGone, PeerStopped, ReadTimeout
 from raftsched.peer.proposer import Proposer
 from raftsched.peer.replica import Replica, Subscription
 from raftsched.peer.scheduler import Scheduler
@@ -54,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 #: A planned stop gives the hand-over of leadership this long.
 HAND_OVER_SECONDS = 3.0
-#: Between tries of an embedding program's command while nobody leads.
-AGAIN_SECONDS = 0.1
 
 
 class Peer:
@@ -236,6 +215,10 @@ class Peer:
         """Return once the state's index is above ``index``, or at the timeout."""
         await self.replica.wait_index(index, timeout_seconds)
 
+    async def wait_finished(self, task_id: str, timeout_seconds: float) -> Task | None:
+        """The task once it is terminal, or as it is at the timeout; None when it is not there."""
+        return await self.replica.wait_finished(task_id, timeout_seconds)
+
     def subscribe(self) -> Subscription:
         """Events of applied entries from here on."""
         return self.replica.subscribe()
@@ -297,69 +280,3 @@ class Peer:
         for task_status, count in sorted(state.counts.items()):
             numbers[f"tasks_{task_status.value}"] = count
         return numbers
-
-    # Convenience for embedding ---------------------------------------------------------------
-
-    async def submit(
-        self,
-        command: Sequence[str],
-        *,
-        priority: int = 50,
-        queue: str = "default",
-        timeout_seconds: float = 30.0,
-        **spec: object,
-    ) -> Task:
-        """Submit one command task; ``spec`` are further fields of ``TaskSpec``.
-
-        Tries again until ``timeout_seconds`` while nobody leads, as just after the start; the task
-        has one id throughout, so it is made once.  Returns the stored task.  Raises PeerError, or
-        ValueError for a refused or wrong task.
-        """
-        whole = msgspec.convert({"command": tuple(command), **spec}, TaskSpec)
-        new = NewTask(
-            id=uuid7(self.clock.wall_ms()),
-            spec=msgspec.msgpack.encode(whole),
-            queue=queue,
-            priority=priority,
-        )
-        outcome = await self._propose_again(SubmitTasks((new,)), timeout_seconds)
-        if isinstance(outcome, Rejected):
-            raise ValueError(f"{outcome.reason}: {outcome.detail}")
-        submitted = outcome.value
-        assert isinstance(submitted, Submitted)
-        if submitted.refused:
-            raise ValueError(str(submitted.refused[0][1].reason))
-        task = self.state.tasks.get(new.id)
-        assert task is not None
-        return task
-
-    async def wait(self, task_id: str, timeout_seconds: float = 3_600.0) -> Task:
-        """The task once it is terminal.  Raises KeyError if unknown, or TimeoutError."""
-        await self.read()
-        async with asyncio.timeout(timeout_seconds):
-            while True:
-                task = self.state.tasks.get(task_id)
-                if task is None:
-                    raise KeyError(task_id)
-                if task.status in TERMINAL:
-                    return task
-                await self.replica.wait_index(self.state.index, timeout_seconds)
-
-    async def cancel(
-        self, task_id: str, reason: str = "", *, timeout_seconds: float = 30.0
-    ) -> bool:
-        """Cancel a task; False when it had already ended."""
-        outcome = await self._propose_again(CancelTask(task_id, reason), timeout_seconds)
-        return isinstance(outcome, Accepted)
-
-    async def _propose_again(self, command: AnyCommand, timeout_seconds: float) -> Outcome:
-        """Of a command that may be applied twice without harm."""
-        deadline = self.clock.monotonic() + timeout_seconds
-        while True:
-            left = deadline - self.clock.monotonic()
-            try:
-                return await self.propose(command, max(AGAIN_SECONDS, left))
-            except (NoLeader, Overloaded, UnknownOutcome):
-                if left <= AGAIN_SECONDS:
-                    raise
-            await asyncio.sleep(AGAIN_SECONDS)

@@ -7,17 +7,21 @@ one its leader stamped was appended by nobody's will and is skipped whole, on ev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
 from raftsched.core import codec, invariants, machine
 from raftsched.core.commands import Applied, Entry, Event
+from raftsched.core.model import TERMINAL, Task
 from raftsched.core.state import State
 
 logger = logging.getLogger(__name__)
 
 #: Events one subscriber may be behind before it is told of a gap.
 SUBSCRIPTION_EVENTS_MAX = 20_000
+#: Events after which a task is terminal or gone.
+_ENDS = frozenset({"task_finished", "task_deleted"})
 
 
 class Subscription:
@@ -63,6 +67,8 @@ class Replica:
         self.restore_listeners: list[Callable[[], None]] = []
         self.subscriptions: set[Subscription] = set()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        #: Who waits for the end of a task, by its id: an entry wakes only those it is about.
+        self._end_waiters: dict[str, set[asyncio.Future[None]]] = {}
         self.entries_applied = 0
 
     def apply(self, index: int, term: int, entry: bytes) -> None:
@@ -82,6 +88,8 @@ class Replica:
         for listener in self.listeners:
             listener(decoded, applied)
         if applied.events:
+            if self._end_waiters:
+                self._wake_ended(event.task_id for event in applied.events if event.kind in _ENDS)
             for subscription in self.subscriptions:
                 subscription.put(index, applied.events)
         self._wake(index)
@@ -104,6 +112,7 @@ class Replica:
         for listener in self.restore_listeners:
             listener()
         self._wake(index)
+        self._wake_ended(list(self._end_waiters))
 
     def subscribe(self) -> Subscription:
         """The events from here on."""
@@ -126,6 +135,28 @@ class Replica:
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+
+    async def wait_finished(self, task_id: str, timeout_seconds: float) -> Task | None:
+        """The task once it is terminal, or as it is at the timeout; None when it is not there."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while (task := self.state.tasks.get(task_id)) and task.status not in TERMINAL:
+                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    waiters = self._end_waiters.setdefault(task_id, set())
+                    waiters.add(future)
+                    try:
+                        await future
+                    finally:
+                        waiters.discard(future)
+                        if not waiters and self._end_waiters.get(task_id) is waiters:
+                            del self._end_waiters[task_id]
+        return self.state.tasks.get(task_id)
+
+    def _wake_ended(self, task_ids: Iterable[str]) -> None:
+        for task_id in task_ids:
+            for future in self._end_waiters.pop(task_id, ()):
+                if not future.done():
+                    future.set_result(None)
 
     def _wake(self, index: int) -> None:
         if not self._waiters:

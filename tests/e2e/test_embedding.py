@@ -46,14 +46,24 @@ async def test_embedded_peer_runs_cancels_and_answers_http_and_leaves_nothing(
         assert (task.status, task.attempt) == ("failed", 1)
         assert peer.read_output(task.id, 1, "out", 0, 100).data == b"hello\n"
 
+        with pytest.raises(ValueError, match="unknown field `timeuot`"):
+            await peer.submit(["true"], timeuot="5s")
+        with pytest.raises(ValueError, match="NUL"):
+            await peer.submit(["echo", "\0"])
+        keyed = [await peer.submit("exit 0", shell=True, idempotency_key="one") for _ in range(2)]
+        assert keyed[0].id == keyed[1].id
+        with pytest.raises(ValueError, match="another request"):
+            await peer.submit("exit 1", shell=True, idempotency_key="one")
+
         endless = await peer.submit(["sleep", "60"], priority=90, name="endless")
         with pytest.raises(TimeoutError):
             await peer.wait(endless.id, 0.3)
         assert await peer.cancel(endless.id, "no need") is True
         assert (await peer.wait(endless.id, 10)).status == "cancelled"
         assert await peer.cancel(endless.id) is False
-        with pytest.raises(KeyError):
-            await peer.wait("no-such-task", 1)
+        for ask in (peer.wait, peer.cancel):
+            with pytest.raises(KeyError):
+                await ask("no-such-task")
 
         # The same state over HTTP, both ways.
         shown = await asyncio.to_thread(cluster.task, "n1", endless.id)
