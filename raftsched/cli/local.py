@@ -28,6 +28,7 @@ PEERS_MAX = 9
 PORT_STEP = 10
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 20.0
+RUNNER_STOP_SECONDS_MAX = 5.0
 #: How often state that has no event is looked at.
 POLL_SECONDS = 0.05
 LOG_TAIL_BYTES = 4_096
@@ -244,7 +245,10 @@ class LocalCluster:
             peer.process.wait()
 
     def stop(self) -> list[str]:
-        """Stop all peers with SIGTERM, after a while SIGKILL; ids of those that needed it."""
+        """Stop all peers with SIGTERM, after a while SIGKILL; ids of those that needed it.
+
+        Attempts still under way end with them, and run again after the next start.
+        """
         running = [peer for peer in self.peers.values() if peer.is_running]
         for peer in running:
             peer.is_expected_down = True
@@ -260,7 +264,27 @@ class LocalCluster:
                 peer.process.kill()
                 peer.process.wait()
                 stubborn.append(peer.id)
+        for local in self.peers.values():
+            _end_runner(local.data_dir / "node")
         return stubborn
+
+
+def _end_runner(directory: Path) -> None:
+    """End the runner of a node whose peer has gone, with the attempts it still has.
+
+    A peer leaves its runner to its next start; nobody knows when that will be here.
+    """
+    try:
+        pid = int((directory / "runner.pid").read_text(encoding="ascii"))
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"raftsched.executor.runner" not in words or os.fsencode(directory) not in words:
+            return  # The number went to another process.
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + RUNNER_STOP_SECONDS_MAX
+        while time.monotonic() < deadline and Path(f"/proc/{pid}").exists():
+            time.sleep(POLL_SECONDS)
+    except (OSError, ValueError):
+        return  # It has ended by itself.
 
 
 def _check_port(address: str) -> None:
