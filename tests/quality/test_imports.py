@@ -26,7 +26,7 @@ ALLOWED = {
 #: Third-party package -> places that may import it.
 ONLY_IN = {
     "pysyncobj": ("raft/",),
-    "aiohttp": ("api/", "client/", "executor/http.py", "cli/bench.py"),
+    "aiohttp": ("api/", "client/", "executor/http.py"),
     "click": ("cli/",),
     "prometheus_client": ("api/",),
     "cronsim": ("core/cron.py",),

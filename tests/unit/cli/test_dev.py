@@ -10,7 +10,7 @@ import pytest
 
 from raftsched.cli import dev
 from raftsched.cli.exits import Failure
-from raftsched.cli.load import single_submits
+from raftsched.cli.bench.load import single_submits
 from raftsched.client.sync import Client
 from tests.unit.client.stub import Answer, Asked, Stub, sequence
 

@@ -1,4 +1,4 @@
-"""``raftsched bench``: what this machine does, as JSON; progress on stderr.
+"""The command: which measures are taken, in which order, of which cluster.
 
 Rules
 1. Numbers of one machine drift by a factor of two between minutes, so what is to be compared is
@@ -14,6 +14,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,19 +25,24 @@ from typing import Any
 
 import click
 
+from raftsched.cli.bench import core
+from raftsched.cli.bench.load import Load, bare_loops, bulk_submit, single_submits
+from raftsched.cli.bench.queued import StallProbe, resident_bytes
 from raftsched.cli.exits import Failure
-from raftsched.cli.load import Load, bare_loops, single_submits
 from raftsched.cli.local import LocalCluster
 from raftsched.cli.output import hint
 from raftsched.client.discovery import find_target
 from raftsched.client.sync import Client
 
 CONNECTIONS = 64
-LATENCY_SAMPLES = 50
+LATENCY_SAMPLES = 200
 FAILOVERS = 3
 END_SECONDS_MAX = 300.0
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.02
 BASE_PORT = 17_400
+#: Tasks of one bulk submission while the queue is filled.
+QUEUED_STEP = 100_000
+OPEN = {"queued", "assigned", "running", "cancelling"}
 BODY = b'{"command":["/bin/true"]}'
 
 Report = dict[str, Any]
@@ -47,6 +54,13 @@ Report = dict[str, Any]
 @click.option("--seconds", type=click.FloatRange(0.2, 600), default=5.0, show_default=True)
 @click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
 @click.option("--bulk", type=click.IntRange(1), default=20_000, show_default=True, help="Tasks.")
+@click.option(
+    "--queued",
+    type=click.IntRange(0),
+    default=1_000_000,
+    show_default=True,
+    help="Tasks in the queue while memory and stalls are measured; 0 leaves that out.",
+)
 @click.option("--true", "count", type=click.IntRange(2), default=2_000, show_default=True)
 @click.option("--peers", type=click.IntRange(1, 9), default=3, show_default=True)
 @click.option("--base-port", type=click.IntRange(1024, 65_400), default=BASE_PORT)
@@ -69,35 +83,53 @@ def bench(**options: Any) -> None:
 
 
 def _own_clusters(report: Report, options: dict[str, Any]) -> None:
-    with _cluster(options) as cluster, cluster.client(seconds=30) as client:
+    if options["queued"]:
+        hint(f"the state alone with {options['queued']:,} tasks")
+        report["core"] = core.measure(options["queued"])
+    with _cluster(options) as (cluster, took), cluster.client(seconds=30) as client:
+        report["start_to_ready"] = {"median": round(took, 2), "unit": "seconds, all peers"}
+        report["ls"] = _ls(cluster, options["rounds"])
         for node_id in cluster.peers:
             client.cordon(node_id)
-        leader = cluster.leader()
-        if leader is None:
-            raise Failure("the temporary cluster has no leader; try again")
+        leader = _leader(cluster)
         followers = [p.api for p in cluster.peers.values() if p.id != leader]
-        token = cluster.token_path.read_text(encoding="ascii").strip()
         leading = [cluster.peers[leader].api]
-        _submits(report, client, leading, followers, token, options)
-    with _cluster(options) as cluster, cluster.client(seconds=30) as client:
+        _submits(report, client, leading, followers, _token(cluster), options)
+    with _cluster(options) as (cluster, _), cluster.client(seconds=30) as client:
         _executions(report, client, options)
         if options["peers"] > 2:
             report["leader_kill_to_assignment"] = _failovers(cluster)
+    if options["queued"]:
+        with _cluster(options) as (cluster, _), cluster.client(seconds=30) as client:
+            report["queued"] = _queued(cluster, client, options)
+
+
+def _leader(cluster: LocalCluster) -> str:
+    leader = cluster.leader()
+    if leader is None:
+        raise Failure("the temporary cluster has no leader; try again")
+    return leader
+
+
+def _token(cluster: LocalCluster) -> str:
+    return cluster.token_path.read_text(encoding="ascii").strip()
 
 
 @contextmanager
-def _cluster(options: dict[str, Any]) -> Iterator[LocalCluster]:
+def _cluster(options: dict[str, Any]) -> Iterator[tuple[LocalCluster, float]]:
     with tempfile.TemporaryDirectory(prefix="raftsched-bench-") as directory:
         cluster = LocalCluster(
             Path(directory) / "cluster", peers=options["peers"], base_port=options["base_port"]
         )
         cluster.prepare()
         try:
+            begin = time.perf_counter()
             cluster.start_all()
             cluster.wait_ready()
+            took = time.perf_counter() - begin
             with cluster.client() as client:
                 _until(lambda: len(client.nodes()) == len(cluster.peers), 30.0, "nodes register")
-            yield cluster
+            yield cluster, took
         finally:
             cluster.stop()
 
@@ -129,17 +161,63 @@ def _submits(
                 "errors": sum(load.errors for load in loads),
                 "connections": CONNECTIONS,
             }
-    report["bulk_submit"] = _bulk(client, options)
+    _bulk(report, client, leading[0], token, options)
 
 
-def _bulk(client: Client, options: dict[str, Any]) -> Report:
-    rates = []
+def _bulk(
+    report: Report, client: Client, address: str, token: str, options: dict[str, Any]
+) -> None:
+    plain, library = [], []
     for number in range(options["rounds"]):
         hint(f"bulk submit of {options['bulk']:,} tasks, round {number + 1}")
+        plain.append(asyncio.run(bulk_submit(address, token, BODY, options["bulk"])))
         begin = time.perf_counter()
         result = client.submit_batch(_true(options["bulk"]))
-        rates.append(result.created / (time.perf_counter() - begin))
-    return _summary(rates, "tasks per second")
+        library.append(result.created / (time.perf_counter() - begin))
+    report["bulk_submit"] = _summary(plain, "tasks per second, bytes made before")
+    report["bulk_submit_client"] = _summary(library, "tasks per second by the Python client")
+
+
+def _queued(cluster: LocalCluster, client: Client, options: dict[str, Any]) -> Report:
+    """Memory and stalls with many tasks waiting."""
+    for node_id in cluster.peers:
+        client.cordon(node_id)
+    leader = cluster.peers[_leader(cluster)]
+    pids = [p.process.pid for p in cluster.peers.values() if p.process is not None]
+    before = [resident_bytes(pid) for pid in pids]
+    left, rates = options["queued"], []
+    with StallProbe(leader.api) as filling:
+        while left:
+            hint(f"filling the queue, {left:,} tasks to go")
+            count = min(left, QUEUED_STEP)
+            rates.append(asyncio.run(bulk_submit(leader.api, _token(cluster), BODY, count)))
+            left -= count
+    client.cluster()
+    grown = [resident_bytes(pid) - was for pid, was in zip(pids, before, strict=True)]
+    hint(f"working with {options['queued']:,} tasks in the queue")
+    with StallProbe(leader.api) as working:
+        for node_id in cluster.peers:
+            client.uncordon(node_id)
+        time.sleep(options["seconds"])
+    return {
+        "queued": options["queued"],
+        "bytes_per_task_per_peer": [round(each / options["queued"]) for each in grown],
+        "submitted_per_second": round(statistics.median(rates), 1),
+        "leader_stall_while_filling": filling.summary(),
+        "leader_stall_while_working": working.summary(),
+    }
+
+
+def _ls(cluster: LocalCluster, rounds: int) -> Report:
+    """The wall time of the whole command, interpreter included."""
+    command = [sys.executable, "-m", "raftsched.cli.main", "ls", "--addr", cluster.addresses[0]]
+    command += ["--token-file", str(cluster.token_path)]
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - begin)
+    return _summary(times, "seconds", digits=3)
 
 
 def _true(count: int) -> Iterator[dict[str, Any]]:
@@ -192,8 +270,7 @@ def _failovers(cluster: LocalCluster) -> Report:
             continue
         hint(f"leader {leader} is killed, round {number + 1}")
         rest = [peer.api for peer in cluster.peers.values() if peer.id != leader]
-        token = cluster.token_path.read_text(encoding="ascii").strip()
-        with Client(rest, token=token) as client:
+        with Client(rest, token=_token(cluster)) as client:
             begin = time.perf_counter()
             cluster.kill(leader)
             task = client.submit(["/bin/true"])
@@ -209,7 +286,7 @@ def _failovers(cluster: LocalCluster) -> Report:
 def _drain(client: Client) -> None:
     """Wait until nothing is open."""
     _until(
-        lambda: not list(client.list(state="queued,assigned,running,cancelling", limit=1)),
+        lambda: not OPEN & client.cluster()["tasks"].keys(),
         END_SECONDS_MAX,
         "tasks end",
     )

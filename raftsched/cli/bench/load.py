@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 ANSWER_BYTES_MAX = 1024 * 1024
 STEP_SECONDS_MAX = 30.0
+SEND_BYTES = 256 * 1024
 
 #: What each of the two processes beside us does: nothing but spawn and reap.
 BARE_LOOP = """
@@ -102,6 +103,32 @@ async def single_submits(
         latencies[min(len(latencies) - 1, len(latencies) * 99 // 100)] * 1000,
         errors,
     )
+
+
+async def bulk_submit(address: str, token: str, body: bytes, count: int) -> float:
+    """One bulk submission of ``count`` lines, all the same; tasks made per second."""
+    host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
+    lines = (body + b"\n") * count
+    head = (
+        f"POST /v1/tasks:batch HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n"
+        f"Content-Type: application/x-ndjson\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Length: {len(lines)}\r\nIdempotency-Key: {uuid.uuid4().hex}\r\n\r\n"
+    ).encode()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        begin = time.perf_counter()
+        writer.write(head)
+        answer, _ = await asyncio.gather(reader.read(-1), _send(writer, lines))
+        took = time.perf_counter() - begin
+    finally:
+        writer.close()
+    return answer.count(b'"status":201') / took
+
+
+async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    for at in range(0, len(data), SEND_BYTES):
+        writer.write(data[at : at + SEND_BYTES])
+        await writer.drain()
 
 
 def bare_loops(count: int, processes: int = 2) -> float:
