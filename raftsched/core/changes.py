@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from raftsched.core.commands import Event
 from raftsched.core.model import Attempt, KeyRecord, Node, Task
-from raftsched.core.state import State
+from raftsched.core.state import Staged, State
+from raftsched.core.tables import SHARD_MASK
 
 
 class Changes:
     """The rows a handler wants, over the state as it stands."""
 
-    __slots__ = ("deleted", "events", "index", "keys", "next_token", "nodes", "state", "tasks")
+    __slots__ = (
+        "_shards",
+        "deleted",
+        "events",
+        "index",
+        "keys",
+        "next_order",
+        "next_token",
+        "nodes",
+        "state",
+        "tasks",
+    )
 
     def __init__(self, state: State, index: int) -> None:
         #: For reading only.
         self.state = state
         #: Index of the entry that is being applied.
         self.index = index
-        self.tasks: dict[str, Task] = {}
+        #: By id: the shard, the row that stands in the state, the row to write.
+        self.tasks: dict[str, Staged] = {}
         self.nodes: dict[str, Node] = {}
         self.keys: dict[str, KeyRecord] = {}
         self.deleted: list[Task] = []
         self.events: list[Event] = []
-        #: Becomes ``state.next_token``.
+        #: Become ``state.next_token`` and ``state.next_order``.
         self.next_token = state.next_token
+        self.next_order = state.next_order
+        self._shards = state.tasks.shards
+
+    def find(self, task_id: str) -> tuple[int, Task | None, Task | None]:
+        """The shard, the row that stands in the state, the row as this command leaves it so far.
+
+        For handlers of many tasks: they put ``(shard, stands, new)`` into ``tasks`` themselves.
+        """
+        staged = self.tasks.get(task_id)
+        if staged is not None:
+            return staged
+        number = crc32(task_id.encode()) & SHARD_MASK
+        row = self._shards[number].get(task_id)
+        return number, row, row
 
     def task(self, task_id: str) -> Task | None:
         """The task as this command leaves it so far."""
-        return self.tasks.get(task_id) or self.state.tasks.get(task_id)
+        return self.find(task_id)[2]
 
     def put(self, task: Task) -> None:
         """Insert or replace a task."""
-        self.tasks[task.id] = task
+        number, stands, _ = self.find(task.id)
+        self.tasks[task.id] = (number, stands, task)
 
     def event(self, kind: str, task_id: str = "", node_id: str = "", detail: str = "") -> None:
         """Tell the shells."""
@@ -41,8 +71,9 @@ class Changes:
         """Into the state with all of it."""
         state = self.state
         state.next_token = self.next_token
-        for task in self.tasks.values():
-            state.put_task(task)
+        state.next_order = self.next_order
+        if self.tasks:
+            state.put_tasks(self.tasks)
         for node in self.nodes.values():
             state.put_node(node)
         for key, record in self.keys.items():

@@ -15,7 +15,7 @@ import msgspec
 from raftsched.core.model import Eligibility, NewTask, Settings
 
 #: Version of the entry format this code writes; a peer refuses to apply a higher one.
-ENTRY_VERSION = 1
+ENTRY_VERSION = 2
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
@@ -63,6 +63,8 @@ class RegisterNode(Command, frozen=True, tag=6):
 
     A new incarnation with ``clean`` says that nothing of the earlier ones runs any more: their
     attempts are lost at once.  The same incarnation again only refreshes the row (status ``up``).
+    A new one is taken only if ``replaces`` names the one that stands in the row: a registration
+    that was sent long ago and arrives behind a later one is stale, also if it never counted.
     """
 
     node_id: str
@@ -74,6 +76,8 @@ class RegisterNode(Command, frozen=True, tag=6):
     clean: bool
     version: str = ""
     labels: dict[str, str] = {}
+    #: The incarnation that the sender saw in this node's row; empty if it saw no row.
+    replaces: str = ""
 
 
 class Assignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -212,7 +216,6 @@ class Reason(StrEnum):
     NODE_NOT_UP = "node-not-up"
     NODE_CORDONED = "node-cordoned"
     NODE_FULL = "node-full"
-    STALE_TOKEN = "stale-token"
     STALE_INCARNATION = "stale-incarnation"
     UNKNOWN_STRATEGY = "unknown-strategy"
     BATCH_REFUSED = "batch-refused"
@@ -250,11 +253,12 @@ Outcome = Accepted | Rejected
 class Submitted(msgspec.Struct, frozen=True):
     """Value of an accepted `SubmitTasks`: one item per task, in order."""
 
-    #: Task ids; where ``refused`` names the position, the id that was not created.
+    #: Task ids; where ``refused`` names the position, the id that was not created (cut to
+    #: ``TASK_ID_MAX``).
     task_ids: tuple[str, ...]
     #: True when the key had already done this (``Idempotency-Replayed``).
     replayed: bool = False
-    #: Positions whose id existed with the same spec: nothing new was made.
+    #: Positions whose id existed with the same spec and terms: nothing new was made.
     existing: tuple[int, ...] = ()
     #: Position and refusal of the items that were refused (never with ``atomic``).
     refused: tuple[tuple[int, Rejected], ...] = ()

@@ -6,10 +6,12 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 
-from raftsched.core.model import NewTask, Task
+from raftsched.core.model import NewTask, Task, Terms
 
-#: Dropped entries a ready queue may carry before it is rebuilt, as a share of its length.
-STALE_SHARE_MAX = 0.5
+#: Tasks that were created in a row share a block: as many as a dictionary holds before it doubles.
+BLOCK = 680
+#: Numbers of empty blocks and entries an index may carry beyond its length before it is tidied.
+EMPTY_MAX = 1_000
 
 
 class Usage:
@@ -26,11 +28,17 @@ class Usage:
         """An own copy, for planning and for checking a batch."""
         return Usage(self.cpu_milli, self.memory_bytes, self.attempts)
 
-    def add(self, task: Task | NewTask, sign: int = 1) -> None:
-        """Count a task in (or, with sign -1, out)."""
-        self.cpu_milli += sign * task.cpu_milli
-        self.memory_bytes += sign * task.memory_bytes
-        self.attempts += sign
+    def add(self, terms: Terms | NewTask) -> None:
+        """Count a task in."""
+        self.cpu_milli += terms.cpu_milli
+        self.memory_bytes += terms.memory_bytes
+        self.attempts += 1
+
+    def subtract(self, terms: Terms) -> None:
+        """Count a task out."""
+        self.cpu_milli -= terms.cpu_milli
+        self.memory_bytes -= terms.memory_bytes
+        self.attempts -= 1
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Usage) and (
@@ -45,49 +53,52 @@ class Usage:
 
 
 class _Lane:
-    """The ready tasks of one priority, first in first out.
+    """The ready tasks of one priority, in blocks by ``Task.order``."""
 
-    Leaving is lazy: the entry stays and is counted in ``stale`` until it is passed.  An id may
-    stand here more than once; the earlier entries are then the stale ones.
-    """
-
-    __slots__ = ("ids", "stale")
+    __slots__ = ("blocks", "newest", "numbers", "unsorted")
 
     def __init__(self) -> None:
-        self.ids: deque[str] = deque()
-        self.stale: dict[str, int] = {}
+        #: By number, which is ``order // BLOCK``, then by order.  None is empty.
+        self.blocks: dict[int, dict[int, Task]] = {}
+        #: Numbers of blocks, ascending; some may be gone.
+        self.numbers: list[int] = []
+        #: Highest order ever pushed.
+        self.newest = -1
+        #: Blocks that a task came back to; sorted when they are next drawn.
+        self.unsorted: set[int] = set()
 
-    def remove(self, task_id: str) -> None:
-        if self.ids[0] == task_id and task_id not in self.stale:
-            self.ids.popleft()
-            return
-        self.stale[task_id] = self.stale.get(task_id, 0) + 1
-        if len(self.stale) > 1_000 and len(self.stale) > STALE_SHARE_MAX * len(self.ids):
-            self.ids = deque(self)
-            self.stale.clear()
+    def open(self, number: int) -> dict[int, Task]:
+        """A block where there is none."""
+        block = self.blocks[number] = {}
+        numbers = self.numbers
+        place = bisect_left(numbers, number)
+        if place == len(numbers) or numbers[place] != number:
+            numbers.insert(place, number)
+        return block
 
-    def trim(self) -> None:
-        """Drop stale entries at the head."""
-        while self.ids and self.ids[0] in self.stale:
-            task_id = self.ids.popleft()
-            self.stale[task_id] -= 1
-            if not self.stale[task_id]:
-                del self.stale[task_id]
+    def close(self, number: int) -> None:
+        """Forget a block that is empty."""
+        del self.blocks[number]
+        self.unsorted.discard(number)
+        if len(self.numbers) > 2 * len(self.blocks) + EMPTY_MAX:
+            self.numbers = [number for number in self.numbers if number in self.blocks]
 
-    def __iter__(self) -> Iterator[str]:
-        if not self.stale:
-            yield from self.ids
-            return
-        passed: dict[str, int] = {}
-        for task_id in self.ids:
-            if passed.get(task_id, 0) < self.stale.get(task_id, 0):
-                passed[task_id] = passed.get(task_id, 0) + 1
-            else:
-                yield task_id
+    def __iter__(self) -> Iterator[Task]:
+        for number in self.numbers:
+            block = self.blocks.get(number)
+            if block is None:
+                continue
+            if number in self.unsorted:
+                self.unsorted.discard(number)
+                block = self.blocks[number] = dict(sorted(block.items()))
+            yield from block.values()
 
 
 class ReadyQueue:
-    """Tasks that may be assigned: highest priority first, first in first out within one."""
+    """Tasks that may be assigned: highest priority first, in order of creation within one.
+
+    So a task that comes back from a node or from a pause has the place that it had.
+    """
 
     __slots__ = ("_lanes", "_length")
 
@@ -99,67 +110,101 @@ class ReadyQueue:
         return self._length
 
     def push(self, task: Task) -> None:
-        """The task waits behind those of its priority; one that came back waits first."""
-        lane = self._lanes.get(task.priority)
+        """The task waits."""
+        priority = task.terms.priority
+        lane = self._lanes.get(priority)
         if lane is None:
-            lane = self._lanes[task.priority] = _Lane()
-        if task.attempts and task.id not in lane.stale:
-            lane.ids.appendleft(task.id)
+            lane = self._lanes[priority] = _Lane()
+        order = task.order
+        number = order // BLOCK
+        block = lane.blocks.get(number)
+        if block is None:
+            block = lane.open(number)
+        block[order] = task
+        if order > lane.newest:
+            lane.newest = order
         else:
-            lane.ids.append(task.id)
+            lane.unsorted.add(number)
         self._length += 1
 
     def remove(self, task: Task) -> None:
         """The task does not wait any more."""
-        self._lanes[task.priority].remove(task.id)
+        lane = self._lanes[task.terms.priority]
+        order = task.order
+        number = order // BLOCK
+        block = lane.blocks[number]
+        del block[order]
+        if not block:
+            lane.close(number)
         self._length -= 1
+
+    def tasks(self) -> Iterator[Task]:
+        """The rows in order.  The queue must not change while this is drawn."""
+        for priority in sorted(self._lanes, reverse=True):
+            yield from self._lanes[priority]
 
     def __iter__(self) -> Iterator[str]:
         """Ids in order.  The queue must not change while this is drawn."""
-        for priority in sorted(self._lanes, reverse=True):
-            lane = self._lanes[priority]
-            lane.trim()
-            yield from lane
+        return (task.id for task in self.tasks())
 
 
 class Finished:
     """Ids of terminal tasks: by the entry that ended them, by id within one; so on every peer."""
 
-    __slots__ = ("_entries", "_sorted")
+    __slots__ = ("_ids", "_indexes", "_sorted")
 
     def __init__(self) -> None:
-        #: (index of the entry, ids), oldest first.
-        self._entries: deque[tuple[int, list[str]]] = deque()
-        #: The ids of the oldest entry are in order, the last one first.
-        self._sorted = False
+        #: Ids per index of the entry that ended them.
+        self._ids: dict[int, list[str]] = {}
+        #: Indexes, ascending; some may have no ids any more.
+        self._indexes: deque[int] = deque()
+        #: The entry whose ids are in order, the last one first.
+        self._sorted = -1
 
-    def add(self, index: int, task_id: str) -> None:
+    def add(self, task: Task) -> None:
         """A task ended in the newest entry."""
-        entries = self._entries
-        if entries and entries[-1][0] == index:
-            entries[-1][1].append(task_id)
-            if len(entries) == 1:
-                self._sorted = False
+        index = task.modify_index
+        ids = self._ids.get(index)
+        if ids is None:
+            self._ids[index] = [task.id]
+            if not self._indexes or self._indexes[-1] != index:
+                self._indexes.append(index)
         else:
-            entries.append((index, [task_id]))
+            ids.append(task.id)
+            if index == self._sorted:
+                self._sorted = -1
 
-    def oldest(self) -> tuple[int, str] | None:
-        """(index, id) of the one that ended first; it may be gone or be another one by now."""
-        if not self._entries:
-            return None
-        index, ids = self._entries[0]
-        if not self._sorted:
-            ids.sort(reverse=True)
-            self._sorted = True
-        return index, ids[-1]
-
-    def drop_oldest(self) -> None:
-        """Forget what `oldest` answered."""
-        ids = self._entries[0][1]
-        ids.pop()
+    def remove(self, task: Task) -> None:
+        """Forget a task."""
+        index = task.modify_index
+        ids = self._ids[index]
+        if ids[-1] == task.id:
+            ids.pop()
+        else:
+            ids.remove(task.id)
         if not ids:
-            self._entries.popleft()
-            self._sorted = False
+            del self._ids[index]
+            if len(self._indexes) > 2 * len(self._ids) + EMPTY_MAX:
+                self._indexes = deque([index for index in self._indexes if index in self._ids])
+
+    def oldest(self) -> str | None:
+        """The id of the one that ended first."""
+        indexes = self._indexes
+        while indexes:
+            index = indexes[0]
+            ids = self._ids.get(index)
+            if ids is not None:
+                if index != self._sorted:
+                    ids.sort(reverse=True)
+                    self._sorted = index
+                return ids[-1]
+            indexes.popleft()
+        return None
+
+    def __iter__(self) -> Iterator[str]:
+        """Ids, the one that ended first at the front.  Nothing may change meanwhile."""
+        for index in self._indexes:
+            yield from sorted(self._ids.get(index, ()))
 
 
 class Listing:
@@ -178,7 +223,9 @@ class Listing:
         ids = self._ids.get(task.create_index)
         if ids is None:
             self._ids[task.create_index] = [task.id]
-            self._indexes.append(task.create_index)
+            # An entry may delete what it created, and create again.
+            if not self._indexes or self._indexes[-1] != task.create_index:
+                self._indexes.append(task.create_index)
         else:
             ids.append(task.id)
 
@@ -188,7 +235,7 @@ class Listing:
         ids.remove(task.id)
         if not ids:
             del self._ids[task.create_index]
-            if len(self._indexes) > 2 * len(self._ids) + 1_000:
+            if len(self._indexes) > 2 * len(self._ids) + EMPTY_MAX:
                 self._indexes = [index for index in self._indexes if index in self._ids]
 
     def after(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from operator import attrgetter
 
 from raftsched.core.indexes import Usage
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import ATTEMPT_TERMINAL, TERMINAL, AttemptStatus, TaskStatus
-from raftsched.core.planner import AHEAD_MAX
+from raftsched.core.model import ATTEMPT_TERMINAL, TERMINAL, AttemptStatus, Task, TaskStatus
 from raftsched.core.state import State
 
 
@@ -45,20 +45,16 @@ def _rows(state: State) -> Iterator[str]:
 
 
 def _derived(state: State) -> Iterator[str]:
-    ready: set[str] = set()
+    tasks = sorted(state.tasks.values(), key=attrgetter("order"))
+    orders = [task.order for task in tasks]
+    if any(a >= b for a, b in pairwise([*orders, state.next_order])):
+        yield "two tasks have the same order, or one has an order of the future"
     usage: dict[str, Usage] = {}
-    held: dict[str, set[str]] = {}
     counts = dict.fromkeys(TaskStatus, 0)
-    for task in state.tasks.values():
+    for task in tasks:
         counts[task.status] += 1
-        if task.status is TaskStatus.QUEUED and not task.paused:
-            ready.add(task.id)
         if task.status in HOLDING:
-            usage.setdefault(task.node, Usage()).add(task)
-            held.setdefault(task.node, set()).add(task.id)
-    queue = list(state.ready)
-    if len(queue) != len(ready) or set(queue) != ready or len(state.ready) != len(ready):
-        yield f"ready queue has {len(queue)} ({len(state.ready)}) tasks, the rows {len(ready)}"
+            usage.setdefault(task.node, Usage()).add(task.terms)
     if counts != state.counts:
         yield "counts by status differ from the rows"
     if state.open_count != sum(n for status, n in counts.items() if status not in TERMINAL):
@@ -67,16 +63,35 @@ def _derived(state: State) -> Iterator[str]:
         kept, counted = state.usage.get(node_id, Usage()), usage.get(node_id, Usage())
         if kept != counted:
             yield f"node {node_id}: usage {kept}, by the rows {counted}"
-        if set(state.by_node.get(node_id, ())) != held.get(node_id, set()):
-            yield f"node {node_id}: its assignments differ from the rows"
-        node = state.nodes.get(node_id)
-        if node is None:
+        if node_id not in state.nodes:
             yield f"node {node_id} holds attempts and is unknown"
-        elif counted.attempts > node.slots + AHEAD_MAX and node.incarnation:
-            yield f"node {node_id} holds {counted.attempts} attempts"
-    listed = [task_id for _, task_id in state.listing.after(None, newest_first=False)]
-    if len(listed) != len(state.tasks) or any(i not in state.tasks for i in listed):
+    yield from _orders(state, tasks)
+
+
+def _orders(state: State, tasks: list[Task]) -> Iterator[str]:
+    """Every derived order against the one that the rows (in order of creation) give."""
+    ready = [task for task in tasks if task.status is TaskStatus.QUEUED and not task.paused]
+    ready.sort(key=lambda task: -task.priority)
+    if list(state.ready) != [task.id for task in ready] or len(state.ready) != len(ready):
+        yield "the ready queue differs from the rows"
+    if any(state.tasks.get(task.id) is not task for task in state.ready.tasks()):
+        yield "the ready queue has a row that was replaced"
+    held: dict[str, list[str]] = {}
+    for task in sorted(tasks, key=attrgetter("token")):
+        if task.status in HOLDING:
+            held.setdefault(task.node, []).append(task.id)
+    for node_id in sorted({*state.by_node, *held}):
+        if list(state.by_node.get(node_id, ())) != held.get(node_id, []):
+            yield f"node {node_id}: its assignments differ from the rows"
+    listed = [(task.create_index, task.id) for task in tasks]
+    if list(state.listing.after(None, newest_first=False)) != sorted(listed):
         yield "the listing differs from the rows"
-    finished = state.oldest_finished()
-    if (finished is None) != (state.finished_count == 0):
+    if list(state.listing.after(None, newest_first=True)) != sorted(listed, reverse=True):
+        yield "the listing from the newest on differs from the rows"
+    ended = sorted((task.modify_index, task.id) for task in tasks if task.status in TERMINAL)
+    if list(state.finished) != [task_id for _, task_id in ended]:
         yield "the order of finished tasks differs from the rows"
+    expiring = [(record.expires_at, key) for key, record in state.keys.items()]
+    oldest = state.oldest_key()
+    if (oldest and (oldest[1].expires_at, oldest[0])) != min(expiring, default=None):
+        yield "the idempotency key that expires first differs from the rows"

@@ -15,7 +15,11 @@ import msgspec
 
 
 class _Word(StrEnum):
-    """A stable word; hashed as the text it is (Enum's own hash is a Python call per lookup)."""
+    """A stable word; hashed as the text it is (Enum's own hash is a Python call per lookup).
+
+    Where every task passes, modules name the words they use once, at their top: Python 3.11 takes
+    longer to find a member in its class than to make a row.
+    """
 
     __hash__ = str.__hash__
 
@@ -144,12 +148,9 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     output_bytes: int = 0
 
 
-class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What the user wants done, and how far it is."""
+class Terms(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a task asks of the scheduler; tasks that ask the same share one (``State.terms``)."""
 
-    id: str
-    #: ``msgspec.msgpack.encode(TaskSpec)``; never looked into by ``apply``.
-    spec: bytes
     namespace: str
     queue: str
     priority: int
@@ -157,9 +158,20 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     memory_bytes: int
     strategy: str
     attempts_max: int
-    status: TaskStatus
+
+
+class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the user wants done, and how far it is."""
+
+    id: str
+    #: ``msgspec.msgpack.encode(TaskSpec)``; never looked into by ``apply``.
+    spec: bytes
+    terms: Terms
     created_at: int
     create_index: int
+    #: Place in the order of creation, new for every task; ready tasks of a priority go by it.
+    order: int
+    status: TaskStatus
     modify_index: int
     #: Why the status is what it is, a stable word; empty when the status says it all.
     reason: str = ""
@@ -171,6 +183,41 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     finished_at: int = 0
     #: Every try, oldest first; their tokens rise.
     attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def namespace(self) -> str:
+        """Scope of idempotency keys."""
+        return self.terms.namespace
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue."""
+        return self.terms.queue
+
+    @property
+    def priority(self) -> int:
+        """0 (last) to 100 (first)."""
+        return self.terms.priority
+
+    @property
+    def cpu_milli(self) -> int:
+        """What an attempt holds of its node's cpu."""
+        return self.terms.cpu_milli
+
+    @property
+    def memory_bytes(self) -> int:
+        """What an attempt holds of its node's memory."""
+        return self.terms.memory_bytes
+
+    @property
+    def strategy(self) -> str:
+        """Name of the placement strategy."""
+        return self.terms.strategy
+
+    @property
+    def attempts_max(self) -> int:
+        """Attempts that may fail before the task does."""
+        return self.terms.attempts_max
 
     @property
     def attempt(self) -> int:
@@ -217,12 +264,12 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
 
 
 class KeyRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What an idempotency key already did; the answer is rendered from the rows it names."""
+    """What an idempotency key already did, and what was answered then."""
 
     #: Hash of the parsed request, 16 bytes.
     request_hash: bytes
-    #: Ids the request made, in order, as one string joined by spaces (short and not tracked).
-    task_ids: str
+    #: The first answer, packed (``handlers.answers``): short, and nothing for the collector.
+    answer: bytes
     index: int
     #: By ``state.now``.
     expires_at: int
@@ -243,5 +290,7 @@ class Settings(msgspec.Struct, frozen=True, array_like=True):
     losses_max: int = 3
 
 
+#: Longest task id, in characters.
+TASK_ID_MAX = 64
 #: Longest ``Attempt.output_tail``.
 OUTPUT_TAIL_BYTES_MAX = 2_048

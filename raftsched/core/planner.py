@@ -1,18 +1,19 @@
 """Which task goes to which node: pure, proposed by the leader, verified again by ``apply``.
 
-`Room.refusal` is the one place that says whether a task may go to a node: planning and apply both
+`Room.take` is the one place that says whether a task may go to a node: planning and apply both
 ask it, and so will explaining.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import insort
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from raftsched.core.commands import Assignment, Reason
 from raftsched.core.indexes import Usage
-from raftsched.core.model import Eligibility, NewTask, Node, NodeStatus, Task
+from raftsched.core.model import Eligibility, NewTask, Node, NodeStatus, Task, Terms
 from raftsched.core.state import State
 
 #: Attempts a node may hold beyond its slots, waiting there for one: hides the log's round trip.
@@ -30,48 +31,45 @@ class PlanPolicy(msgspec.Struct, frozen=True):
     ahead: dict[str, int] = {}
 
 
-#: Ranks a node for a task: the lowest is chosen, node ids break ties.  Parts per million, integers.
-Strategy = Callable[[Task | NewTask, Node, Usage], int]
+#: Ranks a node by what it holds, in whole parts per million: the lowest is chosen, node ids break
+#: ties.
+Strategy = Callable[[Node, Usage], int]
 
 
 def _load(node: Node, usage: Usage) -> int:
     """The fullest of the node's dimensions after now, in parts per million."""
-    parts = usage.attempts * 1_000_000 // max(1, node.slots)
+    load = usage.attempts * 1_000_000 // (node.slots or 1)
     if usage.cpu_milli:
-        parts = max(parts, usage.cpu_milli * 1_000_000 // max(1, node.cpu_milli))
+        part = usage.cpu_milli * 1_000_000 // (node.cpu_milli or 1)
+        load = part if part > load else load
     if usage.memory_bytes:
-        parts = max(parts, usage.memory_bytes * 1_000_000 // max(1, node.memory_bytes))
-    return parts
+        part = usage.memory_bytes * 1_000_000 // (node.memory_bytes or 1)
+        load = part if part > load else load
+    return load
 
 
-def _spread(task: Task | NewTask, node: Node, usage: Usage) -> int:
-    return _load(node, usage)
-
-
-def _binpack(task: Task | NewTask, node: Node, usage: Usage) -> int:
+def _binpack(node: Node, usage: Usage) -> int:
     load = _load(node, usage)
     # A node whose slots are all taken comes last: packing must not queue behind free slots.
     return load if usage.attempts >= node.slots else -load
 
 
-STRATEGIES: dict[str, Strategy] = {"spread": _spread, "binpack": _binpack}
+STRATEGIES: dict[str, Strategy] = {"spread": _load, "binpack": _binpack}
 
 
 class Room:
     """What a node can still take, in one pass of the planner or one command of `apply`.
 
-    `refusal` is the one place that says whether a task may go to a node.
+    `take` is the one place that says whether a task may go to a node.
     """
 
-    __slots__ = ("_refusal", "attempts_max", "node", "ranks", "usage")
+    __slots__ = ("_refusal", "attempts_max", "node", "usage")
 
     def __init__(self, node: Node, usage: Usage, ahead: int = AHEAD_MAX) -> None:
         self.node = node
         #: An own copy, which `take` counts up.
         self.usage = usage
         self.attempts_max = node.slots + min(ahead, AHEAD_MAX)
-        #: By strategy, while ``usage`` stays as it is.
-        self.ranks: dict[str, int] = {}
         self._refusal: Reason | None = None
         if node.status is not NodeStatus.UP:
             self._refusal = Reason.NODE_NOT_UP
@@ -83,41 +81,39 @@ class Room:
         """May it take anything at all?"""
         return self._refusal is None and self.usage.attempts < self.attempts_max
 
-    def refusal(self, task: Task | NewTask) -> Reason | None:
-        """Why ``task`` may not go here; None if it may."""
-        usage, node = self.usage, self.node
+    def take(self, asked: Terms | NewTask) -> Reason | None:
+        """Put a task here, unless it may not go here: then why."""
         if self._refusal is not None:
             return self._refusal
+        usage, node = self.usage, self.node
+        attempts = usage.attempts
+        cpu_milli = usage.cpu_milli + asked.cpu_milli
+        memory_bytes = usage.memory_bytes + asked.memory_bytes
         if (
-            usage.attempts >= self.attempts_max
-            or usage.cpu_milli + task.cpu_milli > node.cpu_milli
-            or usage.memory_bytes + task.memory_bytes > node.memory_bytes
+            attempts >= self.attempts_max
+            or cpu_milli > node.cpu_milli
+            or memory_bytes > node.memory_bytes
         ):
-            return Reason.NODE_FULL
+            return _NODE_FULL
+        usage.attempts = attempts + 1
+        usage.cpu_milli = cpu_milli
+        usage.memory_bytes = memory_bytes
         return None
 
-    def rank(self, task: Task | NewTask) -> int:
-        """The node's rank for a task; strategies look at no more of a task than their name."""
-        name = task.strategy
-        rank = self.ranks.get(name)
-        if rank is None:
-            rank = self.ranks[name] = STRATEGIES[name](task, self.node, self.usage)
-        return rank
 
-    def take(self, task: Task | NewTask) -> None:
-        """Put a task here."""
-        self.usage.add(task)
-        self.ranks.clear()
+_NODE_FULL = Reason.NODE_FULL
 
 
 def refusal(task: Task, node: Node, usage: Usage) -> Reason | None:
     """Why ``task`` may not go to ``node`` holding ``usage``; None if it may."""
-    return Room(node, usage).refusal(task)
+    return Room(node, usage.copy()).take(task.terms)
 
 
 def plan(state: State, policy: PlanPolicy) -> tuple[Assignment, ...]:
     """Assignments for the ready tasks that fit now, in queue order."""
-    return _place(_ready_tasks(state), state, policy) if len(state.ready) else ()
+    if not len(state.ready):
+        return ()
+    return _place(((task.id, task.terms) for task in state.ready.tasks()), state, policy)
 
 
 def plan_new(state: State, tasks: Iterable[NewTask], policy: PlanPolicy) -> tuple[Assignment, ...]:
@@ -125,33 +121,23 @@ def plan_new(state: State, tasks: Iterable[NewTask], policy: PlanPolicy) -> tupl
 
     Nothing while others wait: those are first.
     """
-    return () if len(state.ready) else _place(tasks, state, policy)
-
-
-def _ready_tasks(state: State) -> Iterator[Task]:
-    for task_id in state.ready:
-        task = state.tasks.get(task_id)
-        assert task is not None
-        yield task
+    return () if len(state.ready) else _place(((new.id, new) for new in tasks), state, policy)
 
 
 def _place(
-    tasks: Iterable[Task | NewTask], state: State, policy: PlanPolicy
+    asked: Iterable[tuple[str, Terms | NewTask]], state: State, policy: PlanPolicy
 ) -> tuple[Assignment, ...]:
-    rooms = _rooms(state, policy)
+    choice = _Choice(_rooms(state, policy))
     found: list[Assignment] = []
     misfits = 0
-    for task in tasks:
-        if not rooms or len(found) >= policy.limit or misfits >= MISFITS_MAX:
+    for task_id, terms in asked:
+        if not choice.rooms or len(found) >= policy.limit or misfits >= MISFITS_MAX:
             break
-        room = _choose(task, rooms)
-        if room is None:
+        node = choice.place(terms)
+        if node is None:
             misfits += 1
-            continue
-        room.take(task)
-        found.append(Assignment(task.id, room.node.id, room.node.incarnation))
-        if not room.is_open:
-            rooms.remove(room)
+        else:
+            found.append(Assignment(task_id, node.id, node.incarnation))
     return tuple(found)
 
 
@@ -164,11 +150,33 @@ def _rooms(state: State, policy: PlanPolicy) -> list[Room]:
     return [room for room in rooms if room.is_open]
 
 
-def _choose(task: Task | NewTask, rooms: list[Room]) -> Room | None:
-    best: Room | None = None
-    best_rank = 0
-    for room in rooms:
-        rank = room.rank(task)
-        if (best is None or rank < best_rank) and room.refusal(task) is None:
-            best, best_rank = room, rank
-    return best
+class _Choice:
+    """The rooms that are open, in the order in which a strategy would fill them."""
+
+    __slots__ = ("_rank", "_strategy", "rooms")
+
+    def __init__(self, rooms: list[Room]) -> None:
+        #: Rank, place among all nodes by id, room; the lowest first.
+        self.rooms = [(0, number, room) for number, room in enumerate(rooms)]
+        self._strategy = ""
+        self._rank: Strategy = _load
+
+    def place(self, asked: Terms | NewTask) -> Node | None:
+        """The best node that the task fits on, which takes it; None if it fits nowhere."""
+        if asked.strategy != self._strategy:
+            self._sort(asked.strategy)
+        rooms = self.rooms
+        for place, (_, number, room) in enumerate(rooms):
+            if room.take(asked) is None:
+                del rooms[place]
+                if room.usage.attempts < room.attempts_max:
+                    insort(rooms, (self._rank(room.node, room.usage), number, room))
+                return room.node
+        return None
+
+    def _sort(self, strategy: str) -> None:
+        rank = STRATEGIES[strategy]
+        self._strategy, self._rank = strategy, rank
+        self.rooms = sorted(
+            (rank(room.node, room.usage), number, room) for _, number, room in self.rooms
+        )

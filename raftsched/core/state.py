@@ -8,7 +8,10 @@ Only `State.write` and its siblings change it, and only ``machine`` calls those.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+
+import msgspec
 
 from raftsched.core.indexes import Finished, Listing, ReadyQueue, Usage
 from raftsched.core.lifecycle import HOLDING
@@ -19,8 +22,16 @@ from raftsched.core.model import (
     Settings,
     Task,
     TaskStatus,
+    Terms,
 )
-from raftsched.core.tables import Table
+from raftsched.core.tables import Table, shard_of
+
+#: Number of a task's shard, the row that stands there or None, the row to write.
+Staged = tuple[int, Task | None, Task]
+#: Different terms kept for sharing; when there are more, all are forgotten and learnt anew.
+TERMS_MAX = 10_000
+
+_QUEUED = TaskStatus.QUEUED
 
 
 class State:
@@ -36,6 +47,8 @@ class State:
         self.version = 1
         #: Highest fencing token ever given plus one; never falls, survives snapshots.
         self.next_token = 1
+        #: Highest ``Task.order`` ever given plus one.
+        self.next_order = 1
         self.settings = Settings()
         self.tasks: Table[Task] = Table()
         self.nodes: dict[str, Node] = {}
@@ -44,7 +57,7 @@ class State:
 
         # Derived.
         self.ready = ReadyQueue()
-        #: Ids of tasks that hold capacity, per node.
+        #: Ids of tasks that hold capacity, per node, by their token.
         self.by_node: dict[str, dict[str, None]] = {}
         self.usage: dict[str, Usage] = {}
         self.counts: dict[TaskStatus, int] = dict.fromkeys(TaskStatus, 0)
@@ -53,6 +66,8 @@ class State:
         self.finished = Finished()
         #: Heap of (expiry, key).
         self._expiring: list[tuple[int, str]] = []
+        #: By their fields; only so that equal ones are kept once.
+        self.terms: dict[tuple[str | int, ...], Terms] = {}
 
     # Reading ---------------------------------------------------------------------------------
 
@@ -70,13 +85,8 @@ class State:
 
     def oldest_finished(self) -> Task | None:
         """The terminal task that ended first."""
-        while (found := self.finished.oldest()) is not None:
-            index, task_id = found
-            task = self.tasks.get(task_id)
-            if task is not None and task.status in TERMINAL and task.modify_index == index:
-                return task
-            self.finished.drop_oldest()
-        return None
+        task_id = self.finished.oldest()
+        return None if task_id is None else self.tasks.get(task_id)
 
     def oldest_key(self) -> tuple[str, KeyRecord] | None:
         """The idempotency key that expires first."""
@@ -88,6 +98,11 @@ class State:
             heapq.heappop(self._expiring)
         return None
 
+    def incarnation_of(self, node_id: str) -> str:
+        """The incarnation in a node's row, which a new one has to name; empty without a row."""
+        node = self.nodes.get(node_id)
+        return "" if node is None else node.incarnation
+
     @property
     def finished_count(self) -> int:
         """How many tasks are terminal."""
@@ -97,39 +112,44 @@ class State:
 
     def put_task(self, task: Task) -> None:
         """Insert or replace a task and keep everything derived right."""
-        old = self.tasks.put(task.id, task)
-        status = task.status
+        self.put_tasks({task.id: (shard_of(task.id), self.tasks.get(task.id), task)})
+
+    def put_tasks(self, staged: Mapping[str, Staged]) -> None:
+        """Insert or replace tasks, in order, and keep everything derived right."""
+        self.tasks.update(staged)
         counts = self.counts
-        counts[status] += 1
-        was_holding = False
-        if old is None:
-            self.listing.add(task)
-            self.open_count += 1
-        else:
-            was = old.status
-            counts[was] -= 1
-            was_holding = was in HOLDING
-            if was is TaskStatus.QUEUED and not old.paused:
-                self.ready.remove(old)
-            elif was in TERMINAL:
-                return
-        if status is TaskStatus.QUEUED:
-            if not task.paused:
-                self.ready.push(task)
-        elif status in HOLDING:
-            if not was_holding:
-                node_id = task.attempts[-1].node
-                self.usage[node_id].add(task)
-                self.by_node[node_id][task.id] = None
-            return
-        elif status in TERMINAL:
-            self.open_count -= 1
-            self.finished.add(task.modify_index, task.id)
-        if was_holding:
-            assert old is not None
-            node_id = old.attempts[-1].node
-            self.usage[node_id].add(old, -1)
-            del self.by_node[node_id][task.id]
+        for _, old, task in staged.values():
+            status = task.status
+            counts[status] += 1
+            was_holding = False
+            if old is None:
+                self.listing.add(task)
+                self.open_count += 1
+            else:
+                was = old.status
+                counts[was] -= 1
+                was_holding = was in HOLDING
+                if was is _QUEUED and not old.paused:
+                    self.ready.remove(old)
+                elif was in TERMINAL:
+                    continue
+            if status is _QUEUED:
+                if not task.paused:
+                    self.ready.push(task)
+            elif status in HOLDING:
+                if not was_holding:
+                    node_id = task.attempts[-1].node
+                    self.usage[node_id].add(task.terms)
+                    self.by_node[node_id][task.id] = None
+                continue
+            elif status in TERMINAL:
+                self.open_count -= 1
+                self.finished.add(task)
+            if was_holding:
+                assert old is not None
+                node_id = old.attempts[-1].node
+                self.usage[node_id].subtract(old.terms)
+                del self.by_node[node_id][task.id]
 
     def delete_task(self, task: Task) -> None:
         """Remove a terminal task and its attempts."""
@@ -137,6 +157,7 @@ class State:
         self.tasks.pop(task.id)
         self.counts[task.status] -= 1
         self.listing.remove(task)
+        self.finished.remove(task)
 
     def put_node(self, node: Node) -> None:
         """Insert or replace a node."""
@@ -153,17 +174,37 @@ class State:
         """Forget an idempotency key."""
         self.keys.pop(key)
 
+    def share_terms(self, terms: Terms) -> Terms:
+        """Equal terms as one object, as long as there are not too many different ones."""
+        fields = msgspec.structs.astuple(terms)
+        known = self.terms.get(fields)
+        if known is None:
+            if len(self.terms) >= TERMS_MAX:
+                self.terms.clear()
+            known = self.terms[fields] = terms
+        return known
+
     def load(self, tasks: list[Task]) -> None:
         """All tasks of a snapshot, into a state that has its nodes and no task yet.
 
-        Queues and pages come out as they were: in order of creation.
+        Everything derived comes out as it was: each index is filled in its own order.  Raises
+        ValueError if a task stands there twice.
         """
-        for task in sorted(tasks, key=lambda task: (task.create_index, task.id)):
-            self.put_task(task)
+        tasks.sort(key=attrgetter("order"))
+        shards = self.tasks.shards
+        for task in tasks:
+            number = shard_of(task.id)
+            if task.id in shards[number]:
+                raise ValueError(f"task {task.id} stands there twice")
+            self.put_tasks({task.id: (number, None, task)})
         self.finished = Finished()
-        for task in sorted(tasks, key=lambda task: task.modify_index):
-            if task.status in TERMINAL:
-                self.finished.add(task.modify_index, task.id)
+        ended = [task for task in tasks if task.status in TERMINAL]
+        for task in sorted(ended, key=attrgetter("modify_index")):
+            self.finished.add(task)
+        held = [task for task in tasks if task.status in HOLDING]
+        self.by_node = {node_id: {} for node_id in self.by_node}
+        for task in sorted(held, key=attrgetter("token")):
+            self.by_node[task.node][task.id] = None
 
     def end_snapshot(self) -> None:
         """The view taken last is not used any more."""

@@ -6,23 +6,29 @@ A snapshot freezes all shards; the first write to a frozen shard copies that one
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
+from zlib import crc32
 
 Row = TypeVar("Row")
 
 #: Shards per table; a power of two.
 SHARDS = 64
+#: ``crc32(key.encode()) & SHARD_MASK`` is the number of a key's shard.
+SHARD_MASK = SHARDS - 1
 
 
 def shard_of(key: str) -> int:
     """The shard of a key; the same on every peer and in every process."""
-    return zlib.crc32(key.encode()) & (SHARDS - 1)
+    return crc32(key.encode()) & SHARD_MASK
 
 
 class Table(Generic[Row]):
-    """Rows by key.  Iterates shard by shard, in each by insertion: the same after a restore."""
+    """Rows by key.  Iterates shard by shard, in each by insertion: the same after a restore.
+
+    Hashing a key takes longer than all else here: who reads rows and then writes them remembers
+    the shards' numbers and hands them to `update`.
+    """
 
     __slots__ = ("_frozen", "_length", "_shards")
 
@@ -36,26 +42,37 @@ class Table(Generic[Row]):
         return self._length
 
     def __contains__(self, key: str) -> bool:
-        return key in self._shards[zlib.crc32(key.encode()) & (SHARDS - 1)]
+        return key in self._shards[crc32(key.encode()) & SHARD_MASK]
 
     def get(self, key: str) -> Row | None:
         """The row, or None."""
-        return self._shards[zlib.crc32(key.encode()) & (SHARDS - 1)].get(key)
+        return self._shards[crc32(key.encode()) & SHARD_MASK].get(key)
+
+    @property
+    def shards(self) -> Sequence[Mapping[str, Row]]:
+        """The shards as they are at any time, for reading, by the number `shard_of` gives."""
+        return self._shards
 
     def put(self, key: str, row: Row) -> Row | None:
         """Insert or replace; the row that stood there, None if there was none."""
-        number = zlib.crc32(key.encode()) & (SHARDS - 1)
-        shard = self._writable(number) if self._frozen[number] else self._shards[number]
-        old = shard.get(key)
-        if old is None:
-            self._length += 1
-        shard[key] = row
+        number = shard_of(key)
+        old = self._shards[number].get(key)
+        self.update({key: (number, old, row)})
         return old
+
+    def update(self, rows: Mapping[str, tuple[int, Row | None, Row]]) -> None:
+        """Insert or replace rows, each with its shard's number and the row that stands there."""
+        shards, frozen = self._shards, self._frozen
+        for key, (number, old, row) in rows.items():
+            if frozen[number]:
+                self._writable(number)
+            shards[number][key] = row
+            if old is None:
+                self._length += 1
 
     def pop(self, key: str) -> Row | None:
         """Remove and return the row; None if there was none."""
-        number = shard_of(key)
-        row = self._writable(number).pop(key, None)
+        row = self._writable(shard_of(key)).pop(key, None)
         if row is not None:
             self._length -= 1
         return row

@@ -16,7 +16,14 @@ import msgspec
 
 from raftsched import __version__
 from raftsched.core import reconciler
-from raftsched.core.commands import Accepted, Applied, Entry, NodeLeft, RegisterNode
+from raftsched.core.commands import (
+    Accepted,
+    Applied,
+    Entry,
+    NodeLeft,
+    Reason,
+    RegisterNode,
+)
 from raftsched.core.model import NodeStatus, TaskSpec
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.messages import AttemptReport, StartAttempt
@@ -184,6 +191,7 @@ class NodeAgent:
             clean=runner.clean,
             version=__version__,
             labels=config.labels,
+            replaces=self._replica.state.incarnation_of(config.peer_id),
         )
         try:
             outcome = await self._propose(command, 5.0)
@@ -195,6 +203,10 @@ class NodeAgent:
             self.registered.set()
             self._look_at_all()
             self._renew()
+        elif outcome.reason is Reason.STALE_INCARNATION:
+            # Our copy of the row was older than the refusal, which brought the new one with it.
+            logger.info("registering again: %s", outcome.detail)
+            await asyncio.sleep(RETRY_SECONDS)
         else:
             logger.error("registration refused: %s %s", outcome.reason, outcome.detail)
             await asyncio.sleep(RENEW_SECONDS)

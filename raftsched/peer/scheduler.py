@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from raftsched.core import planner
 from raftsched.core.commands import (
+    Accepted,
     AnyCommand,
     Applied,
     ApplyRetention,
@@ -90,10 +91,12 @@ class Scheduler:
         """Something changed: there may be something to plan."""
         if not self._leading_term:
             return
-        for batch in entry.batches:
-            for command in batch.commands:
+        for batch, outcomes in zip(entry.batches, applied.outcomes, strict=True):
+            for command, outcome in zip(batch.commands, outcomes, strict=True):
                 if isinstance(command, RegisterNode):
-                    self.book.seen(command.node_id, command.incarnation, self._clock.monotonic())
+                    if isinstance(outcome, Accepted):
+                        now = self._clock.monotonic()
+                        self.book.seen(command.node_id, command.incarnation, now)
                 elif isinstance(command, ReportAttempts) and command.finished:
                     self._pace.ended(
                         command.node_id, len(command.finished), self._clock.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol
 
 from raftsched.core.commands import AnyCommand, Outcome
+from raftsched.core.model import Task
 from raftsched.core.state import State
 from raftsched.peer.config import PeerConfig
 from raftsched.raft.log import LogStatus
@@ -48,6 +49,9 @@ class PeerService(Protocol):
 
     async def wait_index(self, index: int, timeout_seconds: float) -> None:
         """Return once the state's index is above ``index``, or at the timeout."""
+
+    async def wait_finished(self, task_id: str, timeout_seconds: float) -> Task | None:
+        """The task once it is terminal, or as it is at the timeout; None when it is not there."""
 
     def read_output(
         self, task_id: str, number: int, stream: str, offset: int, limit: int

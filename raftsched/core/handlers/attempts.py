@@ -5,6 +5,8 @@ The fencing token is compared before anything else about an attempt.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from raftsched.core.changes import Changes, with_latest
@@ -18,6 +20,7 @@ from raftsched.core.commands import (
     Rejected,
     ReportAttempts,
 )
+from raftsched.core.indexes import Usage
 from raftsched.core.lifecycle import HOLDING, end_attempt, move, move_attempt
 from raftsched.core.model import (
     ATTEMPT_TERMINAL,
@@ -28,27 +31,31 @@ from raftsched.core.model import (
     TaskStatus,
 )
 from raftsched.core.planner import Room
+from raftsched.core.state import State
 
 #: What a node may report as an attempt's end.
 _ENDS = {status.value: status for status in sorted(ATTEMPT_TERMINAL)}
+_QUEUED = TaskStatus.QUEUED
+_ASSIGNED = TaskStatus.ASSIGNED
+_SUCCEEDED = TaskStatus.SUCCEEDED
+_ATTEMPT_ASSIGNED = AttemptStatus.ASSIGNED
+_ATTEMPT_SUCCEEDED = AttemptStatus.SUCCEEDED
+_ATTEMPT_LOST = AttemptStatus.LOST
 
 
 def assign(changes: Changes, command: AssignTasks) -> Outcome:
     """Value: per assignment the new `Attempt`, or the `Rejected`."""
-    tasks, tasks_before = changes.tasks, changes.state.tasks.get
-    rooms: dict[str, Room | None] = {}
+    find, staged, events = changes.find, changes.tasks, changes.events
+    rooms = {node.id: Room(node, usage) for node, usage in _capacities(changes.state, command)}
+    now, index, token = changes.state.now, changes.index, changes.next_token
     results: list[Attempt | Rejected] = []
     for wanted in command.assignments:
         task_id, node_id = wanted.task_id, wanted.node_id
-        task = tasks.get(task_id) or tasks_before(task_id)
-        if node_id not in rooms:
-            node = changes.state.nodes.get(node_id)
-            usage = changes.state.usage[node_id].copy() if node is not None else None
-            rooms[node_id] = Room(node, usage) if node is not None and usage is not None else None
-        room = rooms[node_id]
+        number, stands, task = find(task_id)
+        room = rooms.get(node_id)
         if task is None:
             results.append(Rejected(Reason.UNKNOWN_TASK, task_id))
-        elif task.status is not TaskStatus.QUEUED:
+        elif task.status is not _QUEUED:
             results.append(Rejected(Reason.TASK_NOT_QUEUED, task.status.value))
         elif task.paused:
             results.append(Rejected(Reason.TASK_PAUSED, task_id))
@@ -56,27 +63,33 @@ def assign(changes: Changes, command: AssignTasks) -> Outcome:
             results.append(Rejected(Reason.UNKNOWN_NODE, node_id))
         elif room.node.incarnation != wanted.incarnation:
             results.append(Rejected(Reason.STALE_INCARNATION, node_id))
-        elif (reason := room.refusal(task)) is not None:
+        elif (reason := room.take(task.terms)) is not None:
             results.append(Rejected(reason, node_id))
         else:
-            room.take(task)
-            results.append(_place(changes, task, room.node))
+            node, earlier = room.node, task.attempts
+            attempt = Attempt(
+                earlier[-1].number + 1 if earlier else 1,
+                token,
+                node.id,
+                node.incarnation,
+                _ATTEMPT_ASSIGNED,
+                now,
+            )
+            token += 1
+            moved = move(task, _ASSIGNED, index, "", (*earlier, attempt))
+            staged[task_id] = (number, stands, moved)
+            events.append(Event("task_assigned", task_id, node.id))
+            results.append(attempt)
+    changes.next_token = token
     return Accepted(results)
 
 
-def _place(changes: Changes, task: Task, node: Node) -> Attempt:
-    token = changes.next_token
-    changes.next_token = token + 1
-    earlier = task.attempts
-    number = earlier[-1].number + 1 if earlier else 1
-    attempt = Attempt(
-        number, token, node.id, node.incarnation, AttemptStatus.ASSIGNED, changes.state.now
-    )
-    changes.tasks[task.id] = move(
-        task, TaskStatus.ASSIGNED, changes.index, "", attempts=(*earlier, attempt)
-    )
-    changes.events.append(Event("task_assigned", task.id, node.id))
-    return attempt
+def _capacities(state: State, command: AssignTasks) -> Iterator[tuple[Node, Usage]]:
+    """The nodes that are named, each with its own copy of what it holds."""
+    for node_id in {wanted.node_id: None for wanted in command.assignments}:
+        node = state.nodes.get(node_id)
+        if node is not None:
+            yield node, state.usage[node_id].copy()
 
 
 def report(changes: Changes, command: ReportAttempts) -> Outcome:
@@ -84,32 +97,34 @@ def report(changes: Changes, command: ReportAttempts) -> Outcome:
     refused: list[tuple[str, int]] = []
     node_id = command.node_id
     for begun in command.started:
-        task = _live(changes, node_id, begun.task_id, begun.token)
-        if task is None:
+        task = changes.task(begun.task_id)
+        if task is None or not _is_live(task, node_id, begun.token):
             refused.append((begun.task_id, begun.token))
         else:
             _started(changes, task)
     for ended in command.finished:
-        task = _live(changes, node_id, ended.task_id, ended.token)
-        if task is None:
+        number, stands, task = changes.find(ended.task_id)
+        status = _ENDS.get(ended.status)
+        if task is None or not _is_live(task, node_id, ended.token) or status is None:
             refused.append((ended.task_id, ended.token))
+        elif status is _ATTEMPT_LOST:
+            lose(changes, task, ended.reason or "lost")
         else:
-            _finished(changes, task, ended)
+            changes.tasks[task.id] = (number, stands, _finished(changes, task, status, ended))
     for task_id, token in refused:
         changes.event("report_refused", task_id, node_id, str(token))
     return Accepted(tuple(refused))
 
 
-def _live(changes: Changes, node_id: str, task_id: str, token: int) -> Task | None:
-    """The task if the token is its latest attempt's, given to this node, and that has not ended."""
-    task = changes.task(task_id)
-    if task is None or not task.attempts:
-        return None
+def _is_live(task: Task, node_id: str, token: int) -> bool:
+    """Is the token its latest attempt's, given to this node, and has that not ended?"""
+    if not task.attempts:
+        return False
     attempt = task.attempts[-1]
     if attempt.token != token or attempt.node != node_id or attempt.status in ATTEMPT_TERMINAL:
-        return None
+        return False
     assert task.status in HOLDING
-    return task
+    return True
 
 
 def _started(changes: Changes, task: Task) -> None:
@@ -126,37 +141,26 @@ def _started(changes: Changes, task: Task) -> None:
         changes.event("task_started", task.id, attempt.node)
 
 
-def _finished(changes: Changes, task: Task, ended: AttemptFinished) -> None:
-    status = _ENDS[ended.status]
-    if status is AttemptStatus.LOST:
-        lose(changes, task, ended.reason or "lost")
-        return
+def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: AttemptFinished) -> Task:
+    """The task after the end of its latest attempt: over, or waiting for the next one."""
     now = changes.state.now
     attempt = task.attempts[-1]
-    started_at = attempt.started_at or max(attempt.assigned_at, now - max(0, ended.run_ms))
-    over = end_attempt(attempt, status, started_at, now, ended)
+    started_at = attempt.started_at
+    if not started_at:
+        started_at = max(attempt.assigned_at, now - ended.run_ms) if ended.run_ms > 0 else now
+    attempts = with_latest(task, end_attempt(attempt, status, started_at, now, ended))
     reason = task.reason
-    if status is AttemptStatus.SUCCEEDED:
-        to, reason = TaskStatus.SUCCEEDED, ""
+    if status is _ATTEMPT_SUCCEEDED:
+        to, reason = _SUCCEEDED, ""
     elif task.status is TaskStatus.CANCELLING:
         to = TaskStatus.CANCELLED
-    elif attempt.number - task.losses < task.attempts_max:
-        to = TaskStatus.QUEUED
+    elif attempt.number - task.losses < task.terms.attempts_max:
+        changes.event("task_queued", task.id, attempt.node, ended.reason)
+        return move(task, _QUEUED, changes.index, reason, attempts)
     else:
         to, reason = TaskStatus.FAILED, ended.reason or str(status)
-    queued = to is TaskStatus.QUEUED
-    changes.tasks[task.id] = move(
-        task,
-        to,
-        changes.index,
-        reason,
-        attempts=with_latest(task, over),
-        finished_at=0 if queued else now,
-    )
-    if queued:
-        changes.event("task_queued", task.id, attempt.node, ended.reason)
-    else:
-        changes.events.append(Event("task_finished", task.id, attempt.node, to.value))
+    changes.events.append(Event("task_finished", task.id, attempt.node, to))
+    return move(task, to, changes.index, reason, attempts, now)
 
 
 def lose(changes: Changes, task: Task, reason: str) -> None:
@@ -178,9 +182,9 @@ def lose(changes: Changes, task: Task, reason: str) -> None:
             to,
             changes.index,
             why,
-            attempts=with_latest(task, over),
-            finished_at=0 if queued else now,
-            losses=losses,
+            with_latest(task, over),
+            0 if queued else now,
+            losses,
         )
     )
     if queued:

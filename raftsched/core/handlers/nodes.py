@@ -22,13 +22,22 @@ _DONE = Accepted()
 
 
 def register(changes: Changes, command: RegisterNode) -> Outcome:
-    """No value."""
+    """No value.
+
+    Nothing but ``replaces`` tells a new incarnation from one that is long over and whose command
+    was on its way for long; if that one won, its ``clean`` would end attempts that run (G3).
+    """
     state = changes.state
-    if not command.node_id or not command.incarnation or command.slots < 0:
-        return Rejected(Reason.INVALID, "node id, incarnation and slots are needed")
+    if not command.node_id or not command.incarnation:
+        return Rejected(Reason.INVALID, "node id and incarnation are needed")
+    if min(command.slots, command.cpu_milli, command.memory_bytes) < 0:
+        return Rejected(Reason.INVALID, "slots, cpu and memory are not negative")
     known = state.nodes.get(command.node_id)
-    if known is not None and known.incarnation != command.incarnation and command.clean:
-        _lose_attempts(changes, command.node_id, "node-restarted", spare=command.incarnation)
+    if known is not None and known.incarnation != command.incarnation:
+        if command.replaces != known.incarnation:
+            return Rejected(Reason.STALE_INCARNATION, command.node_id)
+        if command.clean:
+            _lose_attempts(changes, command.node_id, "node-restarted", spare=command.incarnation)
     since = state.now
     if known is not None and known.status is NodeStatus.UP:
         since = known.status_since
@@ -54,8 +63,8 @@ def register(changes: Changes, command: RegisterNode) -> Outcome:
 def _lose_attempts(
     changes: Changes, node_id: str, reason: str, *, spare: str = "", only: str = ""
 ) -> None:
-    """End what a node held: of all incarnations but ``spare``, or of ``only`` one."""
-    for task_id in sorted(changes.state.by_node.get(node_id, ())):
+    """End what a node held, by token: of all incarnations but ``spare``, or of ``only`` one."""
+    for task_id in changes.state.by_node.get(node_id, ()):
         task = changes.task(task_id)
         assert task is not None
         incarnation = task.attempts[-1].incarnation
@@ -65,8 +74,9 @@ def _lose_attempts(
 
 def lost(changes: Changes, command: NodeLost) -> Outcome:
     """No value."""
-    state = changes.state
-    node = state.nodes.get(command.node_id)
+    if not command.incarnation:
+        return Rejected(Reason.INVALID, "a verdict names the incarnation")
+    node = changes.state.nodes.get(command.node_id)
     if node is None:
         return Rejected(Reason.UNKNOWN_NODE, command.node_id)
     reason = command.reason or "node-lost"

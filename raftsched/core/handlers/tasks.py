@@ -20,11 +20,22 @@ from raftsched.core.commands import (
     SubmitTasks,
     Submitted,
 )
+from raftsched.core.handlers import answers
 from raftsched.core.lifecycle import HOLDING, move
-from raftsched.core.model import TERMINAL, KeyRecord, NewTask, Task, TaskStatus
+from raftsched.core.model import (
+    TASK_ID_MAX,
+    TERMINAL,
+    KeyRecord,
+    NewTask,
+    Task,
+    TaskStatus,
+    Terms,
+)
 from raftsched.core.planner import STRATEGIES
+from raftsched.core.state import State
 
 _DONE = Accepted()
+_QUEUED = TaskStatus.QUEUED
 
 
 def submit(changes: Changes, command: SubmitTasks) -> Outcome:
@@ -36,71 +47,99 @@ def submit(changes: Changes, command: SubmitTasks) -> Outcome:
         if record is not None and record.expires_at > state.now:
             if record.request_hash != command.request_hash:
                 return Rejected(Reason.KEY_REUSED, "the key was used with another request")
-            return Accepted(Submitted(tuple(record.task_ids.split()), replayed=True))
+            return Accepted(answers.unpack(record.answer))
         if record is None and len(state.keys) >= state.settings.keys_max:
             return Rejected(Reason.KEYS_FULL, f"{state.settings.keys_max} keys are held")
     if not command.tasks:
         return Rejected(Reason.INVALID, "no tasks")
-    if state.open_count + len(command.tasks) > state.settings.tasks_open_max:
+    if _is_over_limit(state, command.tasks):
         return Rejected(
             Reason.OVERLOADED, f"{state.settings.tasks_open_max} open tasks are allowed"
         )
-    existing: list[int] = []
-    refused: list[tuple[int, Rejected]] = []
-    namespace = intern(command.namespace)
-    for position, new in enumerate(command.tasks):
-        known = changes.task(new.id)
-        if known is None:
-            reason = _create(changes, namespace, new)
-        elif (known.spec, known.namespace, known.queue) == (new.spec, namespace, new.queue):
-            existing.append(position)
-            continue
-        else:
-            reason = Reason.DUPLICATE_ID
-        if reason is not None:
-            refused.append((position, Rejected(reason, new.id)))
+    ids = [new.id for new in command.tasks]
+    existing, refused = _create(
+        changes, intern(command.namespace), command.tasks, ids_are_good=_is_good("".join(ids))
+    )
     if refused and (command.atomic or len(command.tasks) == 1):
         return refused[0][1]
-    ids = tuple([new.id for new in command.tasks])
+    if refused:
+        ids = [task_id[:TASK_ID_MAX] for task_id in ids]
+    submitted = Submitted(tuple(ids), existing=tuple(existing), refused=tuple(refused))
     if command.key:
         expires_at = state.now + state.settings.key_retention_ms
-        record = KeyRecord(command.request_hash, " ".join(ids), changes.index, expires_at)
-        changes.keys[key] = record
-    return Accepted(Submitted(ids, existing=tuple(existing), refused=tuple(refused)))
+        changes.keys[key] = KeyRecord(
+            command.request_hash, answers.pack(submitted), changes.index, expires_at
+        )
+    return Accepted(submitted)
 
 
-def _create(changes: Changes, namespace: str, new: NewTask) -> Reason | None:
-    """Create one task; None, or why not."""
-    if new.strategy not in STRATEGIES:
+def _is_over_limit(state: State, tasks: tuple[NewTask, ...]) -> bool:
+    """Would there be too many open tasks?  Those that are there already are not counted again."""
+    room = state.settings.tasks_open_max - state.open_count
+    if len(tasks) <= room:
+        return False
+    fresh = {new.id for new in tasks if new.id not in state.tasks}
+    return len(fresh) > max(0, room)
+
+
+def _is_good(task_id: str) -> bool:
+    """No white space and nothing that cannot be shown."""
+    return task_id.isprintable() and " " not in task_id
+
+
+def _create(
+    changes: Changes, namespace: str, tasks: tuple[NewTask, ...], *, ids_are_good: bool
+) -> tuple[list[int], list[tuple[int, Rejected]]]:
+    """Create the tasks that pass; positions of those that were there, and of those refused."""
+    existing: list[int] = []
+    refused: list[tuple[int, Rejected]] = []
+    find, staged, events = changes.find, changes.tasks, changes.events
+    known_terms = changes.state.terms
+    now, index, order = changes.state.now, changes.index, changes.next_order
+    for position, new in enumerate(tasks):
+        task_id = new.id
+        number, _, known = find(task_id)
+        fields = (
+            namespace,
+            new.queue,
+            new.priority,
+            new.cpu_milli,
+            new.memory_bytes,
+            new.strategy,
+            new.attempts_max,
+        )
+        terms = known_terms.get(fields) or _checked(changes.state, fields)
+        if known is not None:
+            if known.spec == new.spec and known.terms == terms:
+                existing.append(position)
+            else:
+                refused.append((position, answers.refusal(Reason.DUPLICATE_ID, task_id)))
+        elif isinstance(terms, Reason):
+            refused.append((position, answers.refusal(terms, task_id)))
+        elif not (0 < len(task_id) <= TASK_ID_MAX and (ids_are_good or _is_good(task_id))):
+            refused.append((position, answers.refusal(Reason.INVALID, task_id)))
+        else:
+            task = Task(task_id, new.spec, terms, now, index, order, _QUEUED, index)
+            staged[task_id] = (number, None, task)
+            events.append(Event("task_queued", task_id))
+            order += 1
+    changes.next_order = order
+    return existing, refused
+
+
+def _checked(state: State, fields: tuple[str, str, int, int, int, str, int]) -> Terms | Reason:
+    """The terms with these fields, kept once for all tasks that ask the same; or why not."""
+    terms = Terms(*fields)
+    if terms.strategy not in STRATEGIES:
         return Reason.UNKNOWN_STRATEGY
     if not (
-        0 <= new.priority <= 100
-        and new.cpu_milli >= 0
-        and new.memory_bytes >= 0
-        and 1 <= new.attempts_max <= 100
-        and 0 < len(new.id) <= 64
-        and " " not in new.id
+        0 <= terms.priority <= 100
+        and terms.cpu_milli >= 0
+        and terms.memory_bytes >= 0
+        and 1 <= terms.attempts_max <= 100
     ):
         return Reason.INVALID
-    index = changes.index
-    # Words that most tasks share are kept once, not once a task.
-    changes.tasks[new.id] = Task(
-        new.id,
-        new.spec,
-        namespace,
-        intern(new.queue),
-        new.priority,
-        new.cpu_milli,
-        new.memory_bytes,
-        intern(new.strategy),
-        new.attempts_max,
-        TaskStatus.QUEUED,
-        changes.state.now,
-        index,
-        index,
-    )
-    changes.events.append(Event("task_queued", new.id))
-    return None
+    return state.share_terms(terms)
 
 
 def cancel(changes: Changes, command: CancelTask) -> Outcome:

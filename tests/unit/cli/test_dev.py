@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from raftsched.cli import dev
-from raftsched.cli.exits import Failure
 from raftsched.cli.bench.load import single_submits
+from raftsched.cli.exits import Failure
 from raftsched.client.sync import Client
 from tests.unit.client.stub import Answer, Asked, Stub, sequence
 

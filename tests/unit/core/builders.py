@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from raftsched.core import codec, invariants, machine
 from raftsched.core.commands import (
     Accepted,
@@ -40,6 +42,7 @@ from raftsched.core.model import (
     Settings,
     Task,
     TaskStatus,
+    Terms,
 )
 from raftsched.core.state import State
 
@@ -53,11 +56,9 @@ def new_task(task_id: str = "t1", **fields: Any) -> NewTask:
     return NewTask(**{"id": task_id, "spec": b"spec", **fields})
 
 
-def task(task_id: str = "t1", **fields: Any) -> Task:
-    """A row of the tasks' table, queued unless said otherwise."""
+def terms(**fields: Any) -> Terms:
+    """What a task asks of the scheduler: nothing in particular unless said otherwise."""
     row = {
-        "id": task_id,
-        "spec": b"spec",
         "namespace": "default",
         "queue": "default",
         "priority": 50,
@@ -65,9 +66,21 @@ def task(task_id: str = "t1", **fields: Any) -> Task:
         "memory_bytes": 0,
         "strategy": "spread",
         "attempts_max": 1,
-        "status": TaskStatus.QUEUED,
+    }
+    return Terms(**{**row, **fields})
+
+
+def task(task_id: str = "t1", **fields: Any) -> Task:
+    """A row of the tasks' table, queued unless said otherwise; ``fields`` also of its terms."""
+    asked = {name: fields.pop(name) for name in Terms.__struct_fields__ if name in fields}
+    row = {
+        "id": task_id,
+        "spec": b"spec",
+        "terms": terms(**asked),
         "created_at": BEGIN_MS,
         "create_index": 1,
+        "order": 1,
+        "status": TaskStatus.QUEUED,
         "modify_index": 1,
     }
     return Task(**{**row, **fields})
@@ -182,7 +195,13 @@ class Replica:
             self.accepted(UpdateSettings(Settings(**settings)))
 
     def do(self, command: AnyCommand, now: int | None = None) -> Outcome:
-        """Apply one command; whatever comes of it, the invariants hold."""
+        """Apply one command; whatever comes of it, the invariants hold.
+
+        A registration that says nothing of what it replaces comes from a node that saw its row.
+        """
+        if isinstance(command, RegisterNode) and not command.replaces:
+            seen = self.state.incarnation_of(command.node_id)
+            command = msgspec.structs.replace(command, replaces=seen)
         self.index += 1
         self.now = self.now + STEP_MS if now is None else now
         applied = machine.apply(self.state, self.index, entry(command, now=self.now))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -18,6 +21,7 @@ from raftsched.core.commands import (
     Entry,
     NodeLost,
     PauseTask,
+    ResumeTask,
     SetEligibility,
     SubmitTasks,
     UpdateSettings,
@@ -76,8 +80,16 @@ RUBBISH = {
     "text": b"no such thing",
     "unused byte": b"\xc1" * 20,
     "null": b"\xc0",
-    "wrong shape": msgspec.msgpack.encode([1, "term", 0, []]),
+    "wrong shape": msgspec.msgpack.encode([2, "term", 0, []]),
     "map": msgspec.msgpack.encode({"version": 1}),
+    "empty": b"",
+    "empty array": b"\x90",
+    "no version": msgspec.msgpack.encode([0, 1, 0, []]),
+    "negative version": msgspec.msgpack.encode([-1]),
+    "no text": msgspec.msgpack.encode([2, 1, 0, [["n1", 1, 1, []]]]).replace(b"n1", b"\xff1"),
+    "deep": b"\x91" * 100_000,
+    "deep behind a version": b"\x9f\x02" + b"\x91" * 100_000,
+    "deep behind a newer shape": b"\x92\x02" + b"\x81\xa1a" * 100_000,
 }
 
 
@@ -85,6 +97,27 @@ RUBBISH = {
 def test_what_is_no_entry_is_refused(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         codec.decode_entry(data)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damage_to_an_entry_ends_as_an_entry_or_as_a_stated_error(seed: int) -> None:
+    data = codec.encode_entry(entry(*ONE_OF_EACH))
+    for damaged in damage(data, seed):
+        with contextlib.suppress(UnknownVersion, msgspec.DecodeError):
+            assert isinstance(codec.decode_entry(damaged), Entry)
+
+
+def damage(data: bytes, seed: int, count: int = 200) -> Iterator[bytes]:
+    """The bytes with some of them changed, cut out or doubled."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        damaged = bytearray(data)
+        for _ in range(draw.choice([1, 1, 2, 5])):
+            at = draw.randrange(len(damaged))
+            end = at + draw.choice([0, 1, 1, 1, 9])
+            part = draw.choice([b"", damaged[at:end] * 2, draw.randbytes(end - at)])
+            damaged[at:end] = part
+        yield bytes(damaged)
 
 
 def test_bytes_behind_an_entry_are_refused() -> None:
@@ -142,7 +175,8 @@ def restored(state: State) -> State:
 def rows(state: State) -> tuple[Any, ...]:
     """Everything that is replicated, in an order of its own."""
     return (
-        (state.cluster_id, state.now, state.index, state.version, state.next_token),
+        (state.cluster_id, state.now, state.index, state.version),
+        (state.next_token, state.next_order),
         state.settings,
         state.nodes,
         dict(state.tasks.items()),
@@ -153,14 +187,14 @@ def rows(state: State) -> tuple[Any, ...]:
 def derived(state: State) -> tuple[Any, ...]:
     """Everything that is derived from the rows."""
     return (
-        sorted(state.ready),
-        {node_id: set(held) for node_id, held in state.by_node.items()},
+        list(state.ready),
+        {node_id: list(held) for node_id, held in state.by_node.items()},
         state.usage,
         state.counts,
         (state.open_count, state.finished_count),
         [found.id for found in state.list_tasks(newest_first=True)],
         [found.id for found in state.list_tasks(newest_first=False)],
-        state.oldest_finished(),
+        list(state.finished),
         state.oldest_key(),
     )
 
@@ -170,6 +204,7 @@ def test_a_restored_state_has_the_same_rows_and_the_same_indexes() -> None:
     after = restored(before)
     assert rows(after) == rows(before)
     assert derived(after) == derived(before)
+    assert dump(after) == dump(before)
     assert invariants.check(after) == []
 
 
@@ -177,7 +212,30 @@ def test_a_restored_queue_is_in_the_order_the_tasks_were_submitted() -> None:
     replica = Replica()
     for task_id, priority in [("c", 50), ("a", 50), ("d", 90), ("b", 10)]:
         replica.submit(task_id, priority=priority)
-    assert list(restored(replica.state).ready) == ["d", "c", "a", "b"]
+    replica.submit("z", "x", "y", priority=10)
+    assert list(restored(replica.state).ready) == ["d", "c", "a", "b", "z", "x", "y"]
+
+
+def test_a_restored_queue_is_in_the_same_order_after_pauses_and_losses() -> None:
+    replica = Replica()
+    replica.accepted(register(slots=9))
+    replica.submit("t5", "t3", "t4", "t1", "t2", attempts_max=9)
+    replica.run("t3")
+    replica.run("t5")
+    replica.fail("t1")
+    replica.accepted(PauseTask("t4"))
+    replica.accepted(NodeLost("n1", "a"))
+    replica.accepted(ResumeTask("t4"))
+    before, after = list(replica.state.ready), list(restored(replica.state).ready)
+    assert before == after == ["t5", "t3", "t4", "t1", "t2"]
+
+
+def test_restored_rows_share_what_they_have_in_common() -> None:
+    replica = Replica()
+    replica.submit(*[f"t{number}" for number in range(50)], cpu_milli=500)
+    tasks = list(restored(replica.state).tasks.values())
+    assert len({id(found.terms) for found in tasks}) == 1
+    assert len({id(found.created_at) for found in tasks}) == 1
 
 
 def test_an_empty_state_is_restored() -> None:
@@ -256,15 +314,60 @@ def test_large_rows_are_spread_over_chunks() -> None:
     assert rows(codec.restore_state(chunks)) == rows(replica.state)
 
 
-def test_a_snapshot_of_a_newer_version_is_refused() -> None:
+@pytest.mark.parametrize("version", [1, SNAPSHOT_VERSION + 1])
+def test_a_snapshot_of_another_version_is_refused(version: int) -> None:
+    assert version != SNAPSHOT_VERSION
     header = msgspec.msgpack.decode(dump(busy().state)[0])
-    newer = [
-        msgspec.msgpack.encode([SNAPSHOT_VERSION + 1, *header[1:]]),
-        msgspec.msgpack.encode([SNAPSHOT_VERSION + 1, {"another": "shape"}]),
+    others = [
+        msgspec.msgpack.encode([version, *header[1:]]),
+        msgspec.msgpack.encode([version, {"another": "shape"}]),
     ]
-    for first in newer:
+    for first in others:
         with pytest.raises(UnknownVersion, match="snapshot version"):
             codec.restore_state([first])
+
+
+def test_a_snapshot_of_nothing_is_refused() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        codec.restore_state([])
+
+
+def test_a_chunk_that_is_missing_or_doubled_is_noticed() -> None:
+    chunks = list(dump(busy().state))
+    assert len(chunks) > 5
+    for number in range(len(chunks)):
+        with pytest.raises(msgspec.DecodeError):
+            codec.restore_state([*chunks[:number], *chunks[number + 1 :]])
+        with pytest.raises(msgspec.DecodeError):
+            codec.restore_state([*chunks[: number + 1], *chunks[number:]])
+
+
+def test_a_chunk_in_place_of_another_is_noticed() -> None:
+    replica = Replica()
+    replica.submit("t1", "t2")
+    header, first, second = dump(replica.state)
+    for rows_again in (first, second):
+        with pytest.raises(msgspec.DecodeError, match="twice"):
+            codec.restore_state([header, rows_again, rows_again])
+
+
+def test_a_task_that_runs_on_a_node_nobody_knows_is_noticed() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    replica.bring("t1", TaskStatus.RUNNING)
+    header, chunk = dump(replica.state)
+    without = [*msgspec.msgpack.decode(header)[:-1], []]
+    with pytest.raises(msgspec.DecodeError, match="on no node"):
+        codec.restore_state([msgspec.msgpack.encode(without), chunk])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_damage_to_a_snapshot_ends_as_a_state_or_as_a_stated_error(seed: int) -> None:
+    chunks = list(dump(busy().state))
+    for number, chunk in enumerate(chunks):
+        for damaged in damage(chunk, seed, 20):
+            with contextlib.suppress(UnknownVersion, msgspec.DecodeError):
+                codec.restore_state([*chunks[:number], damaged, *chunks[number + 1 :]])
 
 
 def test_a_cut_in_any_chunk_is_noticed() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 
-from raftsched.core.indexes import Finished, Listing, ReadyQueue, Usage
-from raftsched.core.model import Task
-from tests.unit.core.builders import attempt, task
+from raftsched.core.indexes import BLOCK, EMPTY_MAX, Finished, Listing, ReadyQueue, Usage
+from raftsched.core.model import Task, TaskStatus
+from tests.unit.core.builders import attempt, task, terms
+
+#: Tasks of the ready queue's tests: created in this order.
+A, B, C = (task(task_id, order=order) for order, task_id in enumerate("abc", 1))
 
 
 def queue(*tasks: Task) -> ReadyQueue:
@@ -19,11 +23,6 @@ def queue(*tasks: Task) -> ReadyQueue:
     return ready
 
 
-def tried(task_id: str, **fields: int) -> Task:
-    """A task that has had an attempt."""
-    return task(task_id, attempts=(attempt(1),), **fields)
-
-
 # Ready queue -----------------------------------------------------------------------------------
 
 
@@ -32,98 +31,116 @@ def test_an_empty_queue_has_nothing() -> None:
     assert (len(ready), list(ready)) == (0, [])
 
 
-def test_the_first_in_is_the_first_out() -> None:
-    ready = queue(task("c"), task("a"), task("b"))
+def test_the_first_created_is_the_first_out() -> None:
+    ready = queue(task("c", order=1), task("a", order=2), task("b", order=9))
     assert (len(ready), list(ready)) == (3, ["c", "a", "b"])
 
 
 def test_higher_priorities_come_first() -> None:
+    priorities = [("low", 1), ("high", 9), ("low2", 1), ("mid", 50), ("mid2", 50)]
     ready = queue(
-        task("low", priority=1), task("high", priority=9), task("low2", priority=1), task("mid")
+        *[
+            task(task_id, priority=priority, order=order)
+            for order, (task_id, priority) in enumerate(priorities)
+        ]
     )
-    ready.push(task("mid2", priority=50))
     assert list(ready) == ["mid", "mid2", "high", "low", "low2"]
 
 
-def test_a_task_that_came_back_waits_first() -> None:
-    ready = queue(task("a"), task("b"))
-    ready.remove(task("a"))
-    ready.push(tried("a"))
-    assert list(ready) == ["a", "b"]
-
-
 def test_drawing_twice_gives_the_same() -> None:
-    ready = queue(task("a"), task("b"), task("c"))
-    ready.remove(task("a"))
-    ready.remove(task("c"))
+    ready = queue(A, B, C)
+    ready.remove(A)
+    ready.remove(C)
     assert list(ready) == list(ready) == ["b"]
 
 
 @pytest.mark.parametrize("gone", ["a", "b", "c", "ab", "ba", "bc", "ca", "abc", "cba", "bca"])
 def test_tasks_leave_from_anywhere_and_the_others_keep_their_order(gone: str) -> None:
-    ready = queue(task("a"), task("b"), task("c"))
+    ready = queue(A, B, C)
     for task_id in gone:
-        ready.remove(task(task_id))
+        ready.remove({"a": A, "b": B, "c": C}[task_id])
     rest = [task_id for task_id in "abc" if task_id not in gone]
     assert (len(ready), list(ready)) == (len(rest), rest)
 
 
-@pytest.mark.parametrize("task_id", ["a", "b", "c"])
-def test_a_resumed_task_waits_behind_those_that_waited_meanwhile(task_id: str) -> None:
-    ready = queue(task("a"), task("b"), task("c"))
-    ready.remove(task(task_id))
-    ready.push(task(task_id))
-    rest = [other for other in "abc" if other != task_id]
-    assert (len(ready), list(ready)) == (3, [*rest, task_id])
+@pytest.mark.parametrize("back", [[A], [B], [C], [B, A], [C, A], [C, B, A], [B, C, A]])
+def test_tasks_that_come_back_have_the_place_they_had(back: list[Task]) -> None:
+    ready = queue(A, B, C)
+    for item in back:
+        ready.remove(item)
+    for item in back:
+        ready.push(item)
+    assert (len(ready), list(ready)) == (3, ["a", "b", "c"])
 
 
-def test_a_task_may_leave_and_come_back_any_number_of_times() -> None:
-    ready = queue(task("a"), task("b"), task("c"))
-    for _ in range(50):
-        ready.remove(task("b"))
-        ready.push(task("b"))
-    assert (len(ready), list(ready)) == (3, ["a", "c", "b"])
-    ready.remove(task("b"))
-    assert list(ready) == ["a", "c"]
+def test_a_queue_hands_out_the_row_that_was_pushed_last() -> None:
+    ready = queue(A, B)
+    ready.remove(A)
+    later = task("a", order=1, attempts=(attempt(1),))
+    ready.push(later)
+    assert next(ready.tasks()) is later
 
 
-def test_only_the_latest_entry_of_a_task_that_came_back_counts() -> None:
-    ready = queue(task("a"), task("b"), task("c"))
-    ready.remove(task("b"))
-    ready.push(tried("b"))
-    ready.remove(tried("b"))
-    assert (len(ready), sorted(ready)) == (2, ["a", "c"])
-    ready.push(tried("b"))
-    assert (len(ready), sorted(ready)) == (3, ["a", "b", "c"])
+@pytest.mark.parametrize("which", [0, 1, BLOCK - 1])
+def test_a_lane_does_not_grow_with_the_pauses_of_one_task(which: int) -> None:
+    tasks = [task(f"t{order:05}", order=order) for order in range(2 * BLOCK)]
+    ready = queue(*tasks)
+    before = size(ready)
+    for _ in range(20 * BLOCK):
+        ready.remove(tasks[which])
+        ready.push(tasks[which])
+    assert list(ready) == [item.id for item in tasks]
+    assert size(ready) <= 2 * before
+
+
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_lane_does_not_grow_with_the_tasks_that_passed(waiting: int) -> None:
+    ready = queue(*[task("w", order=0)] * waiting)
+    for order in range(BLOCK, 3 * EMPTY_MAX * BLOCK, BLOCK):
+        item = task("t", order=order)
+        ready.push(item)
+        ready.remove(item)
+    assert list(ready) == ["w"] * waiting
+    assert size(ready) < 20 * EMPTY_MAX
+
+
+def size(ready: ReadyQueue) -> int:
+    """Bytes of the containers of a queue that has one lane."""
+    (lane,) = ready._lanes.values()
+    parts = (lane.blocks, lane.numbers, lane.unsorted, *lane.blocks.values())
+    return sum(sys.getsizeof(part) for part in parts)
 
 
 def test_thousands_may_leave_from_the_middle() -> None:
-    ready = queue(*[task(f"t{number:05}") for number in range(5_000)])
-    for number in range(1, 4_999):
-        ready.remove(task(f"t{number:05}"))
+    tasks = [task(f"t{order:05}", order=order) for order in range(5_000)]
+    ready = queue(*tasks)
+    for item in tasks[1:-1]:
+        ready.remove(item)
     assert (len(ready), list(ready)) == (2, ["t00000", "t04999"])
-    for number in range(1, 4_999):
-        ready.push(task(f"t{number:05}"))
-    assert len(ready) == 5_000
-    assert list(ready)[:3] == ["t00000", "t04999", "t00001"]
+    for item in tasks[-2:0:-1]:
+        ready.push(item)
+    assert (len(ready), list(ready)) == (5_000, [item.id for item in tasks])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_queue_equals_a_plain_list_whatever_is_done_to_it(seed: int) -> None:
+def test_a_queue_equals_a_sorted_list_whatever_is_done_to_it(seed: int) -> None:
     draw = random.Random(seed)
-    ready, plain = ReadyQueue(), dict[str, Task]()
+    known = [
+        task(f"t{order}", order=order, priority=draw.choice([10, 50, 90]))
+        for order in draw.sample(range(5 * BLOCK), 300)
+    ]
+    ready, plain = ReadyQueue(), set[int]()
     for step in range(3_000):
-        if plain and draw.random() < 0.5:
-            gone = draw.choice(list(plain))
-            ready.remove(plain.pop(gone))
+        number = draw.randrange(len(known))
+        if number in plain:
+            plain.remove(number)
+            ready.remove(known[number])
         else:
-            new = draw.choice([f"t{draw.randrange(40)}", f"s{step}"])
-            if new not in plain:
-                plain[new] = task(new, priority=draw.choice([10, 50, 90]))
-                ready.push(plain[new])
+            plain.add(number)
+            ready.push(known[number])
         if step % 100 == 0:
-            wanted = sorted(plain, key=lambda task_id: -plain[task_id].priority)
-            assert (len(ready), list(ready)) == (len(plain), wanted)
+            wanted = sorted((known[n] for n in plain), key=lambda t: (-t.priority, t.order))
+            assert (len(ready), list(ready)) == (len(plain), [item.id for item in wanted])
 
 
 # Listing ---------------------------------------------------------------------------------------
@@ -194,34 +211,69 @@ def test_thousands_of_removed_entries_leave_the_rest_in_order() -> None:
 # Finished --------------------------------------------------------------------------------------
 
 
-def drained(finished: Finished) -> list[tuple[int, str]]:
+def test_what_an_entry_deletes_and_creates_again_is_listed_once() -> None:
+    listing = Listing()
+    listing.add(task("t1", create_index=7))
+    listing.remove(task("t1", create_index=7))
+    listing.add(task("t2", create_index=7))
+    assert list(listing.after(None, newest_first=True)) == [(7, "t2")]
+    assert list(listing.after(None, newest_first=False)) == [(7, "t2")]
+
+
+def ended(task_id: str, index: int) -> Task:
+    """A task that ended in an entry."""
+    return task(task_id, status=TaskStatus.SUCCEEDED, modify_index=index, finished_at=1)
+
+
+def drained(finished: Finished) -> list[str]:
     """All that ended, oldest first; the index is empty afterwards."""
     found = []
     while (oldest := finished.oldest()) is not None:
         found.append(oldest)
-        finished.drop_oldest()
+        index = next(index for index, ids in finished._ids.items() if oldest in ids)
+        finished.remove(ended(oldest, index))
     return found
 
 
 def test_what_ended_comes_by_its_entry_and_by_id_within_one() -> None:
     finished = Finished()
     for index, task_id in [(1, "z"), (4, "b"), (4, "c"), (4, "a"), (5, "y"), (5, "x")]:
-        finished.add(index, task_id)
-    rows = [(1, "z"), (4, "a"), (4, "b"), (4, "c"), (5, "x"), (5, "y")]
+        finished.add(ended(task_id, index))
+    rows = ["z", "a", "b", "c", "x", "y"]
+    assert list(finished) == rows
     assert drained(finished) == rows
     assert finished.oldest() is None
 
 
 def test_what_ends_in_an_entry_that_was_already_looked_at_takes_its_place_by_id() -> None:
     finished = Finished()
-    finished.add(1, "b")
-    finished.add(1, "d")
-    assert finished.oldest() == (1, "b")
-    finished.drop_oldest()
+    finished.add(ended("b", 1))
+    finished.add(ended("d", 1))
+    assert finished.oldest() == "b"
+    finished.remove(ended("b", 1))
     for task_id in ("e", "a", "c"):
-        finished.add(1, task_id)
-    finished.add(2, "a")
-    assert drained(finished) == [(1, "a"), (1, "c"), (1, "d"), (1, "e"), (2, "a")]
+        finished.add(ended(task_id, 1))
+    finished.add(ended("f", 2))
+    assert drained(finished) == ["a", "c", "d", "e", "f"]
+
+
+def test_what_ended_and_was_removed_in_one_entry_leaves_no_second_place_for_it() -> None:
+    finished = Finished()
+    finished.add(ended("a", 7))
+    finished.remove(ended("a", 7))
+    finished.add(ended("b", 7))
+    assert list(finished) == ["b"]
+    assert drained(finished) == ["b"]
+
+
+def test_what_was_removed_is_forgotten_also_behind_one_that_stays() -> None:
+    finished = Finished()
+    finished.add(ended("first", 0))
+    for index in range(1, 3 * EMPTY_MAX):
+        finished.add(ended("t", index))
+        finished.remove(ended("t", index))
+    assert list(finished) == ["first"]
+    assert len(finished._indexes) <= EMPTY_MAX + 2
 
 
 # Usage -----------------------------------------------------------------------------------------
@@ -229,15 +281,15 @@ def test_what_ends_in_an_entry_that_was_already_looked_at_takes_its_place_by_id(
 
 def test_usage_counts_tasks_in_and_out() -> None:
     usage = Usage()
-    usage.add(task(cpu_milli=500, memory_bytes=10))
-    usage.add(task(cpu_milli=250, memory_bytes=1))
+    usage.add(terms(cpu_milli=500, memory_bytes=10))
+    usage.add(terms(cpu_milli=250, memory_bytes=1))
     assert usage == Usage(750, 11, 2)
-    usage.add(task(cpu_milli=500, memory_bytes=10), -1)
+    usage.subtract(terms(cpu_milli=500, memory_bytes=10))
     assert usage == Usage(250, 1, 1)
 
 
 def test_a_copy_of_a_usage_is_its_own() -> None:
     usage = Usage(1, 2, 3)
     copy = usage.copy()
-    copy.add(task(cpu_milli=5))
+    copy.add(terms(cpu_milli=5))
     assert (usage, copy) == (Usage(1, 2, 3), Usage(6, 2, 4))

@@ -22,13 +22,14 @@ from raftsched.core.model import (
     AttemptStatus,
     Task,
     TaskStatus,
+    Terms,
 )
 from tests.unit.core.builders import attempt
 
 #: Rows whose fields all differ from their defaults and from each other.
 TASK = Task(
-    "t1", b"spec", "team", "nightly", 80, 500, 1_024, "binpack", 9, TaskStatus.QUEUED, 11, 12, 13,
-    "before", 2, True, 14, (attempt(1), attempt(2)),
+    "t1", b"spec", Terms("team", "nightly", 80, 500, 1_024, "binpack", 9), 11, 12, 10,
+    TaskStatus.QUEUED, 13, "before", 2, True, 14, (attempt(1), attempt(2)),
 )  # fmt: skip
 ATTEMPT = Attempt(
     3, 4, "n9", "b", AttemptStatus.ASSIGNED, 15, 16, 17, 18, 19, "before", b"tail", 20

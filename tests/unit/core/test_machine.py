@@ -15,6 +15,7 @@ from raftsched.core.commands import (
     AttemptFinished,
     Batch,
     CancelTask,
+    DeleteTask,
     Entry,
     Event,
     PauseTask,
@@ -128,12 +129,31 @@ def test_an_exception_in_a_handler_ends_as_internal_with_nothing_written() -> No
     good, rubbish = replica.assign("t1"), replica.assign("t2")
     reports = (
         AttemptFinished("t1", good, "succeeded"),
-        AttemptFinished("t2", rubbish, "no such word"),
+        # No decoder would let this one through.
+        AttemptFinished("t2", rubbish, "failed", run_ms="long"),  # type: ignore[arg-type]
     )
-    refusal = replica.refused(ReportAttempts("n1", "a", finished=reports))
-    assert refusal.reason is Reason.INTERNAL
-    assert "no such word" in refusal.detail
-    assert replica.task("t1").status is TaskStatus.ASSIGNED
+    index = replica.index + 1
+    before = replica.task("t1"), replica.task("t2"), replica.usage()
+    item = entry(ReportAttempts("n1", "a", finished=reports), now=replica.now)
+    (refusal,) = machine.apply(replica.state, index, item).outcomes[0]
+    assert isinstance(refusal, Rejected) and refusal.reason is Reason.INTERNAL
+    assert "TypeError" in refusal.detail
+    assert (replica.task("t1"), replica.task("t2"), replica.usage()) == before
+    assert invariants.check(replica.state) == []
+
+
+def test_one_entry_may_delete_a_task_and_create_another_in_its_place() -> None:
+    state = State("c")
+    commands = (
+        SubmitTasks((new_task("t1"),)),
+        CancelTask("t1"),
+        DeleteTask("t1"),
+        SubmitTasks((new_task("t2"),)),
+    )
+    machine.apply(state, 1, entry(*commands))
+    assert [found.id for found in state.list_tasks()] == ["t2"]
+    assert [found.id for found in state.list_tasks(newest_first=False)] == ["t2"]
+    assert invariants.check(state) == []
 
 
 def test_an_exception_in_a_handler_leaves_the_token_counter_unmoved() -> None:

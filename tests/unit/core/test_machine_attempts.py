@@ -13,7 +13,6 @@ from raftsched.core.commands import (
     AttemptStarted,
     Event,
     PauseTask,
-    Reason,
     ReportAttempts,
 )
 from raftsched.core.model import OUTPUT_TAIL_BYTES_MAX, AttemptStatus, TaskStatus
@@ -196,10 +195,19 @@ def test_good_items_of_a_report_take_effect_beside_refused_ones() -> None:
     assert replica.task("t3").status is TaskStatus.QUEUED
 
 
-def test_an_end_that_is_no_word_of_ours_ends_as_internal() -> None:
+@pytest.mark.parametrize("word", ["exploded", "", "running", "starting", "assigned"])
+def test_an_end_that_is_no_end_is_refused_and_the_others_count(word: str) -> None:
     replica = with_node()
-    token = replica.bring("t1", TaskStatus.RUNNING)
-    assert replica.refused(finished("t1", token, "exploded")).reason is Reason.INTERNAL
+    one, two = replica.bring("t1", TaskStatus.RUNNING), replica.bring("t2", TaskStatus.RUNNING)
+    before = replica.task("t1")
+    report = ReportAttempts(
+        "n1",
+        "a",
+        finished=(AttemptFinished("t1", one, word), AttemptFinished("t2", two, "succeeded")),
+    )
+    assert replica.do(report) == Accepted((("t1", one),))
+    assert replica.task("t1") == before
+    assert replica.task("t2").status is TaskStatus.SUCCEEDED
 
 
 # Retries ---------------------------------------------------------------------------------------

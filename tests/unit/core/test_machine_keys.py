@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from raftsched.core import codec
 from raftsched.core.commands import (
     Accepted,
     ApplyRetention,
     CancelTask,
     DeleteTask,
     Reason,
+    Rejected,
     SubmitTasks,
     Submitted,
 )
@@ -41,6 +44,36 @@ def test_a_replay_names_the_first_ids_whatever_ids_the_repetition_carries() -> N
     outcome = replica.do(keyed("another"))
     assert outcome == Accepted(Submitted(("t1",), replayed=True))
     assert "another" not in replica.state.tasks
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_replay_repeats_what_existed_and_what_was_refused(restored: bool) -> None:
+    replica = Replica()
+    replica.submit("old")
+    tasks = (
+        new_task("t1"),
+        new_task("old"),
+        new_task("old", spec=b"another"),
+        new_task("a\tb c"),
+        new_task("x" * 1_000),
+        new_task("t2", strategy="nonsense"),
+    )
+    command = SubmitTasks(tasks, key="k1", request_hash=b"body")
+    first = replica.accepted(command)
+    assert first == Submitted(
+        ("t1", "old", "old", "a\tb c", "x" * 64, "t2"),
+        existing=(1,),
+        refused=(
+            (2, Rejected(Reason.DUPLICATE_ID, "old")),
+            (3, Rejected(Reason.INVALID, "a\tb c")),
+            (4, Rejected(Reason.INVALID, "x" * 64)),
+            (5, Rejected(Reason.UNKNOWN_STRATEGY, "t2")),
+        ),
+    )
+    if restored:
+        replica.state = codec.restore_state(dump(replica.state))
+    assert replica.accepted(command) == msgspec.structs.replace(first, replayed=True)
+    assert replica.events == []
 
 
 def test_a_replay_outlives_the_task_it_made() -> None:

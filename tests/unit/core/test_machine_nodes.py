@@ -7,8 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from raftsched.core import codec, machine
 from raftsched.core.commands import (
     Accepted,
+    Assignment,
+    AssignTasks,
     CancelTask,
     Event,
     NodeLeft,
@@ -18,7 +21,8 @@ from raftsched.core.commands import (
     SetEligibility,
 )
 from raftsched.core.model import AttemptStatus, Eligibility, NodeStatus, TaskStatus
-from tests.unit.core.builders import Replica, finished, node, register
+from raftsched.core.planner import AHEAD_MAX
+from tests.unit.core.builders import Replica, dump, entry, finished, node, register
 
 
 def test_a_new_node_is_up_and_eligible() -> None:
@@ -39,8 +43,17 @@ def test_a_new_node_is_up_and_eligible() -> None:
     assert replica.events == [Event("node_changed", node_id="n1", detail="up")]
 
 
-@pytest.mark.parametrize("fields", [{"node_id": ""}, {"incarnation": ""}, {"slots": -1}])
-def test_a_node_without_a_name_an_incarnation_or_slots_is_refused(fields: dict[str, Any]) -> None:
+FIELDS_REFUSED: list[dict[str, Any]] = [
+    {"node_id": ""},
+    {"incarnation": ""},
+    {"slots": -1},
+    {"cpu_milli": -1},
+    {"memory_bytes": -1},
+]
+
+
+@pytest.mark.parametrize("fields", FIELDS_REFUSED)
+def test_a_node_without_a_name_or_with_less_than_nothing_is_refused(fields: dict[str, Any]) -> None:
     command = msgspec.structs.replace(register(), **fields)
     assert Replica().refused(command).reason is Reason.INVALID
 
@@ -112,6 +125,63 @@ def test_a_report_for_an_attempt_of_the_old_incarnation_counts_until_it_is_lost(
     assert replica.task().status is TaskStatus.SUCCEEDED
 
 
+# Promise G3: an attempt is declared lost only when it surely ended.
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("replaces", ["", "nothing anybody knows"])
+def test_a_registration_that_was_overtaken_by_a_later_one_is_refused(
+    clean: bool, replaces: str
+) -> None:
+    # It was sent before any row was seen, and its node restarted before it arrived.
+    replica = Replica()
+    replica.accepted(register("n1", "new"))
+    replica.submit("t1")
+    token = replica.run("t1", "n1", "new")
+    late = register("n1", "old", clean=clean, replaces=replaces)
+    outcome = machine.apply(replica.state, replica.index + 1, entry(late)).outcomes[0][0]
+    assert outcome == Rejected(Reason.STALE_INCARNATION, "n1")
+    assert replica.state.nodes["n1"].incarnation == "new"
+    assert replica.task().status is TaskStatus.RUNNING
+    assert replica.accepted(finished("t1", token)) == ()
+
+
+def test_a_repeated_registration_of_a_superseded_incarnation_is_refused() -> None:
+    replica = Replica()
+    replica.accepted(register("n1", "a"))
+    second = register("n1", "b", replaces="a")
+    replica.accepted(second)
+    replica.accepted(register("n1", "c", replaces="b"))
+    replica.submit("t1")
+    token = replica.run("t1", "n1", "c")
+    for late in (second, register("n1", "a", replaces="0")):
+        refusal = replica.refused(late)
+        assert refusal == Rejected(Reason.STALE_INCARNATION, "n1")
+    assert replica.accepted(finished("t1", token)) == ()
+
+
+def test_a_superseded_incarnation_is_refused_after_a_restore_too() -> None:
+    replica = Replica()
+    replica.accepted(register("n1", "a"))
+    replica.accepted(register("n1", "b", replaces="a"))
+    replica.state = codec.restore_state(dump(replica.state))
+    refusal = replica.refused(register("n1", "a", replaces="0"))
+    assert refusal == Rejected(Reason.STALE_INCARNATION, "n1")
+    assert replica.accepted(register("n1", "c", replaces="b")) is None
+
+
+def test_a_node_that_is_told_of_fewer_slots_keeps_what_it_runs() -> None:
+    replica = Replica()
+    slots = 2 * AHEAD_MAX
+    replica.accepted(register(slots=slots))
+    task_ids = [f"t{number}" for number in range(slots)]
+    replica.submit(*task_ids)
+    placed = AssignTasks(tuple(Assignment(task_id, "n1", "a") for task_id in task_ids))
+    replica.accepted(placed)
+    replica.accepted(register(slots=0))
+    assert replica.usage() == (slots, 0, 0)
+
+
 @pytest.mark.parametrize("verdict", [NodeLost("n1", "a"), NodeLeft("n1", "a")])
 def test_a_node_that_was_gone_is_up_again_when_it_registers(verdict: Any) -> None:
     replica = Replica()
@@ -150,6 +220,14 @@ def test_a_second_verdict_changes_nothing_more() -> None:
     assert replica.do(NodeLost("n1", "a")) == Accepted()
     assert (replica.state.nodes["n1"], replica.task()) == before
     assert replica.events == []
+
+
+def test_a_verdict_that_names_no_incarnation_is_refused() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    replica.bring("t1", TaskStatus.RUNNING)
+    assert replica.refused(NodeLost("n1", "")).reason is Reason.INVALID
+    assert replica.task().status is TaskStatus.RUNNING
 
 
 def test_a_verdict_on_an_old_incarnation_leaves_the_new_one_alone() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raftsched.core import state
 from raftsched.core.commands import (
     Accepted,
     CancelTask,
@@ -15,8 +16,9 @@ from raftsched.core.commands import (
     Rejected,
     SubmitTasks,
     Submitted,
+    UpdateSettings,
 )
-from raftsched.core.model import TaskStatus
+from raftsched.core.model import TASK_ID_MAX, Settings, TaskStatus
 from tests.unit.core.builders import Replica, new_task, register, task
 
 
@@ -48,6 +50,7 @@ def test_a_submitted_task_is_queued_with_all_its_fields() -> None:
         created_at=replica.now,
         create_index=replica.index,
         modify_index=replica.index,
+        order=1,
     )
     assert replica.events == [Event("task_queued", "t1")]
     assert list(replica.state.ready) == ["t1"]
@@ -92,9 +95,15 @@ def test_the_same_id_twice_in_one_submission_makes_one_task() -> None:
     [
         ({"spec": b"another"}, "default"),
         ({"queue": "another"}, "default"),
+        ({"priority": 51}, "default"),
+        ({"cpu_milli": 1}, "default"),
+        ({"memory_bytes": 1}, "default"),
+        ({"strategy": "binpack"}, "default"),
+        ({"attempts_max": 2}, "default"),
+        ({"priority": 101}, "default"),
         ({}, "another"),
     ],
-    ids=["spec", "queue", "namespace"],
+    ids=lambda value: "-".join(value),
 )
 def test_an_id_that_names_another_task_is_refused(fields: dict[str, Any], namespace: str) -> None:
     replica = Replica()
@@ -123,6 +132,7 @@ INVALID: list[tuple[dict[str, Any], Reason]] = [
     ({"id": ""}, Reason.INVALID),
     ({"id": "x" * 65}, Reason.INVALID),
     ({"id": "two words"}, Reason.INVALID),
+    *[({"id": f"a{space}b"}, Reason.INVALID) for space in "\t\n\r\v\f\x1c\x85\xa0\u2003\u3000\0"],
     ({"strategy": "nonsense"}, Reason.UNKNOWN_STRATEGY),
 ]
 
@@ -131,7 +141,7 @@ INVALID: list[tuple[dict[str, Any], Reason]] = [
 def test_a_task_outside_the_limits_is_refused(fields: dict[str, Any], reason: Reason) -> None:
     replica = Replica()
     bad = new_task(**{"task_id": "bad", **fields})
-    assert replica.refused(SubmitTasks((bad,))) == Rejected(reason, bad.id)
+    assert replica.refused(SubmitTasks((bad,))) == Rejected(reason, bad.id[:TASK_ID_MAX])
 
 
 @pytest.mark.parametrize(
@@ -198,6 +208,44 @@ def test_more_open_tasks_than_allowed_are_refused_as_a_whole() -> None:
     assert refusal.reason is Reason.OVERLOADED
     replica.submit("t3")
     assert replica.state.open_count == 3
+
+
+@pytest.mark.parametrize("open_max", [2, 1])
+def test_tasks_that_are_there_already_are_never_too_many(open_max: int) -> None:
+    replica = Replica(tasks_open_max=2)
+    replica.submit("t1", "t2")
+    replica.accepted(UpdateSettings(Settings(tasks_open_max=open_max)))
+    outcome = replica.do(SubmitTasks((new_task("t1"), new_task("t2"))))
+    assert outcome == Accepted(Submitted(("t1", "t2"), existing=(0, 1)))
+    mixed = SubmitTasks((new_task("t1"), new_task("t3")))
+    assert replica.refused(mixed).reason is Reason.OVERLOADED
+
+
+def test_an_id_that_stands_twice_in_a_submission_is_counted_once() -> None:
+    replica = Replica(tasks_open_max=2)
+    replica.submit("t1", "t2", "t2")
+    assert replica.state.open_count == 2
+
+
+def test_tasks_that_ask_the_same_share_their_terms() -> None:
+    replica = Replica()
+    replica.submit("t1", "t2", cpu_milli=500)
+    replica.submit("t3", cpu_milli=500)
+    replica.submit("t4", cpu_milli=501)
+    one, two, three, four = (replica.task(f"t{n}").terms for n in (1, 2, 3, 4))
+    assert one is two is three
+    assert one is not four
+
+
+def test_shared_terms_are_forgotten_before_they_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state, "TERMS_MAX", 3)
+    replica = Replica()
+    for number in range(10):
+        replica.submit(f"t{number}", cpu_milli=number)
+    assert len(replica.state.terms) <= 3
+    assert [replica.task(f"t{n}").cpu_milli for n in range(10)] == list(range(10))
 
 
 def test_a_terminal_task_makes_room_for_an_open_one() -> None:
