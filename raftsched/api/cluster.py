@@ -12,8 +12,8 @@ from prometheus_client.core import GaugeMetricFamily
 
 from raftsched import __version__
 from raftsched.api.context import Context, body_of, decode, flag, no_fields
-from raftsched.api.documents import instant, node_document
 from raftsched.api.problems import CATALOGUE, Problem
+from raftsched.api.views import NodePage, NodeView, instant, node_view
 from raftsched.core.commands import SetEligibility
 from raftsched.core.model import Eligibility
 
@@ -35,15 +35,15 @@ _transfers = msgspec.json.Decoder(TransferRequest)
 async def nodes(context: Context, request: web.Request) -> web.StreamResponse:
     """All nodes."""
     state = await context.state(request)
-    items = [node_document(state, state.nodes[node_id]) for node_id in sorted(state.nodes)]
-    return context.answer({"items": items, "next_cursor": None, "index": state.index})
+    items = [node_view(state, state.nodes[node_id]) for node_id in sorted(state.nodes)]
+    return context.answer(NodePage(items, None, state.index))
 
 
-def _node(context: Context, node_id: str) -> dict[str, Any]:
+def _node(context: Context, node_id: str) -> NodeView:
     node = context.service.state.nodes.get(node_id)
     if node is None:
         raise Problem("unknown-node", f"no node {node_id!r}")
-    return node_document(context.service.state, node)
+    return node_view(context.service.state, node)
 
 
 async def node(context: Context, request: web.Request) -> web.StreamResponse:

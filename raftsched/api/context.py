@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from raftsched.api.problems import Problem
+from raftsched.api.problems import Problem, of_rejection
 from raftsched.core.commands import Accepted, AnyCommand, Rejected
 from raftsched.core.state import State
 from raftsched.peer.service import PeerService
@@ -33,32 +34,44 @@ class Context:
 
     def __init__(self, service: PeerService) -> None:
         self.service = service
+        #: Held by the one list that may look at rows in this pass of the loop.
+        self.scanning = asyncio.Lock()
+        #: The headers that say where this peer stands, but the index; None: to be asked for.
+        self._standing: dict[str, str] | None = None
 
     def headers(self) -> dict[str, str]:
-        """Where this peer stands."""
-        status = self.service.status()
-        contact = status.last_contact_ms
-        return {
-            "Raftsched-Index": str(self.service.state.index),
-            "Raftsched-Term": str(status.term),
-            "Raftsched-Known-Leader": status.leader or "",
-            "Raftsched-Last-Contact-Ms": "" if contact is None else str(contact),
-            "Raftsched-Served-By": status.peer_id,
-        }
+        """Where this peer stands; a dictionary of the caller's own."""
+        standing = self._standing
+        if standing is None:
+            status = self.service.status()
+            contact = status.last_contact_ms
+            self._standing = standing = {
+                "Raftsched-Term": str(status.term),
+                "Raftsched-Known-Leader": status.leader or "",
+                "Raftsched-Last-Contact-Ms": "" if contact is None else str(contact),
+                "Raftsched-Served-By": status.peer_id,
+            }
+            # One entry resolves many requests: those of one pass share what is only a hint.
+            asyncio.get_running_loop().call_soon(self._forget_standing)
+        return {"Raftsched-Index": str(self.service.state.index), **standing}
+
+    def _forget_standing(self) -> None:
+        self._standing = None
 
     def answer(
         self, body: Any, status: int = 200, headers: dict[str, str] | None = None
     ) -> web.Response:
         """A JSON answer."""
-        return web.Response(
-            status=status,
-            body=_JSON.encode(body),
-            content_type="application/json",
-            headers={**self.headers(), **(headers or {})},
-        )
+        carried = self.headers()
+        carried["Content-Type"] = "application/json"
+        if headers:
+            carried.update(headers)
+        return web.Response(status=status, body=_JSON.encode(body), headers=carried)
 
     async def state(self, request: web.Request) -> State:
         """The state as current as the request asks for, after its long-poll."""
+        if not has_query(request):
+            return await self.service.read()
         consistency = request.query.get("consistency", "linearizable")
         if consistency not in ("linearizable", "local"):
             raise Problem("invalid", "linearizable or local", pointer="?consistency")
@@ -73,8 +86,6 @@ class Context:
 
     async def propose(self, command: AnyCommand) -> Any:
         """The value of an accepted command; a refusal ends the request."""
-        from raftsched.api.problems import of_rejection
-
         outcome = await self.service.propose(command)
         if isinstance(outcome, Rejected):
             raise of_rejection(outcome)
@@ -82,9 +93,18 @@ class Context:
         return outcome.value
 
 
+def has_query(request: web.Request) -> bool:
+    """May there be a query?  Most requests have none, and looking for it costs a parse."""
+    return "?" in request.raw_path
+
+
+def _parameter(request: web.Request, name: str) -> str | None:
+    return request.query.get(name) if has_query(request) else None
+
+
 def integer(request: web.Request, name: str, default: int, low: int, high: int) -> int:
     """A whole number of the query."""
-    text = request.query.get(name)
+    text = _parameter(request, name)
     if text is None:
         return default
     try:
@@ -98,7 +118,7 @@ def integer(request: web.Request, name: str, default: int, low: int, high: int) 
 
 def seconds(request: web.Request, name: str, default: float) -> float:
     """A duration of the query, at most ``WAIT_SECONDS_MAX``."""
-    text = request.query.get(name)
+    text = _parameter(request, name)
     if text is None:
         return default
     match = _SECONDS.fullmatch(text)
@@ -109,7 +129,10 @@ def seconds(request: web.Request, name: str, default: float) -> float:
 
 def flag(request: web.Request, name: str) -> bool:
     """A yes-or-no of the query."""
-    text = request.query.get(name, "0").lower()
+    text = _parameter(request, name)
+    if text is None:
+        return False
+    text = text.lower()
     if text not in ("0", "1", "true", "false"):
         raise Problem("invalid", "0 or 1", pointer=f"?{name}")
     return text in ("1", "true")
@@ -117,14 +140,23 @@ def flag(request: web.Request, name: str) -> bool:
 
 async def body_of(request: web.Request) -> bytes:
     """The body, if it is JSON by its header and not too long."""
-    if request.content_type not in ("application/json", "application/x-ndjson"):
+    if request.headers.get(
+        hdrs.CONTENT_TYPE
+    ) != "application/json" and request.content_type not in (
+        "application/json",
+        "application/x-ndjson",
+    ):
         raise Problem(
             "unsupported-media-type", f"{request.content_type} was sent, application/json is needed"
         )
     try:
-        return await request.read()
+        # A small body is there with its head, and then there is nothing to wait for.
+        data = request.content.read_nowait() if request.content.is_eof() else await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise Problem("too-large", f"a body may have {BODY_BYTES_MAX} bytes") from None
+        data = None
+    if data is None or len(data) > BODY_BYTES_MAX:
+        raise Problem("too-large", f"a body may have {BODY_BYTES_MAX} bytes")
+    return data
 
 
 async def no_fields(request: web.Request) -> None:
@@ -132,7 +164,7 @@ async def no_fields(request: web.Request) -> None:
     decode(_nothings, await body_of(request) or b"{}")
 
 
-def decode(decoder: Any, data: bytes, at: str = "") -> Any:
+def decode(decoder: Any, data: bytes) -> Any:
     """The parsed body; a problem with the pointer for what is wrong in it."""
     try:
         return decoder.decode(data)
@@ -145,6 +177,6 @@ def decode(decoder: Any, data: bytes, at: str = "") -> Any:
         if unknown:
             pointer += "/" + unknown[1].replace("~", "~0").replace("/", "~1")
             message += "; it is not known to this version"
-        raise Problem("invalid", message, pointer=f"{at}{pointer}" or "/") from None
+        raise Problem("invalid", message, pointer=pointer or "/") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem("malformed-json", str(error)) from None

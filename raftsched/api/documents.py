@@ -1,17 +1,16 @@
-"""Rows as JSON documents, and the task document of a request as rows."""
+"""The task document of a request, checked, and the row it asks for."""
 
 from __future__ import annotations
 
-import datetime as dt
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 
 from raftsched.api.problems import Problem
-from raftsched.core.model import Attempt, NewTask, Node, Task, TaskSpec
+from raftsched.core.model import NewTask, TaskSpec
 from raftsched.core.planner import STRATEGIES
-from raftsched.core.state import State
 from raftsched.peer.config import parse_bytes, parse_cpu
 
 #: Bounds on one task document.
@@ -76,58 +75,37 @@ class TaskRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     placement: Placement = Placement()
 
 
-def parse_duration(value: Duration, pointer: str) -> int:
-    """``"30s"``, ``"5m"`` or seconds to milliseconds."""
+def parse_duration(value: Duration) -> int:
+    """``"30s"``, ``"5m"`` or seconds to milliseconds; ValueError says what is allowed."""
     if isinstance(value, str):
         match = _DURATION.fullmatch(value)
         milliseconds = float(match[1]) * _UNITS_MS[match[2]] if match else -1.0
     else:
         milliseconds = value * 1000
     if not 0 <= milliseconds <= DURATION_MS_MAX:
-        raise Problem(
-            "invalid", f'{value!r} is no duration; write "30s", "5m" or seconds', pointer=pointer
-        )
+        raise ValueError(f'{value!r} is no duration; write "30s", "5m" or seconds')
     return round(milliseconds)
 
 
-def to_new_task(request: TaskRequest, task_id: str, at: str = "") -> NewTask:
-    """The row a submission carries.  ``at`` is the pointer of the document.  Raises Problem."""
+def to_new_task(request: TaskRequest, task_id: str) -> NewTask:
+    """The row a submission carries.  Raises Problem."""
     command = request.command
     if isinstance(command, str):
         if not request.shell:
             raise Problem(
                 "invalid",
                 'a line needs "shell": true; otherwise write a list of arguments',
-                pointer=f"{at}/command",
+                pointer="/command",
             )
         command = [command]
     elif request.shell and len(command) != 1:
-        raise Problem("invalid", 'with "shell" give exactly one line', pointer=f"{at}/command")
-    size = sum(len(part) for part in command) + len(request.stdin)
-    size += sum(len(k) + len(v) for k, v in request.env.items())
-    if size > ARGUMENTS_BYTES_MAX:
-        raise Problem(
-            "too-large",
-            f"command, env and stdin have {size} characters, {ARGUMENTS_BYTES_MAX} are allowed; "
-            "store the data elsewhere and pass a reference",
-            pointer=f"{at}/command",
-        )
-    for field, texts in (
-        ("command", command),
-        ("env", [*request.env, *request.env.values()]),
-        ("cwd", [request.cwd]),
-    ):
-        if any("\0" in text for text in texts):
-            raise Problem("invalid", "a NUL character is not allowed", pointer=f"{at}/{field}")
-    if not command[0]:
-        raise Problem("invalid", "the program has no name", pointer=f"{at}/command/0")
-    if any("=" in name or not name for name in request.env):
-        raise Problem("invalid", "a variable's name has no '='", pointer=f"{at}/env")
+        raise Problem("invalid", 'with "shell" give exactly one line', pointer="/command")
+    _check_texts(request, command)
     if request.placement.strategy not in STRATEGIES:
         raise Problem(
             "invalid",
             f"unknown strategy; known: {', '.join(sorted(STRATEGIES))}",
-            pointer=f"{at}/placement/strategy",
+            pointer="/placement/strategy",
         )
     spec = TaskSpec(
         command=tuple(command),
@@ -136,29 +114,53 @@ def to_new_task(request: TaskRequest, task_id: str, at: str = "") -> NewTask:
         env=request.env,
         cwd=request.cwd,
         stdin=request.stdin,
-        timeout_ms=parse_duration(request.timeout, f"{at}/timeout"),
-        grace_ms=parse_duration(request.grace, f"{at}/grace"),
+        timeout_ms=_checked(parse_duration, request.timeout, "/timeout"),
+        grace_ms=_checked(parse_duration, request.grace, "/grace"),
         labels=request.labels,
     )
+    resources = request.resources
     return NewTask(
         task_id,
         _encoder.encode(spec),
         request.queue,
         request.priority,
-        _checked(parse_cpu, request.resources.cpu, f"{at}/resources/cpu"),
-        _checked(parse_bytes, request.resources.memory, f"{at}/resources/memory"),
+        _checked(parse_cpu, resources.cpu, "/resources/cpu"),
+        _checked(parse_bytes, resources.memory, "/resources/memory"),
         request.placement.strategy,
         request.retry.max_attempts,
     )
 
 
-_encoder = msgspec.msgpack.Encoder()
-_specs = msgspec.msgpack.Decoder(TaskSpec)
+def _check_texts(request: TaskRequest, command: list[str]) -> None:
+    """Lengths, and what the system calls that start a program do not take."""
+    words = "".join(command)
+    size = len(words) + len(request.stdin)
+    variables = ""
+    if request.env:
+        variables = "".join([*request.env, *request.env.values()])
+        size += len(variables)
+    if size > ARGUMENTS_BYTES_MAX:
+        raise Problem(
+            "too-large",
+            f"command, env and stdin have {size} characters, {ARGUMENTS_BYTES_MAX} are allowed; "
+            "store the data elsewhere and pass a reference",
+            pointer="/command",
+        )
+    for field, text in (("command", words), ("env", variables), ("cwd", request.cwd)):
+        if "\0" in text:
+            raise Problem("invalid", "a NUL character is not allowed", pointer=f"/{field}")
+    if not command[0]:
+        raise Problem("invalid", "the program has no name", pointer="/command/0")
+    if request.env and any("=" in name or not name for name in request.env):
+        raise Problem("invalid", "a variable's name has no '='", pointer="/env")
 
 
-def _checked(parse: Any, value: Any, pointer: str) -> int:
+def _checked(parse: Callable[[Any], int], value: Any, pointer: str) -> int:
+    """The number a field stands for; most fields have their default, 0."""
+    if value == 0:
+        return 0
     try:
-        number: int = parse(value)
+        number = parse(value)
     except ValueError as error:
         raise Problem("invalid", str(error), pointer=pointer) from None
     if not 0 <= number <= ROW_INTEGER_MAX:
@@ -166,94 +168,4 @@ def _checked(parse: Any, value: Any, pointer: str) -> int:
     return number
 
 
-def instant(milliseconds: int) -> str | None:
-    """RFC 3339, UTC; None for "not yet"."""
-    if not milliseconds:
-        return None
-    moment = dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
-
-
-def task_document(state: State, task: Task) -> dict[str, Any]:
-    """A task as users see it."""
-    spec = _specs.decode(task.spec)
-    latest = task.attempts[-1] if task.attempts else None
-    return {
-        "id": task.id,
-        "name": spec.name,
-        "namespace": task.namespace,
-        "queue": task.queue,
-        "priority": task.priority,
-        "labels": spec.labels,
-        "command": list(spec.command),
-        "shell": spec.shell,
-        "env": spec.env,
-        "cwd": spec.cwd,
-        "stdin": spec.stdin,
-        "timeout": spec.timeout_ms / 1000,
-        "grace": spec.grace_ms / 1000,
-        "retry": {"max_attempts": task.attempts_max},
-        "resources": {"cpu": task.cpu_milli / 1000, "memory": task.memory_bytes},
-        "placement": {"strategy": task.strategy},
-        "state": task.status.value,
-        "reason": task.reason,
-        "paused": task.paused,
-        "attempt": task.attempt,
-        "attempts_max": task.attempts_max,
-        "losses": task.losses,
-        "node": task.node or None,
-        "token": task.token or None,
-        "exit_code": latest.exit_code if latest else None,
-        "signal": (latest.signal or None) if latest else None,
-        "output_tail": latest.output_tail.decode("utf-8", "replace") if latest else "",
-        "output_bytes": latest.output_bytes if latest else 0,
-        "created_at": instant(task.created_at),
-        "started_at": instant(task.started_at),
-        "finished_at": instant(task.finished_at),
-        "create_index": task.create_index,
-        "modify_index": task.modify_index,
-    }
-
-
-def attempt_document(attempt: Attempt) -> dict[str, Any]:
-    """An attempt as users see it."""
-    return {
-        "number": attempt.number,
-        "token": attempt.token,
-        "node": attempt.node,
-        "incarnation": attempt.incarnation,
-        "status": attempt.status.value,
-        "reason": attempt.reason,
-        "exit_code": attempt.exit_code,
-        "signal": attempt.signal or None,
-        "assigned_at": instant(attempt.assigned_at),
-        "started_at": instant(attempt.started_at),
-        "finished_at": instant(attempt.finished_at),
-        "output_tail": attempt.output_tail.decode("utf-8", "replace"),
-        "output_bytes": attempt.output_bytes,
-    }
-
-
-def node_document(state: State, node: Node) -> dict[str, Any]:
-    """A node as users see it."""
-    usage = state.usage[node.id]
-    return {
-        "id": node.id,
-        "status": node.status.value,
-        "eligibility": node.eligibility.value,
-        "reason": node.reason,
-        "address": node.address,
-        "incarnation": node.incarnation,
-        "version": node.version,
-        "labels": node.labels,
-        "slots": node.slots,
-        "attempts": usage.attempts,
-        "cpu": node.cpu_milli / 1000,
-        "cpu_milli": node.cpu_milli,
-        "cpu_used": usage.cpu_milli / 1000,
-        "memory_bytes": node.memory_bytes,
-        "memory_used": usage.memory_bytes,
-        "registered_at": instant(node.registered_at),
-        "status_since": instant(node.status_since),
-        "modify_index": node.modify_index,
-    }
+_encoder = msgspec.msgpack.Encoder()

@@ -25,18 +25,16 @@ def build() -> dict[str, Any]:
     """The whole document."""
     from raftsched.api.routes import ROUTES
 
-    bodies = sorted({r.body for r in ROUTES if r.body is not None}, key=lambda t: t.__name__)
+    types = {kind for r in ROUTES for kind in (r.body, r.answer) if kind is not None}
     _, components = msgspec.json.schema_components(
-        bodies, ref_template="#/components/schemas/{name}"
+        sorted(types, key=lambda kind: kind.__name__), ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, Any] = {}
     for route in ROUTES:
         operation: dict[str, Any] = {
             "summary": route.text,
-            "operationId": route.handler.__module__.rpartition(".")[2]
-            + "_"
-            + route.handler.__name__,
-            "responses": {str(route.status): {"description": "done"}},
+            "operationId": route.operation_id,
+            "responses": {str(route.status): _success(route.answer)},
         }
         if route.role != "none":
             operation["security"] = [{"token": []}]
@@ -48,8 +46,7 @@ def build() -> dict[str, Any]:
             ]
         if route.body is not None:
             media = "application/x-ndjson" if route.path.endswith(":batch") else "application/json"
-            schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
-            operation["requestBody"] = {"content": {media: {"schema": schema}}}
+            operation["requestBody"] = {"content": {media: {"schema": _reference(route.body)}}}
         for code in (*route.problems, *GENERAL):
             status = str(CATALOGUE[code].status)
             operation["responses"].setdefault(
@@ -71,3 +68,14 @@ def build() -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _reference(kind: Any) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def _success(kind: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "done"}
+    if kind is not None:
+        answer["content"] = {"application/json": {"schema": _reference(kind)}}
+    return answer

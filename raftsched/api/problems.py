@@ -74,6 +74,17 @@ class Problem(Exception):
         self.retry_after = retry_after
         self.extra = extra or {}
 
+    def of_line(self, line: int) -> Problem:
+        """The same trouble, in a line of a batch (0 is the first)."""
+        pointer = self.pointer and f"/{line}" + self.pointer.removesuffix("/")
+        return Problem(
+            self.code,
+            self.detail,
+            pointer=pointer,
+            retry_after=self.retry_after,
+            extra=self.extra,
+        )
+
     def document(self, request_id: str) -> dict[str, Any]:
         """The body."""
         kind = CATALOGUE[self.code]

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from raftsched.api import cluster, openapi, output, tasks
+from raftsched.api import batch, cluster, listing, openapi, output, submission, tasks
 from raftsched.api.context import Context
 from raftsched.api.documents import TaskRequest
+from raftsched.api.views import AttemptList, NodePage, NodeView, TaskPage, TaskView
 
 Handler = Callable[[Context, web.Request], Awaitable[web.StreamResponse]]
 
@@ -22,55 +23,70 @@ class Route(NamedTuple):
     #: ``none`` is open; the others need the token.
     role: str
     handler: Handler
+    #: Type of the request's body, and of the answer's where it has a schema.
     body: Any = None
+    answer: Any = None
     #: Success status, and the problem codes beside the general ones.
     status: int = 200
     problems: tuple[str, ...] = ()
+    #: Name in OpenAPI, from which clients are generated; stable also when a handler moves.
+    operation: str = ""
 
     @property
     def text(self) -> str:
         """What it does, in a line."""
         return (self.handler.__doc__ or "").strip().splitlines()[0]
 
+    @property
+    def operation_id(self) -> str:
+        """The name in OpenAPI: as stated, or module and function of the handler."""
+        module = self.handler.__module__.rpartition(".")[2]
+        return self.operation or f"{module}_{self.handler.__name__}"
+
 
 _ID = "/v1/tasks/{id}"
+_NODE = "/v1/nodes/{id}"
 _SUBMIT = ("idempotency-key-reused", "duplicate-id", "overloaded", "invalid", "too-large")
+_UNKNOWN = ("unknown-task",)
+_VERB = ("unknown-task", "task-terminal")
+_DELETE = ("unknown-task", "task-not-terminal")
+_OUTPUT = ("unknown-task", "output-gone", "node-unreachable")
+_UNKNOWN_NODE = ("unknown-node",)
+_NO_LEADER = ("no-leader",)
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/v1/tasks", "submit", tasks.submit, TaskRequest, 201, _SUBMIT),
-    Route("POST", "/v1/tasks:batch", "submit", tasks.batch, TaskRequest, 200, _SUBMIT),
-    Route("GET", "/v1/tasks", "read", tasks.listing, problems=("invalid",)),
-    Route("GET", _ID, "read", tasks.get, problems=("unknown-task",)),
-    Route("DELETE", _ID, "operate", tasks.delete, None, 204, ("unknown-task", "task-not-terminal")),
     Route(
-        "POST",
-        _ID + "/cancel",
-        "submit",
-        tasks.cancel,
-        tasks.CancelRequest,
-        200,
-        ("unknown-task", "task-terminal"),
+        "POST", "/v1/tasks", "submit", submission.submit, TaskRequest, TaskView, 201, _SUBMIT,
+        operation="tasks_submit",
     ),
     Route(
-        "POST", _ID + "/pause", "submit", tasks.pause, problems=("unknown-task", "task-terminal")
+        "POST", "/v1/tasks:batch", "submit", batch.batch, TaskRequest, problems=_SUBMIT,
+        operation="tasks_batch",
     ),
     Route(
-        "POST", _ID + "/resume", "submit", tasks.resume, problems=("unknown-task", "task-terminal")
+        "GET", "/v1/tasks", "read", listing.listing, None, TaskPage, problems=("invalid",),
+        operation="tasks_listing",
     ),
-    Route("GET", _ID + "/wait", "read", tasks.wait, problems=("unknown-task",)),
-    Route("GET", _ID + "/attempts", "read", tasks.attempts, problems=("unknown-task",)),
+    Route("GET", _ID, "read", tasks.get, None, TaskView, problems=_UNKNOWN),
+    Route("DELETE", _ID, "operate", tasks.delete, status=204, problems=_DELETE),
     Route(
-        "GET",
-        _ID + "/attempts/{number}/output",
-        "read",
-        output.output,
-        problems=("unknown-task", "output-gone", "node-unreachable"),
+        "POST", _ID + "/cancel", "submit", tasks.cancel, tasks.CancelRequest, TaskView,
+        problems=_VERB,
     ),
-    Route("GET", "/v1/nodes", "read", cluster.nodes),
-    Route("GET", "/v1/nodes/{id}", "read", cluster.node, problems=("unknown-node",)),
-    Route("POST", "/v1/nodes/{id}/cordon", "operate", cluster.cordon, problems=("unknown-node",)),
+    Route("POST", _ID + "/pause", "submit", tasks.pause, None, TaskView, problems=_VERB),
+    Route("POST", _ID + "/resume", "submit", tasks.resume, None, TaskView, problems=_VERB),
+    Route("GET", _ID + "/wait", "read", tasks.wait, None, TaskView, problems=_UNKNOWN),
+    Route("GET", _ID + "/attempts", "read", tasks.attempts, None, AttemptList, problems=_UNKNOWN),
+    Route("GET", _ID + "/attempts/{number}/output", "read", output.output, problems=_OUTPUT),
+    Route("GET", "/v1/nodes", "read", cluster.nodes, None, NodePage),
+    Route("GET", _NODE, "read", cluster.node, None, NodeView, problems=_UNKNOWN_NODE),
     Route(
-        "POST", "/v1/nodes/{id}/uncordon", "operate", cluster.uncordon, problems=("unknown-node",)
+        "POST", _NODE + "/cordon", "operate", cluster.cordon, None, NodeView,
+        problems=_UNKNOWN_NODE,
+    ),
+    Route(
+        "POST", _NODE + "/uncordon", "operate", cluster.uncordon, None, NodeView,
+        problems=_UNKNOWN_NODE,
     ),
     Route("GET", "/v1/cluster", "read", cluster.cluster),
     Route(
@@ -82,7 +98,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/problems/{code}", "none", cluster.problem, problems=("not-found",)),
     Route("GET", "/v1/openapi.json", "none", openapi.document),
     Route("GET", "/health/live", "none", cluster.live),
-    Route("GET", "/health/ready", "none", cluster.ready, problems=("no-leader",)),
-    Route("GET", "/health/leader", "none", cluster.leader, problems=("no-leader",)),
+    Route("GET", "/health/ready", "none", cluster.ready, problems=_NO_LEADER),
+    Route("GET", "/health/leader", "none", cluster.leader, problems=_NO_LEADER),
     Route("GET", "/metrics", "none", cluster.metrics),
-)
+)  # fmt: skip

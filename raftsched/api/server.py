@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from raftsched.api.context import BODY_BYTES_MAX, Context
 from raftsched.api.problems import Problem, of_peer_error
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: Time for requests under way when the server stops.
 SHUTDOWN_SECONDS = 2.0
+#: Host headers remembered as admitted.
+HOSTS_REMEMBERED_MAX = 64
 
 
 class ApiServer:
@@ -30,9 +32,12 @@ class ApiServer:
         self._service = service
         self._context = Context(service)
         self._token = service.config.token.encode()
+        self._bearer = b"Bearer " + self._token
         host, _, _ = service.config.address.api.rpartition(":")
         self._hosts = {host.strip("[]"), *service.config.hosts}
         self._hosts |= {a.api.rpartition(":")[0].strip("[]") for a in service.config.peers.values()}
+        #: Host headers as they were sent by requests that were let in.
+        self._hosts_seen: set[str | None] = set()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -89,20 +94,31 @@ class ApiServer:
 
     def _admit(self, request: web.Request, needs_token: bool) -> None:
         """Host, Origin, token; in this order, so that a web page learns nothing."""
-        host = (request.host or "").rsplit(":", 1)[0].strip("[]")
-        if not is_loopback(host) and host not in self._hosts:
-            raise Problem("forbidden-host", f"Host {host!r} is not this cluster; see cluster.hosts")
-        origin = request.headers.get("Origin")
+        headers = request.headers
+        sent = headers.get(hdrs.HOST)
+        if sent not in self._hosts_seen:
+            host = (request.host or "").rsplit(":", 1)[0].strip("[]")
+            if not is_loopback(host) and host not in self._hosts:
+                raise Problem(
+                    "forbidden-host", f"Host {host!r} is not this cluster; see cluster.hosts"
+                )
+            if sent is not None and len(self._hosts_seen) < HOSTS_REMEMBERED_MAX:
+                self._hosts_seen.add(sent)
+        origin = headers.get(hdrs.ORIGIN)
         if origin is not None and origin != f"http://{request.host}":
             raise Problem("forbidden-origin", f"Origin {origin!r} is not this peer's")
-        if needs_token:
-            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(
-                given.strip().encode("utf-8", "surrogateescape"), self._token
-            ):
-                raise Problem(
-                    "unauthorized", "send Authorization: Bearer with the token of the token file"
-                )
+        if needs_token and not self._is_authorized(headers.get(hdrs.AUTHORIZATION, "")):
+            raise Problem(
+                "unauthorized", "send Authorization: Bearer with the token of the token file"
+            )
+
+    def _is_authorized(self, authorization: str) -> bool:
+        sent = authorization.encode("utf-8", "surrogateescape")
+        if hmac.compare_digest(sent, self._bearer):
+            return True
+        # Another spelling: the case of the scheme, more white space.
+        scheme, _, given = sent.partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
 
     async def _nowhere(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -40,9 +40,12 @@ def clean_up(directory: Path, timeout_seconds: float = 5.0) -> bool:
     if not Path("/proc/self/environ").exists():
         return False
     deadline = time.monotonic() + timeout_seconds
+    empty_looks = 0
     while True:
         pids = find(directory)
-        if not pids:
+        empty_looks = 0 if pids else empty_looks + 1
+        # A process has no environment to read for a moment in the middle of its exec.
+        if empty_looks == 2:
             return True
         if time.monotonic() > deadline:
             return False

@@ -127,7 +127,7 @@ def split(buffer: bytearray) -> list[AnyMessage]:
         end = offset + LENGTH.size + length
         if len(buffer) < end:
             break
-        messages.append(_decoder.decode(bytes(buffer[offset + LENGTH.size : end])))
+        messages.append(_decoder.decode(buffer[offset + LENGTH.size : end]))
         offset = end
     del buffer[:offset]
     return messages

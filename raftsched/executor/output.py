@@ -18,12 +18,17 @@ NODE_BYTES_MAX = 1024 * 1024 * 1024
 STREAMS = ("out",)
 
 
-def stream_path(directory: Path, task_id: str, number: int, stream: str) -> Path:
-    """Where a stream of an attempt is.  Ids are checked by the API; nothing here may climb."""
+def file_name(task_id: str, number: int, stream: str) -> str:
+    """A stream's file in the output directory.  Ids are checked by the API; none may climb."""
     name = f"{task_id}.{number}.{stream}"
     if "/" in name or name.startswith("."):
         raise ValueError(f"{task_id!r} cannot be a task id")
-    return directory / "output" / name
+    return name
+
+
+def stream_path(directory: Path, task_id: str, number: int, stream: str) -> Path:
+    """Where a stream of an attempt is, once something is in it.  Raises ValueError."""
+    return directory / "output" / file_name(task_id, number, stream)
 
 
 def rotate(path: Path) -> None:
@@ -57,6 +62,12 @@ def tail_of(path: Path, limit: int) -> tuple[bytes, int]:
             return file.read(limit), base_of(path) + size
     except FileNotFoundError:
         return b"", 0
+
+
+def remove(path: Path) -> None:
+    """Remove a stream and what its rotation left beside it."""
+    for beside in ("", ".1", ".base"):
+        path.with_name(path.name + beside).unlink(missing_ok=True)
 
 
 def sweep(directory: Path, spare: set[str]) -> None:

@@ -26,29 +26,31 @@ from pathlib import Path
 
 import msgspec
 
-from raftsched.executor import messages, output
+from raftsched.executor import messages
 from raftsched.executor.leftovers import mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
-from raftsched.executor.spawn import CannotStart, base_environment, spawn
+from raftsched.executor.spawn import CannotStart, Spawner
+from raftsched.executor.spool import Output, Spool
 
-#: Bytes of output in a report.
-TAIL_BYTES = 2_048
 #: Running attempts' output and all deadlines are looked at this often.
 WATCH_SECONDS = 0.1
 #: Without a peer and without attempts the runner ends after this.
 IDLE_SECONDS = 60.0
 #: SIGKILL goes this long before the lease ends.
 KILL_MARGIN_SECONDS = 0.2
+#: Read from the peer at once; more would be mapped and unmapped for each message.
+RECEIVE_BYTES = 64 * 1024
 #: Output on disk is swept after this many bytes of new output.
 SWEEP_BYTES = 64 * 1024 * 1024
 
 
 class _Attempt:
-    __slots__ = ("deadline", "kill_at", "pid", "reason", "spec", "started", "status")
+    __slots__ = ("deadline", "kill_at", "output", "pid", "reason", "spec", "started", "status")
 
-    def __init__(self, spec: StartAttempt, pid: int, now: float) -> None:
+    def __init__(self, spec: StartAttempt, pid: int, output: Output, now: float) -> None:
         self.spec = spec
         self.pid = pid
+        self.output = output
         self.started = now
         self.deadline = now + spec.timeout_ms / 1000 if spec.timeout_ms else None
         #: When SIGKILL follows the SIGTERM that was sent; None while nobody stops it.
@@ -63,11 +65,11 @@ class Runner:
 
     def __init__(self, directory: Path, lease_seconds: float) -> None:
         self._directory = directory
-        (directory / "output").mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lease_seconds = lease_seconds
         self._lease_until = time.monotonic() + lease_seconds
         self._incarnation = str(uuid.uuid4())
-        self._environment = base_environment(mark_of(directory))
+        self._spool = Spool(directory)
+        self._spawner = Spawner(self._spool, mark_of(directory))
         self._attempts: dict[int, _Attempt] = {}
         self._by_pid: dict[int, int] = {}
         self._finished: dict[int, AttemptReport] = {}
@@ -109,12 +111,17 @@ class Runner:
                 watched = now
                 self._watch(now)
             self._tell()
+        for attempt in self._attempts.values():
+            with contextlib.suppress(OSError):
+                attempt.output.look()
 
     # The peer ------------------------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket) -> None:
         """A new connection replaces the old one: a restarted peer must not wait for a dead one."""
         client, _ = listener.accept()
+        while self._talk():
+            pass  # What the old one said last counts.
         self._hang_up()
         client.setblocking(False)
         self._client = client
@@ -140,26 +147,28 @@ class Runner:
         self._unsent.clear()
         self._idle_since = time.monotonic()
 
-    def _talk(self) -> None:
+    def _talk(self) -> bool:
+        """Do what the peer says; False if it says nothing now."""
         if self._client is None:
-            return
+            return False
         try:
-            data = self._client.recv(1 << 20)
+            data = self._client.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if not data:
             self._hang_up()
-            return
+            return False
         self._buffer += data
         try:
             received = messages.split(self._buffer)
         except (msgspec.DecodeError, ValueError):
             self._hang_up()
-            return
+            return False
         for message in received:
             self._do(message)
+        return True
 
     def _do(self, message: messages.AnyMessage) -> None:
         if isinstance(message, messages.Start):
@@ -202,11 +211,11 @@ class Runner:
             self._finish(spec, "lost", reason="lease-expired")
             return
         try:
-            pid = spawn(self._directory, spec, self._environment)
+            pid, output = self._spawner.spawn(spec)
         except CannotStart as error:
             self._finish(spec, "failed", reason=str(error))
             return
-        self._attempts[spec.token] = _Attempt(spec, pid, now)
+        self._attempts[spec.token] = _Attempt(spec, pid, output, now)
         self._by_pid[pid] = spec.token
         self._news.append(AttemptReport(spec.token, spec.task_id, spec.number, "started"))
 
@@ -238,7 +247,9 @@ class Runner:
         else:
             word = "failed"
             reason = f"exit-code-{code}" if code > 0 else f"signal-{number}"
-        self._finish(attempt.spec, word, exit_code, number, reason, run_ms)
+        tail, size = attempt.output.close()
+        self._output_bytes += size
+        self._finish(attempt.spec, word, exit_code, number, reason, run_ms, tail, size)
 
     def _finish(
         self,
@@ -248,8 +259,9 @@ class Runner:
         number: int = 0,
         reason: str = "",
         run_ms: int = 0,
+        tail: bytes = b"",
+        size: int = 0,
     ) -> None:
-        tail, size = self._collect(spec)
         report = AttemptReport(
             spec.token,
             spec.task_id,
@@ -265,19 +277,6 @@ class Runner:
         )
         self._finished[spec.token] = report
         self._news.append(report)
-
-    def _collect(self, spec: StartAttempt) -> tuple[bytes, int]:
-        """The end of the output, and its size; an empty file is removed."""
-        path = output.stream_path(self._directory, spec.task_id, spec.number, "out")
-        try:
-            if path.stat().st_size == 0 and not output.base_of(path):
-                path.unlink()
-                return b"", 0
-        except FileNotFoundError:
-            return b"", 0
-        tail, size = output.tail_of(path, TAIL_BYTES)
-        self._output_bytes += size
-        return tail, size
 
     def _stop(self, attempt: _Attempt, status: str, reason: str, grace: float) -> None:
         """SIGTERM now, SIGKILL after the grace; the first reason stays."""
@@ -308,21 +307,12 @@ class Runner:
                 self._stop(attempt, "timed_out", "timeout", grace)
             if attempt.kill_at is not None and now >= attempt.kill_at:
                 self._signal(attempt, signal.SIGKILL)
-            for stream in output.STREAMS:
-                path = output.stream_path(
-                    self._directory, attempt.spec.task_id, attempt.spec.number, stream
-                )
-                with contextlib.suppress(OSError):
-                    if path.stat().st_size > output.STREAM_BYTES_MAX:
-                        output.rotate(path)
+            # Removed under us, or the disk is full: the next look tries again.
+            with contextlib.suppress(OSError):
+                attempt.output.look()
         if self._output_bytes > SWEEP_BYTES:
             self._output_bytes = 0
-            spare = {
-                f"{a.spec.task_id}.{a.spec.number}.{s}"
-                for a in self._attempts.values()
-                for s in output.STREAMS
-            }
-            output.sweep(self._directory, spare)
+            self._spool.sweep([attempt.output for attempt in self._attempts.values()])
         if self._client is not None or self._attempts:
             self._idle_since = now
         elif now - self._idle_since > IDLE_SECONDS:

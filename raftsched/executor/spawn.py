@@ -2,112 +2,165 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+import signal
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from raftsched.executor.leftovers import MARK
 from raftsched.executor.messages import StartAttempt
-from raftsched.executor.output import stream_path
+from raftsched.executor.spool import Output, Spool
 
 #: What an attempt finds in its environment beside its own variables.
-_INHERITED = ("PATH", "HOME", "LANG", "USER", "TZ")
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+_INHERITED = (b"PATH", b"HOME", b"LANG", b"USER", b"TZ")
+_DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Where programs were found is believed this long: a program that is installed or replaced is soon
+#: the one that runs.  One that was removed is noticed at once.
+FOUND_SECONDS = 1.0
+#: Programs remembered at once.
+FOUND_MAX = 1_024
+#: The runner, or the interpreter it is written in, ignores these; a child must not.
+_DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP)
+
+
+_Actions = Sequence[tuple[int, int, int]]
 
 
 class CannotStart(Exception):
     """The attempt ends as failed with this reason."""
 
 
-def base_environment(mark: str) -> dict[str, str]:
-    """What all attempts of a node have in common."""
-    variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    variables.setdefault("PATH", _DEFAULT_PATH)
-    variables[MARK] = mark
-    return variables
+class Spawner:
+    """Starts the attempts of one node; ``mark`` is in the environment of all of them."""
 
+    def __init__(self, spool: Spool, mark: str, *, found_seconds: float = FOUND_SECONDS) -> None:
+        self._spool = spool
+        self._mark = mark.encode()
+        self._base = {name: os.environb[name] for name in _INHERITED if name in os.environb}
+        self._base.setdefault(b"PATH", _DEFAULT_PATH)
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        #: Where a name was found on a PATH.
+        self._found: dict[tuple[str, bytes], str] = {}
+        self._found_seconds = found_seconds
+        self._found_until = 0.0
 
-def spawn(directory: Path, attempt: StartAttempt, base: dict[str, str]) -> int:
-    """Start the process in a session of its own; its pid.  Raises CannotStart."""
-    env = {
-        **base,
-        **attempt.env,
-        "RAFTSCHED_TASK_ID": attempt.task_id,
-        "RAFTSCHED_ATTEMPT": str(attempt.number),
-        "RAFTSCHED_FENCING_TOKEN": str(attempt.token),
-    }
-    argv = ["/bin/sh", "-c", attempt.command[0]] if attempt.shell else list(attempt.command)
-    cwd = attempt.cwd or None
-    program = _resolve(argv[0], env.get("PATH", _DEFAULT_PATH), cwd)
-    opened: list[int] = []
-    try:
-        # Both streams append to one file, so that they stand there as they were written.
-        path = stream_path(directory, attempt.task_id, attempt.number, "out")
-        opened.append(os.open(path, _WRITE, 0o600))
-        opened.append(_stdin(directory, attempt))
-        actions = [
-            (os.POSIX_SPAWN_DUP2, opened[1], 0),
-            (os.POSIX_SPAWN_DUP2, opened[0], 1),
-            (os.POSIX_SPAWN_DUP2, opened[0], 2),
-        ]
-        if cwd is None:
-            return _spawn(program, argv, env, actions)
-        return _spawn_in(cwd, program, argv, env, actions)
-    except OSError as error:
-        raise CannotStart(_reason(error, program)) from error
-    except ValueError as error:
-        raise CannotStart(f"cannot-start: {error}") from error
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
+    def spawn(self, attempt: StartAttempt) -> tuple[int, Output]:
+        """Start the process in a session of its own: its pid and output.  Raises CannotStart."""
+        try:
+            output, written = self._spool.open(attempt.task_id, attempt.number)
+            pid = 0
+            try:
+                pid = self._start(attempt, written)
+            finally:
+                os.close(written)
+                if not pid:
+                    output.close()
+            return pid, output
+        except OSError as error:
+            raise CannotStart(f"cannot-start: {error.strerror}: {error.filename}") from error
+        except ValueError as error:
+            raise CannotStart(f"cannot-start: {error}") from error
 
+    def _start(self, attempt: StartAttempt, written: int) -> int:
+        argv = ("/bin/sh", "-c", attempt.command[0]) if attempt.shell else attempt.command
+        env = self._environment(attempt)
+        read = _stdin(attempt.stdin) if attempt.stdin else self._null
+        try:
+            actions = (
+                (os.POSIX_SPAWN_DUP2, read, 0),
+                (os.POSIX_SPAWN_DUP2, written, 1),
+                (os.POSIX_SPAWN_DUP2, written, 2),
+            )
+            return self._in_directory(attempt.cwd, argv, env, actions)
+        finally:
+            if read != self._null:
+                os.close(read)
 
-def _spawn(
-    program: str, argv: list[str], env: dict[str, str], actions: list[tuple[int, int, int]]
-) -> int:
-    return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigmask=())
+    def _environment(self, attempt: StartAttempt) -> dict[bytes, bytes]:
+        env = self._base.copy()
+        for name, value in attempt.env.items():
+            env[os.fsencode(name)] = os.fsencode(value)
+        env[b"RAFTSCHED_TASK_ID"] = attempt.task_id.encode()
+        env[b"RAFTSCHED_ATTEMPT"] = b"%d" % attempt.number
+        env[b"RAFTSCHED_FENCING_TOKEN"] = b"%d" % attempt.token
+        env[MARK.encode()] = self._mark
+        return env
 
-
-def _spawn_in(
-    cwd: str,
-    program: str,
-    argv: list[str],
-    env: dict[str, str],
-    actions: list[tuple[int, int, int]],
-) -> int:
-    """posix_spawn has no working directory; the runner is one thread, so it can step aside."""
-    home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    def _in_directory(
+        self, cwd: str, argv: tuple[str, ...], env: dict[bytes, bytes], actions: _Actions
+    ) -> int:
+        """posix_spawn has no working directory; the runner is one thread, so it can step aside."""
+        if not cwd:
+            return self._run("", argv, env, actions)
         try:
             os.chdir(cwd)
         except OSError as error:
             raise CannotStart(f"cwd-unusable: {cwd}: {error.strerror}") from error
-        return _spawn(program, argv, env, actions)
-    finally:
-        os.fchdir(home)
-        os.close(home)
+        try:
+            return self._run(cwd, argv, env, actions)
+        finally:
+            os.fchdir(self._home)
+
+    def _run(
+        self, cwd: str, argv: tuple[str, ...], env: dict[bytes, bytes], actions: _Actions
+    ) -> int:
+        if "/" in argv[0]:
+            return _posix_spawn(str(Path(cwd, argv[0])) if cwd else argv[0], argv, env, actions)
+        name, path = argv[0], env[b"PATH"]
+        known = self._known(name, path)
+        if known:
+            with contextlib.suppress(CannotStart):
+                return _posix_spawn(known, argv, env, actions)
+            # Removed or replaced since; look again, the answer to that one counts.
+        found = shutil.which(name, path=os.fsdecode(path))
+        if found is None:
+            raise CannotStart(f"executable-not-found: {name}")
+        if found.startswith("/"):
+            self._found[name, path] = found
+        return _posix_spawn(found, argv, env, actions)
+
+    def _known(self, name: str, path: bytes) -> str:
+        """Where the name was found a moment ago, or nothing."""
+        now = time.monotonic()
+        if now >= self._found_until or len(self._found) >= FOUND_MAX:
+            self._found.clear()
+            self._found_until = now + self._found_seconds
+        return self._found.get((name, path), "")
 
 
-def _resolve(name: str, path: str, cwd: str | None) -> str:
-    if "/" in name:
-        return name if cwd is None or name.startswith("/") else str(Path(cwd, name))
-    found = shutil.which(name, path=path)
-    if found is None:
-        raise CannotStart(f"executable-not-found: {name}")
-    return found
-
-
-def _stdin(directory: Path, attempt: StartAttempt) -> int:
-    if not attempt.stdin:
-        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    path = directory / f"stdin-{attempt.token}"
-    path.write_bytes(attempt.stdin.encode())
+def _posix_spawn(
+    program: str, argv: tuple[str, ...], env: dict[bytes, bytes], actions: _Actions
+) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        path.unlink()
+        return os.posix_spawn(
+            program,
+            argv,
+            env,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_DEFAULTED,
+        )
+    except OSError as error:
+        raise CannotStart(_reason(error, program)) from error
+
+
+def _stdin(text: str) -> int:
+    """A descriptor that reads this, from memory: the size of a task is bounded."""
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(text.encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _reason(error: OSError, program: str) -> str:
@@ -115,4 +168,4 @@ def _reason(error: OSError, program: str) -> str:
         return f"executable-not-found: {program}"
     if error.errno in (errno.EACCES, errno.ENOEXEC):
         return f"not-executable: {program}"
-    return f"cannot-start: {error.strerror}: {error.filename or program}"
+    return f"cannot-start: {error.strerror}: {program}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from raftsched.core.commands import (
     RegisterNode,
     ReportAttempts,
 )
-from raftsched.core.model import Attempt, Task
+from raftsched.core.model import TERMINAL, Attempt, Task
 from raftsched.core.state import State
 from raftsched.peer.config import PeerAddress, PeerConfig
 from raftsched.peer.errors import NoLeader, OutputGone
@@ -125,6 +126,13 @@ class FakeService:
                     await self._applied.wait()
         except TimeoutError:
             pass
+
+    async def wait_finished(self, task_id: str, timeout_seconds: float) -> Task | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while (task := self.state.tasks.get(task_id)) and task.status not in TERMINAL:
+                    await self._applied.wait()
+        return self.state.tasks.get(task_id)
 
     def read_output(
         self, task_id: str, number: int, stream: str, offset: int, limit: int

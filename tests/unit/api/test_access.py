@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftsched.api.routes import ROUTES, Route
+from raftsched.api.server import HOSTS_REMEMBERED_MAX
 from tests.unit.api.fake_service import TOKEN
 from tests.unit.api.harness import MUTATING, Api, filled, parse
 
@@ -95,6 +96,23 @@ async def test_foreign_host_is_refused_even_with_the_token(api: Api) -> None:
 )
 async def test_loopback_and_configured_names_are_welcome(api: Api, host: str) -> None:
     assert (await api.get("/v1/tasks", Host=host)).status == 200
+
+
+async def test_foreign_host_is_refused_however_many_were_welcome_before(api: Api) -> None:
+    for port in range(HOSTS_REMEMBERED_MAX + 2):
+        for _ in range(2):
+            assert (await api.get("/health/live", Host=f"localhost:{port}")).status == 200
+        foreign = await api.get("/health/live", Host=f"evil.example:{port}")
+        foreign.problem(403, "forbidden-host")
+
+
+async def test_host_that_was_welcome_does_not_stand_for_a_token(api: Api) -> None:
+    for _ in range(2):
+        assert (await api.get("/v1/tasks", Host="localhost")).status == 200
+        answer = await api.ask("GET", "/v1/tasks", token="wrong", Host="localhost")
+        answer.problem(401, "unauthorized")
+        origin = await api.get("/v1/tasks", Host="localhost", Origin="http://evil.example")
+        origin.problem(403, "forbidden-origin")
 
 
 async def test_foreign_host_hears_so_before_its_token_is_looked_at(api: Api) -> None:

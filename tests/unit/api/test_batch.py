@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from raftsched.api import tasks
+from raftsched.api import batch
 from raftsched.core.model import Settings
 from raftsched.peer.errors import NoLeader, UnknownOutcome
 from tests.unit.api.fake_service import TOKEN
@@ -79,6 +79,17 @@ async def test_line_ends_of_windows_blank_lines_and_a_missing_last_end_are_fine(
     assert [a["status"] for a in answer.lines()] == [201, 201]
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency_Key": "k"}], ids=["no key", "key"])
+async def test_document_is_one_line_and_a_line_is_one_document(
+    api: Api, headers: dict[str, str]
+) -> None:
+    # As many documents as lines, if line ends were just white space.
+    lines = [b'{"command":', b'["true"]} {"command":["true"]}', TRUE, b"{}{}", b'"x"', b"[]"]
+    answer = await api.batch(lines, **headers)
+    assert [line["status"] for line in answer.lines()] == [400, 422, 201, 422, 422, 422]
+    assert len(made(api)) == 1
+
+
 async def test_same_id_twice_is_answered_by_line_and_not_by_id(api: Api) -> None:
     await api.submit("old")
     mine = {**TRUE, "id": "mine"}
@@ -104,38 +115,38 @@ async def test_atomic_batch_changes_nothing_when_one_line_is_bad(api: Api, bad: 
 
 
 async def test_atomic_batch_is_one_entry(api: Api) -> None:
-    answer = await api.batch([TRUE] * tasks.ATOMIC_TASKS_MAX, "?atomic=true")
-    assert [line["status"] for line in answer.lines()] == [201] * tasks.ATOMIC_TASKS_MAX
+    answer = await api.batch([TRUE] * batch.ATOMIC_TASKS_MAX, "?atomic=true")
+    assert [line["status"] for line in answer.lines()] == [201] * batch.ATOMIC_TASKS_MAX
     assert (len(api.service.proposed), api.state.index) == (1, 1)
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])
 async def test_atomic_batch_over_its_number_of_tasks_is_413(api: Api, end: bytes) -> None:
     line = json.dumps(TRUE).encode()
-    data = b"\n".join([line] * (tasks.ATOMIC_TASKS_MAX + 1)) + end
+    data = b"\n".join([line] * (batch.ATOMIC_TASKS_MAX + 1)) + end
     answer = await api.ask("POST", "/v1/tasks:batch?atomic=1", data=data)
-    assert str(tasks.ATOMIC_TASKS_MAX) in answer.problem(413, "too-large")["detail"]
+    assert str(batch.ATOMIC_TASKS_MAX) in answer.problem(413, "too-large")["detail"]
     assert not api.service.proposed
 
 
 async def test_atomic_batch_that_no_entry_could_hold_is_413(api: Api) -> None:
     large = {"command": ["true"], "stdin": "x" * 60_000}
     answer = await api.batch([large] * 100, "?atomic=1")
-    assert str(tasks.ATOMIC_BYTES_MAX) in answer.problem(413, "too-large")["detail"]
+    assert str(batch.ATOMIC_BYTES_MAX) in answer.problem(413, "too-large")["detail"]
     assert not api.service.proposed
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])
 async def test_line_over_its_limit_is_413(api: Api, end: bytes) -> None:
-    data = b'{"command":["true"]}' + b" " * tasks.LINE_BYTES_MAX + end
+    data = b'{"command":["true"]}' + b" " * batch.LINE_BYTES_MAX + end
     answer = await api.ask("POST", "/v1/tasks:batch", data=data)
     problem = answer.problem(413, "too-large")
-    assert str(tasks.LINE_BYTES_MAX) in problem["detail"] and problem["applied"] is False
+    assert str(batch.LINE_BYTES_MAX) in problem["detail"] and problem["applied"] is False
     assert not api.service.proposed
 
 
 async def test_batch_over_its_limit_is_413(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "BATCH_BYTES_MAX", 300_000)
+    monkeypatch.setattr(batch, "BATCH_BYTES_MAX", 300_000)
     answer = await api.batch([TRUE] * 20_000, "?atomic=1")
     answer.problem(413, "too-large")
     assert not api.service.proposed
@@ -218,7 +229,7 @@ async def test_batch_that_failed_whole_was_surely_not_applied(api: Api) -> None:
 async def test_batch_that_failed_in_its_middle_does_not_claim_to_have_done_nothing(
     api: Api, trouble: Exception, well: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "GROUP_TASKS_MAX", 10)
+    monkeypatch.setattr(batch, "GROUP_TASKS_MAX", 10)
     api.service.propose_trouble = trouble
     api.service.proposals_before_trouble = well
     documents = [{**TRUE, "name": str(n)} for n in range(61)]
@@ -235,7 +246,7 @@ async def test_batch_that_failed_in_its_middle_does_not_claim_to_have_done_nothi
 async def test_limit_broken_after_some_lines_were_stored_does_not_claim_otherwise(
     api: Api,
 ) -> None:
-    answer = await api.batch([*[TRUE] * 2_500, b" " + b"x" * tasks.LINE_BYTES_MAX])
+    answer = await api.batch([*[TRUE] * 2_500, b" " + b"x" * batch.LINE_BYTES_MAX])
     assert answer.problem(413, "too-large")["applied"] == "unknown"
     assert len(made(api)) == 2_000
 

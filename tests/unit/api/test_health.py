@@ -14,7 +14,7 @@ from raftsched.api.problems import CATALOGUE
 from raftsched.api.routes import ROUTES
 from raftsched.core.commands import Reason
 from raftsched.raft.log import Role
-from tests.unit.api.harness import Api
+from tests.unit.api.harness import Api, filled
 
 
 async def test_live_as_long_as_it_answers(api: Api) -> None:
@@ -115,6 +115,35 @@ async def test_openapi_says_of_each_route_what_it_takes_and_answers(api: Api) ->
         assert names == set(re.findall(r"{(\w+)}", route.path))
         statuses = {str(route.status), *(str(CATALOGUE[code].status) for code in route.problems)}
         assert statuses <= set(operation["responses"])
+
+
+async def test_names_in_openapi_stay_when_handlers_move(api: Api) -> None:
+    paths = (await api.get("/v1/openapi.json")).json()["paths"]
+    found = {paths["/v1/tasks"][method]["operationId"] for method in ("get", "post")}
+    assert found == {"tasks_submit", "tasks_listing"}
+    assert paths["/v1/tasks:batch"]["post"]["operationId"] == "tasks_batch"
+
+
+async def test_openapi_names_the_fields_that_answers_have(api: Api) -> None:
+    await api.populate()
+    document = (await api.get("/v1/openapi.json")).json()
+    for number, route in enumerate(ROUTES):
+        if route.answer is None:
+            continue
+        operation = document["paths"][route.path][route.method.lower()]
+        success = operation["responses"][str(route.status)]
+        reference = success["content"]["application/json"]["schema"]["$ref"]
+        schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+        body = None
+        if route.method == "POST":
+            body = {"command": ["true"]} if route.path == "/v1/tasks" else {}
+        values = {"id": f"task-{number}"} if "/tasks/" in route.path else {}
+        if values:
+            await api.submit(values["id"])
+        query = "?wait=0ms" if route.path.endswith("/wait") else ""
+        answer = await api.ask(route.method, filled(route, **values) + query, body)
+        assert answer.status == route.status, answer
+        assert list(answer.json()) == list(schema["properties"])
 
 
 async def test_openapi_refers_only_to_what_it_holds(api: Api) -> None:

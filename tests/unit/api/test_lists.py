@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from raftsched.core.commands import CancelTask, DeleteTask
+from raftsched.api import listing
+from raftsched.core import codec
+from raftsched.core.commands import CancelTask, DeleteTask, SubmitTasks
+from raftsched.core.model import NewTask, TaskSpec
+from raftsched.core.state import State
+from raftsched.raft.log import ENTRY_BYTES_MAX
 from tests.unit.api.harness import Api
 
 
@@ -161,3 +171,160 @@ async def test_list_reads_as_current_as_asked_and_long_polls(api: Api) -> None:
     await api.get("/v1/tasks?min_index=0")
     await api.get("/v1/tasks?consistency=local&min_index=3&index=0&wait=10ms")
     assert api.service.reads == [("linearizable", 0), ("local", 3)]
+
+
+# A page that looks at many rows ------------------------------------------------------------------
+
+
+def store(api: Api, count: int, *, queue: str = "default", **fields: Any) -> list[str]:
+    """Tasks by the shortest way, up to a thousand an entry; their ids, newest first."""
+    spec = msgspec.msgpack.encode(TaskSpec(("true",), **fields))
+    ids = [f"{queue}-{n:06d}" for n in range(count)]
+    step = min(1_000, ENTRY_BYTES_MAX // (2 * len(spec)))
+    for start in range(0, count, step):
+        part = ids[start : start + step]
+        api.service.apply(SubmitTasks(tuple(NewTask(task_id, spec, queue) for task_id in part)))
+    return ids[::-1]
+
+
+@pytest.fixture
+def between(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Shortest slices; each function in the list is called between two, the last one first."""
+    monkeypatch.setattr(listing, "SLICE_SECONDS", 0.0)
+    todo: list[Any] = []
+    read, status = api.service.read, api.service.status
+    scanning = False
+
+    def turn() -> None:
+        if scanning:
+            if todo:
+                todo.pop()()
+            asyncio.get_running_loop().call_soon(turn)
+
+    async def began(*args: Any, **options: Any) -> State:
+        nonlocal scanning
+        state = await read(*args, **options)
+        scanning = True
+        asyncio.get_running_loop().call_soon(turn)
+        return state
+
+    def ended() -> Any:
+        nonlocal scanning
+        scanning = False
+        return status()
+
+    monkeypatch.setattr(api.service, "read", began)
+    monkeypatch.setattr(api.service, "status", ended)
+    yield todo
+    scanning = False
+
+
+async def test_others_have_their_turn_while_a_page_looks_at_many_rows(
+    api: Api, between: list[Any]
+) -> None:
+    store(api, 3_000)
+    turns: list[int] = []
+    between += [lambda: turns.append(1)] * 3_000
+    assert (await api.get("/v1/tasks?queue=none")).json()["items"] == []
+    assert len(turns) >= 3_000 // (2 * listing.CLOCK_ROWS)
+
+
+async def test_lists_side_by_side_take_turns_too(api: Api, between: list[Any]) -> None:
+    store(api, 1_000)
+    wanted = store(api, 500, queue="wanted")
+    store(api, 1_000, queue="new")
+    pages = await asyncio.gather(*(api.get("/v1/tasks?queue=wanted&limit=1000") for _ in range(4)))
+    for page in pages:
+        assert [task["id"] for task in page.json()["items"]] == wanted
+
+
+async def test_what_comes_and_goes_during_a_page_neither_repeats_nor_hides_the_rest(
+    api: Api, between: list[Any]
+) -> None:
+    ids = store(api, 2_000)
+    gone = [ids[n] for n in range(0, 2_000, 10)]
+    spec = msgspec.msgpack.encode(TaskSpec(("true",)))
+
+    def change(task_id: str) -> None:
+        api.service.apply(CancelTask(task_id))
+        api.service.apply(DeleteTask(task_id))
+        api.service.apply(SubmitTasks((NewTask("new-" + task_id, spec),)))
+
+    between += [lambda task_id=task_id: change(task_id) for task_id in gone]
+    index = api.state.index
+    answer = await api.get("/v1/tasks?limit=1000&label=x:y")
+    assert answer.json() == {"items": [], "next_cursor": None, "index": index}
+    changed = len(gone) - len(between)
+    assert changed > 5, "the page was made in one go"
+    assert answer.headers["Raftsched-Index"] == str(index), "what came meanwhile may be missing"
+
+    between[:] = between[: len(between) // 2]
+    page = (await api.get("/v1/tasks?limit=1000&state=queued&queue=default&cursor=")).json()
+    shown = [task["id"] for task in page["items"]]
+    assert len(set(shown)) == len(shown) == 1_000
+    stayed = [task_id for task_id in ids if task_id not in gone]
+    old = [task_id for task_id in shown if task_id in set(stayed)]
+    assert old == stayed[: len(old)]
+
+
+async def test_page_goes_on_in_a_state_that_was_restored_meanwhile(
+    api: Api, between: list[Any]
+) -> None:
+    store(api, 1_000)
+    wanted = store(api, 3, queue="wanted")
+    store(api, 1_000, queue="new")
+
+    def restore() -> None:
+        chunks = list(codec.snapshot_chunks(api.service.state))
+        api.service.state.end_snapshot()
+        api.service.state = codec.restore_state(chunks)
+
+    between.append(restore)
+    page = (await api.get("/v1/tasks?queue=wanted")).json()
+    assert not between and api.service.state is not api.state
+    assert [task["id"] for task in page["items"]] == wanted
+
+
+async def test_page_ends_early_after_its_rows_and_the_next_goes_on(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "SCAN_ROWS_MAX", 300)
+    wanted = store(api, 10, queue="wanted")
+    store(api, 1_000)
+    pages = await walk(api, "queue=wanted")
+    assert pages == [[], [], [], wanted]
+
+
+async def test_page_ends_early_after_its_bytes_and_the_next_goes_on(api: Api) -> None:
+    ids = store(api, 100, stdin="x" * 60_000)
+    pages = await walk(api, "limit=1000")
+    assert [task_id for page in pages for task_id in page] == ids
+    assert max(map(len, pages)) <= listing.PAGE_BYTES_MAX // 60_000 + 1
+
+
+async def test_specification_is_not_looked_into_where_another_filter_decides(api: Api) -> None:
+    api.service.apply(SubmitTasks((NewTask("odd", b"\xc1", "slow"),)))
+    await api.submit("plain", name="report")
+    answer = await api.get("/v1/tasks?queue=default&q=report")
+    assert [task["id"] for task in answer.json()["items"]] == ["plain"]
+
+
+async def test_text_elsewhere_in_the_specification_is_no_match(api: Api) -> None:
+    await api.submit("t", name="x", stdin="report", env={"team": "web"}, labels={"web": "team"})
+    for query in ("q=report", "label=team:web", "q=%ff", "label=%ff:%00"):
+        assert (await api.get(f"/v1/tasks?{query}")).json()["items"] == [], query
+    assert len((await api.get("/v1/tasks?q=x&label=web:team")).json()["items"]) == 1
+
+
+async def test_no_slice_of_the_dearest_filter_takes_long(api: Api) -> None:
+    # The text is in the bytes but in no name, so that every row is decoded.
+    store(api, listing.SCAN_ROWS_MAX, stdin="report" + "x" * 1_000, env={"A": "b"})
+    request = make_mocked_request("GET", "/v1/tasks?q=report")
+    scan = listing.Scan(listing.filter_of(request), 1_000, None)
+    slices = []
+    while not scan.is_done:
+        began = time.thread_time()
+        scan.step(api.state)
+        slices.append(time.thread_time() - began)
+    assert scan.found == [] and len(slices) > 1
+    assert max(slices) < 0.02

@@ -185,12 +185,68 @@ async def test_get_carries_a_tag_and_304_while_nothing_changed(api: Api) -> None
     assert changed.status == 200 and changed.headers["ETag"] != tag
 
 
+@pytest.mark.parametrize(
+    ("held", "status"),
+    [
+        ('"{}"', 304), ('W/"{}"', 304), ('"1", "{}"', 304), ("*", 304),
+        ('"0"', 200), ('"0", "9999"', 200), ("{}", 200), ('"{}', 200), ("", 200),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/v1/tasks/t", "/v1/tasks/t/wait?wait=0ms"])
+async def test_if_none_match_holds_for_any_tag_of_the_list(
+    api: Api, path: str, held: str, status: int
+) -> None:
+    await api.submit("first")
+    task = await api.submit("t")
+    answer = await api.get(path, If_None_Match=held.format(task["modify_index"]))
+    assert answer.status == status, answer
+    assert answer.headers["ETag"] == f'"{task["modify_index"]}"'
+    assert answer.headers["Raftsched-Index"] == str(api.state.index)
+    assert (answer.body == b"") == (status == 304)
+
+
+async def test_if_none_match_does_not_hide_what_a_verb_did(api: Api) -> None:
+    task = await api.submit("t")
+    for held in (f'"{task["modify_index"] + 1}"', "*"):
+        answer = await api.post("/v1/tasks/t/pause", If_None_Match=held)
+        assert (answer.status, answer.json()["paused"]) == (200, True)
+
+
+async def test_304_of_an_unknown_task_is_404(api: Api) -> None:
+    (await api.get("/v1/tasks/none", If_None_Match="*")).problem(404, "unknown-task")
+
+
+async def test_body_may_come_after_its_head(api: Api) -> None:
+    host, _, port = api.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = b'{"command":["true"],"id":"late"}'
+    writer.write(
+        b"POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Authorization: Bearer a-token-of-the-tests\r\nContent-Type: application/json\r\n"
+        b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
+    assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+    for at in range(0, len(body), 10):
+        writer.write(body[at : at + 10])
+        await writer.drain()
+    assert parse(await reader.read()).status == 201
+    writer.close()
+    assert api.service.task("late").id == "late"
+
+
 async def test_answers_say_where_this_peer_stands(api: Api) -> None:
     await api.submit("t")
     headers = (await api.get("/v1/tasks/t")).headers
     stand = {name: headers[f"Raftsched-{name}"] for name in ("Index", "Term", "Known-Leader")}
     assert stand == {"Index": "1", "Term": "3", "Known-Leader": "n1"}
     assert headers["Raftsched-Served-By"] == "n1" and headers["Raftsched-Last-Contact-Ms"] == "5"
+
+
+async def test_next_answer_knows_of_a_new_leader(api: Api) -> None:
+    for leader in ("n2", "n3", "n1"):
+        await api.post("/v1/cluster/leader:transfer", {"target": leader})
+        answer = await api.get("/v1/tasks")
+        assert answer.headers["Raftsched-Known-Leader"] == leader
 
 
 async def test_reads_are_linearizable_unless_local_is_asked_for(api: Api) -> None:

@@ -3,64 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from raftsched.executor import leftovers, output
+from raftsched.executor import leftovers, messages, output
 from raftsched.executor.client import RunnerClient
-from raftsched.executor.messages import AttemptReport, StartAttempt
 from raftsched.executor.output import OutputReader
-
-
-class Node:
-    """A runner and what it reported."""
-
-    def __init__(self, directory: Path, client: RunnerClient) -> None:
-        self.directory = directory
-        self.client = client
-        self.reports: list[AttemptReport] = []
-        self._news = asyncio.Event()
-        client.on_reports = self._take
-
-    def _take(self, reports: list[AttemptReport]) -> None:
-        self.reports += reports
-        self._news.set()
-
-    async def report(self, token: int, phase: str = "finished") -> AttemptReport:
-        async with asyncio.timeout(15):
-            while True:
-                for report in self.reports:
-                    if (report.token, report.phase) == (token, phase):
-                        return report
-                self._news.clear()
-                await self._news.wait()
-
-    async def run(self, *command: str, token: int = 1, **options: object) -> AttemptReport:
-        self.start(*command, token=token, **options)
-        return await self.report(token)
-
-    def start(self, *command: str, token: int = 1, **options: object) -> None:
-        self.client.start([StartAttempt(token, f"t{token}", 1, command, **options)])  # type: ignore[arg-type]
-
-
-@contextlib.asynccontextmanager
-async def running(directory: Path, lease_seconds: float = 30.0) -> AsyncIterator[Node]:
-    client = await RunnerClient.adopt_or_start(directory, lease_seconds=lease_seconds)
-    client.renew(time.monotonic() + lease_seconds)
-    try:
-        yield Node(directory, client)
-    finally:
-        await client.close(stop_runner=False)
-        pid = int((directory / "runner.pid").read_text())
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        leftovers.clean_up(directory)
+from raftsched.executor.runner import socket_address
+from tests.unit.executor.harness import nothing_runs, running
 
 
 @pytest.mark.parametrize(
@@ -115,7 +70,7 @@ async def test_timeout_kills_what_ignores_sigterm_and_its_children(tmp_path: Pat
         script = 'trap "" TERM; sleep 100 & while true; do sleep 0.05; done'
         report = await node.run(script, shell=True, timeout_ms=200, grace_ms=200)
         assert (report.status, report.signal, report.reason) == ("timed_out", 9, "timeout")
-        assert leftovers.find(tmp_path) == []
+        await nothing_runs(tmp_path)
 
 
 async def test_stop_ends_it_as_cancelled(tmp_path: Path) -> None:
@@ -208,3 +163,92 @@ async def test_same_token_is_never_run_twice(tmp_path: Path) -> None:
         node.start(f"echo x >> {marks}", shell=True)
         await asyncio.sleep(0.2)
         assert marks.read_text() == "x\n"
+
+
+@pytest.mark.parametrize("name", ["PIPE", "INT", "HUP", "XFSZ"])
+async def test_attempt_dies_of_signals_its_runner_ignores(tmp_path: Path, name: str) -> None:
+    async with running(tmp_path) as node:
+        report = await node.run("sh", "-c", f"kill -{name} $$; echo survived")
+        assert (report.signal, report.output_tail) == (getattr(signal, f"SIG{name}"), b"")
+
+
+async def test_attempt_cannot_hide_its_mark(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        node.start("sleep", "100", env={leftovers.MARK: "another"})
+        await node.report(1, "started")
+        async with asyncio.timeout(5):
+            while not leftovers.find(tmp_path):  # Not to be read in the middle of its exec.
+                await asyncio.sleep(0.01)
+
+
+async def test_output_stands_as_written_under_its_name_while_it_runs(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        gate = tmp_path / "gate"
+        wait = f"while [ ! -e {gate} ]; do sleep 0.01; done"
+        node.start(f"echo a; echo b >&2; echo c; {wait}; echo d >&2; echo e", shell=True)
+        reader = OutputReader(tmp_path)
+        async with asyncio.timeout(5):
+            while not (tmp_path / "output" / "t1.1.out").exists():
+                await asyncio.sleep(0.01)
+            while reader.read("t1", 1, "out", 0, 100)[0] != b"a\nb\nc\n":
+                await asyncio.sleep(0.01)
+        assert not [report for report in node.reports if report.phase == "finished"]
+        gate.touch()
+        report = await node.report(1)
+        assert (report.output_tail, report.output_bytes) == (b"a\nb\nc\nd\ne\n", 10)
+        assert reader.read("t1", 1, "out", 4, 100) == (b"c\nd\ne\n", 10, True)
+
+
+async def test_daemon_that_outlives_its_attempt_writes_into_no_other(tmp_path: Path) -> None:
+    async with running(tmp_path / "n") as node:
+        here, gate, wrote = (tmp_path / name for name in ("here", "gate", "wrote"))
+        until = "while [ ! -e {} ]; do sleep 0.01; done"
+        daemon = f"touch {here}; {until.format(gate)}; echo ghost; echo ghost >&2; touch {wrote}"
+        report = await node.run(f"setsid sh -c '{daemon}' & {until.format(here)}", shell=True)
+        assert (report.status, report.output_bytes) == ("succeeded", 0)
+        # Every file that could be used again is in use, and then the daemon writes.
+        others = range(2, 8)
+        for token in others:
+            node.start(f"touch {gate}; {until.format(wrote)}; echo mine", token=token, shell=True)
+        for token in others:
+            assert (await node.report(token)).output_tail == b"mine\n"
+        files = sorted((tmp_path / "n" / "output").iterdir())
+        assert [file.name for file in files] == [f"t{token}.1.out" for token in others]
+        assert {file.read_bytes() for file in files} == {b"mine\n"}
+
+
+async def test_runner_that_is_told_to_end_leaves_the_output_it_has(tmp_path: Path) -> None:
+    async with running(tmp_path / "n") as node:
+        wrote = tmp_path / "wrote"
+        node.start(f"echo last words; touch {wrote}; sleep 100", shell=True)
+        async with asyncio.timeout(5):
+            while not wrote.exists():
+                await asyncio.sleep(0.001)
+            os.kill(int((tmp_path / "n" / "runner.pid").read_text()), signal.SIGTERM)
+            file = tmp_path / "n" / "output" / "t1.1.out"
+            while not file.exists():
+                await asyncio.sleep(0.01)
+        assert file.read_bytes() == b"last words\n"
+
+
+async def test_what_the_old_connection_said_last_counts_when_a_new_one_comes(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as node:
+        await node.run("true")
+        pid = int((tmp_path / "runner.pid").read_text())
+        # Stopped, the runner finds the new connection first and then what the old one said.
+        os.kill(pid, signal.SIGSTOP)
+        address, descriptor = socket_address(tmp_path)
+        with socket.socket(socket.AF_UNIX) as new:
+            new.connect(address)
+            os.close(descriptor)
+            node.client.forget([1])
+            os.kill(pid, signal.SIGCONT)
+            new.settimeout(5)
+            buffer, received = bytearray(), list[messages.AnyMessage]()
+            while not received:
+                buffer += new.recv(4096)
+                received = messages.split(buffer)
+        assert isinstance(received[0], messages.Hello)
+        assert received[0].inventory == ()

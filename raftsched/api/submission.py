@@ -1,0 +1,82 @@
+"""Submitting one task, and what all submissions share: the key, the id, the row."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from raftsched.api.context import Context, body_of, decode, flag
+from raftsched.api.documents import TaskRequest, to_new_task
+from raftsched.api.problems import Problem
+from raftsched.api.tasks import etag, known_task
+from raftsched.api.views import task_view
+from raftsched.core.commands import SubmitTasks, Submitted
+from raftsched.core.model import NewTask
+from raftsched.peer.ids import derived_id, request_hash, uuid7
+
+KEY_CHARACTERS_MAX = 200
+#: Longest ``Prefer: wait=``.
+PREFER_SECONDS_MAX = 60.0
+
+_requests = msgspec.json.Decoder(TaskRequest)
+_plain = msgspec.json.Decoder()
+
+
+def key_of(request: web.Request) -> str:
+    """The idempotency key; empty when there is none."""
+    key = request.headers.get("Idempotency-Key", "")
+    if len(key) > KEY_CHARACTERS_MAX or (key and not key.isprintable()):
+        raise Problem(
+            "invalid",
+            f"at most {KEY_CHARACTERS_MAX} printable characters",
+            pointer="#Idempotency-Key",
+        )
+    return key
+
+
+def new_task(parsed: TaskRequest, key: str, line: int, now_ms: int) -> NewTask:
+    """The row of one document, under its own id or a new one.  Raises Problem."""
+    if parsed.id is not None:
+        task_id = parsed.id
+    elif key:
+        task_id = derived_id(parsed.namespace, key, line)
+    else:
+        task_id = uuid7(now_ms)
+    return to_new_task(parsed, task_id)
+
+
+async def submit(context: Context, request: web.Request) -> web.StreamResponse:
+    """Submit one task."""
+    data = await body_of(request)
+    parsed: TaskRequest = decode(_requests, data)
+    key = key_of(request)
+    new = new_task(parsed, key, 0, context.service.state.now)
+    if flag(request, "dry_run"):
+        return context.answer({"valid": True})
+    command = SubmitTasks(
+        (new,),
+        namespace=parsed.namespace,
+        key=key,
+        request_hash=request_hash([_plain.decode(data)]) if key else b"",
+    )
+    submitted: Submitted = await context.propose(command)
+    task_id = submitted.task_ids[0]
+    wait_seconds = _prefer_wait(request)
+    if wait_seconds:
+        await context.service.wait_finished(task_id, wait_seconds)
+    task = known_task(context, task_id)
+    headers = {"Location": f"/v1/tasks/{task_id}", "ETag": etag(task)}
+    if submitted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    is_new = not (submitted.replayed or submitted.existing)
+    return context.answer(task_view(task), 201 if is_new else 200, headers)
+
+
+def _prefer_wait(request: web.Request) -> float:
+    prefer = request.headers.get("Prefer", "")
+    if not prefer.startswith("wait="):
+        return 0.0
+    try:
+        return min(PREFER_SECONDS_MAX, max(0.0, float(prefer.removeprefix("wait="))))
+    except ValueError:
+        return 0.0

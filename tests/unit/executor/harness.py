@@ -1,0 +1,67 @@
+"""A real runner of a test's own, and what it said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from raftsched.executor import leftovers
+from raftsched.executor.client import RunnerClient
+from raftsched.executor.messages import AttemptReport, StartAttempt
+
+
+class Node:
+    """A runner and what it reported."""
+
+    def __init__(self, directory: Path, client: RunnerClient) -> None:
+        self.directory = directory
+        self.client = client
+        self.reports: list[AttemptReport] = []
+        self._news = asyncio.Event()
+        client.on_reports = self._take
+
+    def _take(self, reports: list[AttemptReport]) -> None:
+        self.reports += reports
+        self._news.set()
+
+    async def report(self, token: int, phase: str = "finished") -> AttemptReport:
+        async with asyncio.timeout(15):
+            while True:
+                for report in self.reports:
+                    if (report.token, report.phase) == (token, phase):
+                        return report
+                self._news.clear()
+                await self._news.wait()
+
+    async def run(self, *command: str, token: int = 1, **options: object) -> AttemptReport:
+        self.start(*command, token=token, **options)
+        return await self.report(token)
+
+    def start(self, *command: str, token: int = 1, **options: object) -> None:
+        self.client.start([StartAttempt(token, f"t{token}", 1, command, **options)])  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, lease_seconds: float = 30.0) -> AsyncIterator[Node]:
+    client = await RunnerClient.adopt_or_start(directory, lease_seconds=lease_seconds)
+    client.renew(time.monotonic() + lease_seconds)
+    try:
+        yield Node(directory, client)
+    finally:
+        await client.close(stop_runner=False)
+        pid = int((directory / "runner.pid").read_text())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        leftovers.clean_up(directory)
+
+
+async def nothing_runs(directory: Path) -> None:
+    """Return once what was killed is gone: the kernel takes a moment to end it."""
+    async with asyncio.timeout(5):
+        while leftovers.find(directory):
+            await asyncio.sleep(0.005)
