@@ -103,6 +103,8 @@ class Cluster:
         for peer in self.ids:
             self.start(peer)
         self.leader()
+        for peer in self.ids:
+            self.ready(peer)
         return self
 
     def __exit__(self, *_: object) -> None:
