@@ -30,6 +30,8 @@ from raftsched.core.tables import Table, shard_of
 Staged = tuple[int, Task | None, Task]
 #: Different terms kept for sharing; when there are more, all are forgotten and learnt anew.
 TERMS_MAX = 10_000
+#: Tasks sorted at a stroke while a snapshot is loaded; other threads wait for it.
+SORT_MAX = 20_000
 
 _QUEUED = TaskStatus.QUEUED
 
@@ -190,23 +192,37 @@ class State:
         Everything derived comes out as it was: each index is filled in its own order.  Raises
         ValueError if a task stands there twice.
         """
-        tasks.sort(key=attrgetter("order"))
         shards = self.tasks.shards
-        for task in tasks:
+        for task in _sorted(tasks, "order"):
             number = shard_of(task.id)
             if task.id in shards[number]:
                 raise ValueError(f"task {task.id} stands there twice")
             self.put_tasks({task.id: (number, None, task)})
         self.finished = Finished()
         ended = [task for task in tasks if task.status in TERMINAL]
-        for task in sorted(ended, key=attrgetter("modify_index")):
+        for task in _sorted(ended, "modify_index"):
             self.finished.add(task)
         held = [task for task in tasks if task.status in HOLDING]
         self.by_node = {node_id: {} for node_id in self.by_node}
-        for task in sorted(held, key=attrgetter("token")):
+        for task in _sorted(held, "token"):
             self.by_node[task.node][task.id] = None
 
     def end_snapshot(self) -> None:
         """The view taken last is not used any more."""
         self.tasks.thaw()
         self.keys.thaw()
+
+    def take_apart(self) -> Iterator[object]:
+        """All rows in pieces that are small enough to be freed at a stroke; none stays here.
+
+        For a state that nobody looks at any more.
+        """
+        yield from self.tasks.take_apart()
+        yield from self.keys.take_apart()
+
+
+def _sorted(tasks: list[Task], field: str) -> Iterator[Task]:
+    """By a field; equal ones as they stood.  No single step of it takes long."""
+    key = attrgetter(field)
+    pieces = [tasks[at : at + SORT_MAX] for at in range(0, len(tasks), SORT_MAX)]
+    return heapq.merge(*[sorted(piece, key=key) for piece in pieces], key=key)

@@ -96,6 +96,13 @@ class Table(Generic[Row]):
         """The view taken last is not used any more."""
         self._frozen = [False] * SHARDS
 
+    def take_apart(self) -> Iterator[dict[str, Row]]:
+        """The shards, one by one; the table is empty afterwards."""
+        self._length = 0
+        for number in range(SHARDS):
+            shard, self._shards[number] = self._shards[number], {}
+            yield shard
+
     def _writable(self, number: int) -> dict[str, Row]:
         if self._frozen[number]:
             self._shards[number] = dict(self._shards[number])

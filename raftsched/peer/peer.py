@@ -179,7 +179,7 @@ class Peer:
 
     @property
     def state(self) -> State:
-        """The replicated state as applied here; for reading only."""
+        """The replicated state as applied here, for reading; ask again after every ``await``."""
         return self.replica.state
 
     def status(self) -> LogStatus:

@@ -104,15 +104,28 @@ class Replica:
 
     def restore(self, index: int, chunks: Iterable[bytes]) -> None:
         """Replace the state by a snapshot taken at ``index``."""
-        self.state = codec.restore_state(chunks)
-        self.state.index = index
-        for subscription in self.subscriptions:
-            subscription.lost = True
-            subscription.put(index, [])
-        for listener in self.restore_listeners:
-            listener()
-        self._wake(index)
-        self._wake_ended(list(self._end_waiters))
+        self.load(index, chunks)()
+
+    def load(self, index: int, chunks: Iterable[bytes]) -> Callable[[], Iterable[object]]:
+        """Make the state of a snapshot beside the one in place; in any thread.
+
+        What is returned puts it in place, on the loop, and returns the old one in pieces.
+        """
+        state = codec.restore_state(chunks)
+        state.index = index
+
+        def put_in_place() -> Iterable[object]:
+            old, self.state = self.state, state
+            for subscription in self.subscriptions:
+                subscription.lost = True
+                subscription.put(index, [])
+            for listener in self.restore_listeners:
+                listener()
+            self._wake(index)
+            self._wake_ended(list(self._end_waiters))
+            return old.take_apart()
+
+        return put_in_place
 
     def subscribe(self) -> Subscription:
         """The events from here on."""

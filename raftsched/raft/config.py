@@ -27,3 +27,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: The journal is compacted when it holds this much.
     journal_bytes_max: int = 64 * 1024 * 1024
     segment_bytes: int = 8 * 1024 * 1024
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """All peers but this one, sorted."""
+        return tuple(sorted(peer_id for peer_id in self.peers if peer_id != self.peer_id))

@@ -86,8 +86,6 @@ class MessageFilter:
             return {**message, "lt": self._view.term}
         return message
 
-    # ---------------------------------------------------------------------------------------------
-
     def _append(self, message: Message) -> tuple[Message | None, Message | None]:
         view = self._view
         term = message["term"]
@@ -141,18 +139,24 @@ class MessageFilter:
         return {"type": "append_entries", "term": message["term"], "commit_index": commit}
 
     def _ack(self, message: Message, verified: int) -> Message:
-        return _position(message["term"], verified + 1, success=True)
+        return position(message["term"], verified + 1, success=True)
 
     def _mismatch(self, message: Message) -> Message:
         """Where the leader should go on: behind our log if it is of its term, else at the floor."""
         view = self._view
         if view.last_term == message["term"]:
-            return _position(message["term"], view.last_index + 1, success=False)
+            return position(message["term"], view.last_index + 1, success=False)
         floor = max(view.commit_index, view.applied_index)
-        return _position(message["term"], floor + 1, success=False)
+        return position(message["term"], floor + 1, success=False)
 
 
-def _position(term: int, index: int, *, success: bool) -> Message:
+def keep_alive(term: int) -> Message:
+    """A follower's word to the leader that it is there, and nothing more."""
+    return {**position(term, 0, success=False), "reset": False}
+
+
+def position(term: int, index: int, *, success: bool) -> Message:
+    """A follower's word where to go on: all before is here (success), or begin again there."""
     return {
         "type": "next_node_idx",
         "next_node_idx": index,

@@ -16,17 +16,16 @@ Rules
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, overload
 
-import msgspec
-
 from raftsched.raft import opening
-from raftsched.raft.files import DISK_FULL, REMEDY, Disk, JournalDamaged, OsDisk, write_atomic
-from raftsched.raft.groups import ENTRY, RECORD, RESET, TRUNCATE, DiskFull, Tail
-from raftsched.raft.opening import CLEAN_STOP, CleanStop, Opened, make_reserve, remove_reserve
+from raftsched.raft.files import DISK_FULL, REMEDY, Disk, JournalDamaged, OsDisk
+from raftsched.raft.groups import ENTRY, RECORD, RESET, TRUNCATE, DiskFull
+from raftsched.raft.opening import Opened, make_reserve, mark_clean_stop, remove_reserve
+from raftsched.raft.pending import Group, Pending
+from raftsched.raft.retention import Retention
 
 logger = logging.getLogger(__name__)
 
@@ -44,23 +43,6 @@ _DISK_FULL = "disk-full"
 
 class JournalFailed(Exception):
     """An I/O or fsync error: what is on disk is not known any more, so the process must end."""
-
-
-class _Work:
-    """One group on its way to the disk."""
-
-    __slots__ = ("durable_index", "error", "holds_reset", "index_max", "is_full", "records")
-
-    def __init__(
-        self, records: list[bytes], durable_index: int, index_max: int, holds_reset: bool
-    ) -> None:
-        self.records = records
-        #: What ``durable_index`` becomes; lowered by what is cut from memory meanwhile.
-        self.durable_index = durable_index
-        self.index_max = index_max
-        self.holds_reset = holds_reset
-        self.is_full = False
-        self.error: OSError | None = None
 
 
 class Journal:
@@ -86,14 +68,12 @@ class Journal:
         self._reclaims_itself = reclaim
         self._entries = opened.entries
         self._bytes = sum(len(entry[0]) for entry in opened.entries)
-        self._pending: list[bytes] = []
-        self._pending_index_max = 0
-        self._pending_reset = False
-        self._work: _Work | None = None
+        self._retention = Retention(opened.disk, opened.directory, opened.writer)
+        self._pending = Pending()
+        self._group: Group | None = None
         self._durable_index = self.last_index
         #: What the last compaction left as the first index; segments below go at the next (rule 3).
         self._floor = 0
-        self._unlinkable: list[Path] = []
         self._commit_index = 1
         self._failed: JournalFailed | None = None
         self._is_closed = False
@@ -196,7 +176,7 @@ class Journal:
     @property
     def dirty(self) -> bool:
         """Something (entries, truncation) is not durable yet."""
-        return bool(self._pending) or self._work is not None
+        return bool(self._pending) or self._group is not None
 
     @property
     def bytes_in_memory(self) -> int:
@@ -206,7 +186,7 @@ class Journal:
     @property
     def bytes_on_disk(self) -> int:
         """Bytes of all segments still needed."""
-        return sum(tail.end for tail in self._writer.tails)
+        return self._retention.bytes_needed
 
     def term_at(self, index: int) -> int | None:
         """Term of the entry at ``index``, None when the log does not hold it."""
@@ -236,42 +216,37 @@ class Journal:
         ... run the returned function in a thread while the loop goes on adding ...
         """
         self._check()
-        assert self._work is None, "one sync at a time"
+        assert self._group is None, "one sync at a time"
         if self.paused or not self._pending:
             return None
-        work = _Work(self._pending, self.last_index, self._pending_index_max, self._pending_reset)
-        self._work = work
-        self._pending = []
-        self._pending_index_max = 0
-        self._pending_reset = False
+        group = self._group = self._pending.take(self.last_index)
 
         def run() -> None:
             try:
-                self._writer.append(work.records, work.index_max)
+                self._writer.append(group.records, group.index_max)
             except DiskFull:
-                work.is_full = True
+                group.is_full = True
             except OSError as error:
-                work.error = error
+                group.error = error
 
         return run
 
     def finish_sync(self) -> None:
         """... and on the loop again account for it.  Raises JournalFailed."""
         self._check()
-        work, self._work = self._work, None
-        assert work is not None, "no sync was begun"
-        if work.error is not None:
-            self._fail(f"the journal in {self._directory} cannot be written: {work.error}")
-        if work.is_full:
-            self._pending = work.records + self._pending
-            self._pending_index_max = max(work.index_max, self._pending_index_max)
-            self._pending_reset = work.holds_reset or self._pending_reset
+        group, self._group = self._group, None
+        assert group is not None, "no sync was begun"
+        if group.error is not None:
+            self._fail(f"the journal in {self._directory} cannot be written: {group.error}")
+        if group.is_full:
+            self._pending.put_back(group)
             self._pause()
             return
-        self._durable_index = work.durable_index
+        self._durable_index = group.durable_index
         self.syncs += 1
-        if work.holds_reset:
-            self._release_before_last()
+        if group.holds_reset:
+            self._retention.release_before_last()
+            self._reclaim_now()
 
     def try_resume(self) -> bool:
         """Try to leave a pause: remake the reserve, write what is pending.  True: not paused.
@@ -295,21 +270,17 @@ class Journal:
     @property
     def reclaimable(self) -> bool:
         """Whole segments wait to be unlinked."""
-        return bool(self._unlinkable)
+        return bool(self._retention.unlinkable)
 
     def reclaim(self) -> None:
         """Unlink segments no longer needed.  May run in a thread beside everything else.
 
-        Oldest first, each durable before the next, so that a crash leaves no gap.  Raises
-        JournalFailed.
+        Raises JournalFailed.
         """
-        while self._unlinkable:
-            try:
-                self._disk.unlink(self._unlinkable[0])
-                self._disk.sync_directory(self._directory)
-            except OSError as error:
-                self._fail(f"{self._unlinkable[0]} cannot be removed: {error}")
-            self._unlinkable.pop(0)
+        try:
+            self._retention.unlink()
+        except OSError as error:
+            self._fail(f"{self._retention.unlinkable[0]} cannot be removed: {error}")
 
     def close(self, clean: bool = True) -> None:
         """Stop.  ``clean`` syncs and writes the end mark.  Idempotent.  May raise JournalFailed."""
@@ -317,7 +288,7 @@ class Journal:
             return
         try:
             if clean and self._failed is None:
-                if self._work is not None:
+                if self._group is not None:
                     self.finish_sync()
                 self.sync()
                 if not self.dirty:
@@ -336,10 +307,7 @@ class Journal:
         if command[:1] in _REFUSED_COMMANDS:
             raise ValueError("the log takes no MEMBERSHIP and no VERSION command")
         entries.append((command, idx, term))
-        pending = self._pending
-        pending.append(RECORD.pack(ENTRY, len(command), idx, term))
-        pending.append(command)
-        self._pending_index_max = idx
+        self._pending.add(RECORD.pack(ENTRY, len(command), idx, term), command, entry=idx)
         self._bytes += len(command)
 
     def clear(self) -> None:
@@ -347,8 +315,7 @@ class Journal:
         self._entries.clear()
         self._bytes = 0
         self._lower_durable_index(0)
-        self._pending.append(RECORD.pack(RESET, 0, 0, 0))
-        self._pending_reset = True
+        self._pending.add_reset(RECORD.pack(RESET, 0, 0, 0))
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Drop the entries at position ``entryFrom`` and behind: the leader has others."""
@@ -360,7 +327,7 @@ class Journal:
         self._bytes -= sum(len(entry[0]) for entry in self._entries[entryFrom:])
         del self._entries[entryFrom:]
         self._lower_durable_index(index - 1)
-        self._pending.append(RECORD.pack(TRUNCATE, 0, index, 0))
+        self._pending.add(RECORD.pack(TRUNCATE, 0, index, 0))
 
     def deleteEntriesTo(self, entryTo: int) -> None:
         """Drop the entries before position ``entryTo``: a durable snapshot covers them."""
@@ -412,33 +379,22 @@ class Journal:
 
     def onOneSecondTimer(self) -> None:
         """Try to leave a pause; nothing else happens by time.  Raises JournalFailed."""
-        if self.paused and self._work is None:
+        if self.paused and self._group is None:
             self.try_resume()
 
     # Inside.
 
     def _lower_durable_index(self, index: int) -> None:
         self._durable_index = min(self._durable_index, index)
-        if self._work is not None:
-            self._work.durable_index = min(self._work.durable_index, index)
+        if self._group is not None:
+            self._group.durable_index = min(self._group.durable_index, index)
 
     def _release(self, floor: int) -> None:
-        """Give up the segments at the front that hold nothing at or above ``floor``."""
-        tails = self._writer.tails
-        count = 0
-        while count < len(tails) - 1 and tails[count].index_max < floor:
-            count += 1
-        self._unlink_first(count)
+        self._retention.release(floor)
+        self._reclaim_now()
 
-    def _release_before_last(self) -> None:
-        """Give up all segments but the last, which holds a RESET: they say nothing any more."""
-        self._unlink_first(len(self._writer.tails) - 1)
-
-    def _unlink_first(self, count: int) -> None:
-        tails: list[Tail] = self._writer.tails
-        self._unlinkable += [self._writer.path(tail) for tail in tails[:count]]
-        del tails[:count]
-        if self._reclaims_itself and self._unlinkable:
+    def _reclaim_now(self) -> None:
+        if self._reclaims_itself and self.reclaimable:
             self.reclaim()
 
     def _pause(self) -> None:
@@ -450,15 +406,9 @@ class Journal:
             self._fail(f"the reserve in {self._directory} cannot be removed: {error}")
 
     def _mark_clean_stop(self) -> None:
-        tail = self._writer.tails[-1]
-        mark = CleanStop(tail.sequence, tail.end, tail.chain, self._hard_state.state.sequence)
-        body = msgspec.msgpack.encode(mark)
+        tail, sequence = self._writer.tails[-1], self._hard_state.state.sequence
         try:
-            write_atomic(
-                self._disk,
-                self._directory / CLEAN_STOP,
-                zlib.crc32(body).to_bytes(4, "little") + body,
-            )
+            mark_clean_stop(self._disk, self._directory, tail, sequence)
         except OSError as error:
             if error.errno not in DISK_FULL:
                 self._fail(f"the end mark in {self._directory} cannot be written: {error}")

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -83,7 +83,7 @@ class LogStatus(msgspec.Struct, frozen=True):
 
 
 class StateMachine(Protocol):
-    """What the log drives.  All methods are called on the loop."""
+    """What the log drives.  All methods are called on the loop, and hold it up while they run."""
 
     def apply(self, index: int, term: int, entry: bytes) -> None:
         """Apply one committed entry.  Must not raise: an escape stops the peer."""
@@ -99,6 +99,22 @@ class StateMachine(Protocol):
 
     def restore(self, index: int, chunks: Iterable[bytes]) -> None:
         """Replace the whole state by a snapshot taken at ``index``."""
+
+
+@runtime_checkable
+class LoadsAside(Protocol):
+    """A state machine that can make a state of a snapshot beside the one it serves.
+
+    Then that is what is called instead of ``restore``, and the loop goes on meanwhile.
+    """
+
+    def load(self, index: int, chunks: Iterable[bytes]) -> Callable[[], Iterable[object] | None]:
+        """Make the state of a snapshot taken at ``index``; in a thread, nothing else may change.
+
+        The returned function puts it in place: called once, on the loop, unless the snapshot is
+        not wanted any more.  What *it* returns is the state that stood there, in parts, which are
+        drawn and let go of one by one in a thread: freeing a million rows at a stroke takes long.
+        """
 
 
 class ReplicatedLog(Protocol):

@@ -23,6 +23,7 @@ from raftsched.raft.files import (
     read_file,
     read_identity,
     remove_temporary,
+    write_atomic,
     write_identity,
 )
 from raftsched.raft.groups import (
@@ -224,6 +225,13 @@ def _check_clean_stop(mark: CleanStop, directory: Path, tail: Tail, hard: HardSt
     if mark != CleanStop(tail.sequence, tail.end, tail.chain, hard.state.sequence):
         path = directory / segment_name(mark.sequence)
         raise JournalDamaged(path, mark.end, "the end is not that of the clean stop", REMEDY)
+
+
+def mark_clean_stop(disk: Disk, directory: Path, tail: Tail, hard_state_sequence: int) -> None:
+    """Write the end mark of a journal that ends so.  Raises OSError."""
+    mark = CleanStop(tail.sequence, tail.end, tail.chain, hard_state_sequence)
+    body = msgspec.msgpack.encode(mark)
+    write_atomic(disk, directory / CLEAN_STOP, zlib.crc32(body).to_bytes(4, "little") + body)
 
 
 def make_reserve(disk: Disk, directory: Path, size: int) -> bool:

@@ -9,10 +9,6 @@ Rules
 2. Only a newer snapshot is published (S9), and the one before stays until the next.
 3. Nothing read from a file is handed out before its checksum was right (S8), and a snapshot from
    another peer is read through wholly before it is published.
-
-Layout (little endian): magic, then frames of (bytes, CRC-32, payload).  The first frame is the
-header (``SnapshotMeta``, msgpack), then one per chunk, then an empty frame, then the trailer:
-number of chunks, bytes of all payloads, CRC-32 of all payloads, CRC-32 of the trailer.
 """
 
 from __future__ import annotations
@@ -21,8 +17,6 @@ import itertools
 import logging
 import os
 import re
-import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,26 +30,13 @@ from raftsched.raft.files import (
     WrongOwner,
     read_exactly,
     remove_temporary,
-    write_all,
 )
+from raftsched.raft.snapshot_file import Draft, SnapshotMeta, SnapshotReader, SnapshotWriter
 
 logger = logging.getLogger(__name__)
 
-#: A chunk longer than this is damage, not data.
-CHUNK_BYTES_MAX = 64 * 1024 * 1024
-_FORMAT_VERSION = 1
-_MAGIC = b"RSSNAP1\n"
-#: Payload bytes, CRC-32 of the payload.
-_FRAME = struct.Struct("<II")
-#: Chunks, bytes of all payloads, CRC-32 of all payloads; CRC-32 of the trailer follows.
-_TRAILER = struct.Struct("<QQI")
-_TRAILER_BYTES = _TRAILER.size + 4
 _KEPT = 2
 _NAME = re.compile(r"snapshot-(\d{20})-(\d{20})\.snap")
-_REMEDY = (
-    "remove this peer from the cluster and add it again under a new peer id with an empty "
-    "directory, or restore the file from a copy"
-)
 
 
 class SnapshotFailed(Exception):
@@ -64,26 +45,6 @@ class SnapshotFailed(Exception):
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(f"{path} cannot be written: {error}")
         self.is_disk_full = error.errno in DISK_FULL
-
-
-class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True):
-    """What a snapshot says of itself."""
-
-    cluster_id: str
-    #: The entries at ``index - 1`` and ``index`` as (data, index, term): PySyncObj's log begins so.
-    previous: tuple[bytes, int, int]
-    last: tuple[bytes, int, int]
-    format_version: int = _FORMAT_VERSION
-
-    @property
-    def index(self) -> int:
-        """Index of the last entry the state contains."""
-        return self.last[1]
-
-    @property
-    def term(self) -> int:
-        """Term of that entry."""
-        return self.last[2]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -153,7 +114,7 @@ class SnapshotStore:
 
     def verify(self, path: Path) -> SnapshotMeta:
         """Read a file through and say what it covers.  Raises SnapshotDamaged, WrongOwner."""
-        reader = _Reader(self._disk, path)
+        reader = SnapshotReader(self._disk, path)
         try:
             meta = reader.meta
             for _ in reader.chunks():
@@ -166,9 +127,9 @@ class SnapshotStore:
     def write(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> Path:
         """Write and fsync a draft; for a thread.  Raises SnapshotFailed; ``chunks`` may raise."""
         path = self._draft_path(meta.index)
-        draft = _Draft(self._disk, path)
+        draft = Draft(self._disk, path)
         try:
-            writer = _FrameWriter(draft, meta)
+            writer = SnapshotWriter(draft, meta)
             for chunk in chunks:
                 writer.add(chunk)
             writer.end()
@@ -199,13 +160,12 @@ class SnapshotStore:
 
     def prune(self) -> None:
         """Unlink all but the last two; slow for big files, so it may run in a thread."""
-        surplus = self._snapshots[:-_KEPT]
-        del self._snapshots[:-_KEPT]
-        for snapshot in surplus:
+        for snapshot in self._snapshots[:-_KEPT]:
+            self._snapshots.remove(snapshot)
             self._disk.unlink(snapshot.path)
 
     def discard(self, draft: Path) -> None:
-        """Remove a draft that is not wanted any more."""
+        """Remove a draft that is not wanted any more; in a thread if it is big."""
         if self._proven.pop(draft, None) is not None:
             self._disk.unlink(draft)
 
@@ -214,7 +174,11 @@ class SnapshotStore:
 
         Raises SnapshotDamaged, possibly after some chunks: what was made of them is void then.
         """
-        reader = _Reader(self._disk, snapshot.path)
+        return self.read_draft(snapshot.path)
+
+    def read_draft(self, draft: Path) -> Iterator[bytes]:
+        """The same of a draft; it must keep its name until the first chunk was drawn."""
+        reader = SnapshotReader(self._disk, draft)
         try:
             yield from reader.chunks()
         finally:
@@ -232,7 +196,7 @@ class SnapshotStore:
         return self._directory / f"draft-{index}-{next(self._draft_numbers)}.tmp"
 
     def _describe(self, path: Path) -> Snapshot:
-        reader = _Reader(self._disk, path)
+        reader = SnapshotReader(self._disk, path)
         try:
             try:
                 meta = reader.meta
@@ -287,7 +251,7 @@ class Incoming:
         self._store = store
         self._path = path
         try:
-            self._draft = _Draft(disk, path)
+            self._draft = Draft(disk, path)
         except OSError as error:
             raise SnapshotFailed(path, error) from error
 
@@ -323,133 +287,3 @@ class Incoming:
     def abort(self) -> None:
         """Give it up and remove what arrived.  Idempotent."""
         self._draft.abort()
-
-
-class _Draft:
-    """A file being written; not there any more after ``abort``."""
-
-    def __init__(self, disk: Disk, path: Path) -> None:
-        self._disk = disk
-        self._path = path
-        self._fd = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        self._is_there = True
-        self.size = 0
-
-    def append(self, data: bytes) -> None:
-        self.size = write_all(self._disk, self._fd, data, self.size)
-
-    def seal(self) -> None:
-        """Durable, but for its name."""
-        self._disk.datasync(self._fd)
-        self._close()
-
-    def abort(self) -> None:
-        if self._is_there:
-            self._is_there = False
-            self._close()
-            self._disk.unlink(self._path)
-
-    def _close(self) -> None:
-        if self._fd >= 0:
-            self._disk.close(self._fd)
-            self._fd = -1
-
-
-class _FrameWriter:
-    """Puts header, chunks and trailer into a draft."""
-
-    def __init__(self, draft: _Draft, meta: SnapshotMeta) -> None:
-        self._draft = draft
-        self._chunks = -1
-        self._bytes = 0
-        self._crc = 0
-        draft.append(_MAGIC)
-        self.add(msgspec.msgpack.encode(meta))
-
-    def add(self, payload: bytes) -> None:
-        if not payload:
-            return
-        assert len(payload) <= CHUNK_BYTES_MAX, "chunk too long"
-        self._chunks += 1
-        self._bytes += len(payload)
-        self._crc = zlib.crc32(payload, self._crc)
-        self._draft.append(_FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
-
-    def end(self) -> None:
-        trailer = _TRAILER.pack(self._chunks, self._bytes, self._crc)
-        frame = _FRAME.pack(0, 0)
-        self._draft.append(frame + trailer + zlib.crc32(trailer).to_bytes(4, "little"))
-
-
-class _Reader:
-    """Reads a file frame by frame and checks everything."""
-
-    def __init__(self, disk: Disk, path: Path) -> None:
-        self._disk = disk
-        self._path = path
-        self._fd = disk.open(path, os.O_RDONLY)
-        self._offset = 0
-        self.file_bytes = disk.size(self._fd)
-
-    def close(self) -> None:
-        self._disk.close(self._fd)
-
-    @property
-    def meta(self) -> SnapshotMeta:
-        """The header.  Raises SnapshotDamaged."""
-        return self._header()[0]
-
-    def chunks(self) -> Iterator[bytes]:
-        """All chunks; the last one only once the trailer was right.  Raises SnapshotDamaged."""
-        header = self._header()[1]
-        count, size, crc = 0, len(header), zlib.crc32(header)
-        held: bytes | None = None
-        while payload := self._frame():
-            if held is not None:
-                yield held
-            held = payload
-            count, size, crc = count + 1, size + len(payload), zlib.crc32(payload, crc)
-        start = self._offset
-        trailer = self._take(_TRAILER_BYTES)
-        if (
-            zlib.crc32(trailer[:-4]) != int.from_bytes(trailer[-4:], "little")
-            or _TRAILER.unpack_from(trailer) != (count, size, crc)
-            or self._offset != self.file_bytes
-        ):
-            raise self._damaged(start, "the end does not match what comes before")
-        if held is not None:
-            yield held
-
-    def _header(self) -> tuple[SnapshotMeta, bytes]:
-        self._offset = 0
-        if self._take(len(_MAGIC)) != _MAGIC:
-            raise self._damaged(0, "it is not a snapshot of a format known here")
-        header = self._frame()
-        try:
-            meta = msgspec.msgpack.decode(header, type=SnapshotMeta)
-        except msgspec.DecodeError as error:
-            raise self._damaged(len(_MAGIC), f"the header cannot be read ({error})") from None
-        if meta.format_version != _FORMAT_VERSION:
-            raise self._damaged(len(_MAGIC), f"format {meta.format_version} is not known here")
-        return meta, header
-
-    def _frame(self) -> bytes:
-        start = self._offset
-        size, crc = _FRAME.unpack(self._take(_FRAME.size))
-        if size > CHUNK_BYTES_MAX:
-            raise self._damaged(start, "a length is impossible")
-        payload = self._take(size, start)
-        if zlib.crc32(payload) != crc:
-            raise self._damaged(start, "a checksum is wrong")
-        return payload
-
-    def _take(self, size: int, start: int | None = None) -> bytes:
-        data = read_exactly(self._disk, self._fd, size, self._offset)
-        if len(data) < size:
-            where = self._offset if start is None else start
-            raise self._damaged(where, "the file ends too early")
-        self._offset += size
-        return data
-
-    def _damaged(self, offset: int, what: str) -> SnapshotDamaged:
-        return SnapshotDamaged(self._path, offset, what, _REMEDY)

@@ -42,6 +42,7 @@ class _Connection(asyncio.Protocol):
         self.peer_id = ""
         self._buffer = bytearray()
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._flush_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
@@ -118,7 +119,9 @@ class _Connection(asyncio.Protocol):
 
     def send(self, message: Any) -> None:
         """Queue a message; all of one loop pass leave in one write."""
-        self._out.append(frames.encode(message))
+        frame = frames.encode(message)
+        self._out.append(frame)
+        self._out_bytes += len(frame)
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self.owner.loop.call_soon(self.flush)
@@ -133,6 +136,14 @@ class _Connection(asyncio.Protocol):
             return
         self.transport.write(b"".join(self._out))
         self._out.clear()
+        self._out_bytes = 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is queued and not yet with the kernel."""
+        return self._out_bytes + (
+            self.transport.get_write_buffer_size() if self.transport is not None else 0
+        )
 
     def close(self, why: str = "") -> None:
         """Drop the connection; ``why`` is logged."""
@@ -198,6 +209,11 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
             return False
         connection.send(message)
         return True
+
+    def waiting_bytes(self, peer_id: str) -> int:
+        """Bytes that wait to be sent to a peer."""
+        connection = self._connections.get(peer_id)
+        return 0 if connection is None else connection.waiting_bytes
 
     def connected_peers(self) -> tuple[str, ...]:
         """Peers with a connection, sorted."""

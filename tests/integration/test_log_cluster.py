@@ -3,101 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from raftsched.raft.config import LogConfig
-from raftsched.raft.log import NotLeader, Role
-from raftsched.raft.pysyncobj_log import PySyncObjLog
-from tests.e2e.cluster import free_ports
+from raftsched.raft.log import NotLeader
 
-
-class ListMachine:
-    """A state machine whose state is the list of what was applied."""
-
-    def __init__(self) -> None:
-        self.items: list[bytes] = []
-        self.restored = 0
-
-    def apply(self, index: int, term: int, entry: bytes) -> None:
-        self.items.append(entry)
-
-    def begin_snapshot(self) -> Iterable[bytes]:
-        return iter([msgspec.msgpack.encode(list(self.items))])
-
-    def end_snapshot(self) -> None:
-        pass
-
-    def restore(self, index: int, chunks: Iterable[bytes]) -> None:
-        self.items = msgspec.msgpack.decode(b"".join(chunks), type=list[bytes])
-        self.restored += 1
-
-
-class Logs:
-    """Logs of one cluster by peer id, each with its machine."""
-
-    def __init__(self, directory: Path, size: int, **options: int) -> None:
-        self.directory = directory
-        self.options = options
-        ids = [f"n{i + 1}" for i in range(size)]
-        self.peers = {p: f"127.0.0.1:{port}" for p, port in zip(ids, free_ports(size), strict=True)}
-        self.logs: dict[str, PySyncObjLog] = {}
-        self.machines: dict[str, ListMachine] = {}
-
-    async def start(self, peer: str) -> None:
-        config = LogConfig(
-            cluster_id="c",
-            peer_id=peer,
-            peers=self.peers,
-            data_dir=self.directory / peer,
-            **self.options,  # type: ignore[arg-type]
-        )
-        self.machines[peer] = ListMachine()
-        log = PySyncObjLog(config, self.machines[peer])
-        await log.start()
-        self.logs[peer] = log
-
-    async def stop(self, peer: str) -> None:
-        await self.logs.pop(peer).stop()
-
-    async def leader(self) -> str:
-        async with asyncio.timeout(10):
-            while True:
-                for peer, log in self.logs.items():
-                    status = log.status()
-                    if status.role is Role.LEADER and status.is_current:
-                        return peer
-                await asyncio.sleep(0.01)
-
-    async def add(self, items: list[bytes]) -> None:
-        """Propose at the leader and wait until every running log has applied it."""
-        leader = self.logs[await self.leader()]
-        for item in items:
-            leader.propose(item)
-        async with asyncio.timeout(10):
-            for peer in self.logs:
-                while items[-1] not in self.machines[peer].items:
-                    await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def logs(directory: Path, size: int = 3, **options: int) -> AsyncIterator[Logs]:
-    cluster = Logs(directory, size, **options)
-    for peer in cluster.peers:
-        await cluster.start(peer)
-    try:
-        yield cluster
-    finally:
-        for peer in list(cluster.logs):
-            await cluster.stop(peer)
-
-
-def numbered(first: int, last: int) -> list[bytes]:
-    return [b"%d" % i for i in range(first, last)]
+from .logs import logs, numbered
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])

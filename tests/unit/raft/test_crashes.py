@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from raftsched.raft.journal import Entry, Journal
-from raftsched.raft.snapshot import SnapshotMeta, SnapshotStore
+from raftsched.raft.snapshot import SnapshotStore
+from raftsched.raft.snapshot_file import SnapshotMeta
 
 from .memory_disk import Crash, MemoryDisk
 

@@ -10,7 +10,8 @@ import pytest
 
 from raftsched.raft.files import DirectoryLocked, OsDisk, read_file, write_atomic
 from raftsched.raft.journal import Journal
-from raftsched.raft.snapshot import SnapshotMeta, SnapshotStore
+from raftsched.raft.snapshot import SnapshotStore
+from raftsched.raft.snapshot_file import SnapshotMeta
 
 KILLED = """
 import os, sys

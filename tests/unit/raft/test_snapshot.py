@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from raftsched.raft.files import SnapshotDamaged, WrongOwner
-from raftsched.raft.snapshot import Snapshot, SnapshotFailed, SnapshotMeta, SnapshotStore
+from raftsched.raft.snapshot import Snapshot, SnapshotFailed, SnapshotStore
+from raftsched.raft.snapshot_file import SnapshotMeta
 
 from .memory_disk import MemoryDisk
 

@@ -1,0 +1,87 @@
+"""Compaction: a snapshot of the state is written beside the loop, then the journal is trimmed.
+
+PySyncObj trims it, once `outcome` says that the snapshot is durable; the segments that hold nothing
+needed any more are unlinked in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+
+from raftsched.raft.journal import Entry, Journal, JournalFailed
+from raftsched.raft.loading import off_loop
+from raftsched.raft.log import StateMachine
+from raftsched.raft.snapshot import SnapshotFailed, SnapshotStore
+from raftsched.raft.snapshot_file import SnapshotMeta
+
+logger = logging.getLogger(__name__)
+
+
+class Compaction:
+    """The one snapshot that is being written, if any."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        store: SnapshotStore,
+        cluster_id: str,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._machine = machine
+        self._store = store
+        self._cluster_id = cluster_id
+        self._on_fatal = on_fatal
+        self._task: asyncio.Task[None] | None = None
+        self._reclaiming: asyncio.Task[None] | None = None
+        self._outcome: bool | None = None
+
+    @property
+    def is_writing(self) -> bool:
+        """A snapshot is on its way."""
+        return self._task is not None
+
+    def begin(self, previous: Entry, last: Entry) -> None:
+        """Freeze the state, which ends with these two entries, and write it in a thread."""
+        meta = SnapshotMeta(self._cluster_id, previous, last)
+        chunks = self._machine.begin_snapshot()
+        self._outcome = None
+        self._task = asyncio.create_task(self._write(meta, chunks))
+
+    async def _write(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
+        try:
+            draft = await off_loop(lambda: self._store.write(meta, chunks))
+            self._store.publish(draft)
+            self._outcome = True
+            logger.info("snapshot at index %d", meta.index)
+            await off_loop(self._store.prune)
+        except SnapshotFailed as error:
+            logger.error("no snapshot: %s", error)
+            self._outcome = False
+        except Exception as error:
+            self._on_fatal(error)
+        finally:
+            self._machine.end_snapshot()
+            self._task = None
+
+    def outcome(self) -> bool | None:
+        """Once after one was written: whether it is durable, so that the journal may go."""
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def reclaim(self, journal: Journal) -> None:
+        """Unlink what the journal gave up, if anything."""
+        if journal.reclaimable and self._reclaiming is None:
+            self._reclaiming = asyncio.create_task(self._reclaim(journal))
+
+    async def _reclaim(self, journal: Journal) -> None:
+        with contextlib.suppress(JournalFailed):  # The journal has told its ``on_failed``.
+            await off_loop(journal.reclaim)
+        self._reclaiming = None
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        under_way = [task for task in (self._task, self._reclaiming) if task is not None]
+        await asyncio.gather(*under_way, return_exceptions=True)

@@ -1,0 +1,352 @@
+"""PySyncObj 0.3.17, the engine that elects and replicates: its insides under our names.
+
+The only file that touches PySyncObj's private attributes; `check_library` refuses any other
+version, and the constructor one that lacks any of them.  Nothing is ever unpickled, and what stock
+PySyncObj does with snapshots and with committed entries is replaced:
+
+1. Committed entries are applied in slices of `APPLY_SECONDS`; the rest waits for the next tick.
+2. While `is_held`, nothing is applied.
+3. A snapshot comes in by `adopt` only, once its state is decoded and its file is published.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+import pysyncobj.syncobj
+from pysyncobj import SyncObj, SyncObjConf
+from pysyncobj.config import FAIL_REASON, SERIALIZER_STATE
+from pysyncobj.node import Node
+
+from raftsched.raft.config import LogConfig
+from raftsched.raft.journal import Entry, Journal
+from raftsched.raft.log import ENTRY_BYTES_MAX, Role
+from raftsched.raft.snapshot import Snapshot
+from raftsched.raft.snapshot_file import SnapshotMeta
+from raftsched.raft.transport import Transport
+
+LIBRARY_VERSION = "0.3.17"
+#: Entries are applied for so long in one tick, and at least one.
+APPLY_SECONDS = 0.01
+#: Every private attribute of PySyncObj this file reads or sets ...
+PRIVATE = (
+    "_SyncObj__raftLog",
+    "_SyncObj__raftCurrentTerm",
+    "_SyncObj__raftCommitIndex",
+    "_SyncObj__raftLastApplied",
+    "_SyncObj__raftState",
+    "_SyncObj__raftLeader",
+    "_SyncObj__raftElectionDeadline",
+    "_SyncObj__raftMatchIndex",
+    "_SyncObj__raftNextIndex",
+    "_SyncObj__transferInProgress",
+    "_SyncObj__serializer",
+)
+#: ... and every private method it calls or replaces.
+PRIVATE_METHODS = (
+    "_applyCommand",
+    "_SyncObj__applyLogEntries",
+    "_SyncObj__doApplyCommand",
+    "_SyncObj__loadDumpFile",
+    "_SyncObj__parseChangeClusterRequest",
+)
+_REGULAR = b"\0"
+_STATES = {0: Role.FOLLOWER, 1: Role.CANDIDATE, 2: Role.LEADER}
+
+#: A part of a snapshot's file on its way: (data, is first, is last, number of the transfer).
+#: PySyncObj looks at whether it is the last.
+Piece = tuple[bytes, bool, bool, int]
+
+
+def check_library() -> None:
+    """Refuse a PySyncObj whose insides this file does not know."""
+    found = version("pysyncobj")
+    if found != LIBRARY_VERSION:
+        raise RuntimeError(f"pysyncobj {LIBRARY_VERSION} is needed, {found} is installed")
+
+
+class Hooks(msgspec.Struct, frozen=True):
+    """What PySyncObj asks of us."""
+
+    #: Apply a committed entry: (index, term, data).  Must not raise.
+    apply: Callable[[int, int, bytes], None]
+    #: Begin a snapshot of the state beside the loop; the state ends with these (previous, last).
+    begin_snapshot: Callable[[Entry, Entry], None]
+    #: It is on its way, or the log must not be trimmed yet.
+    is_writing: Callable[[], bool]
+    #: Once after one was written: whether it is durable, so that the log is trimmed; else None.
+    snapshot_written: Callable[[], bool | None]
+    #: The next piece of the snapshot for a laggard; None: not now.
+    next_piece: Callable[[str], Piece | None]
+
+
+class _WrittenElsewhere(Exception):
+    """Raised into PySyncObj's serializer, so that it waits for `Hooks.snapshot_written`."""
+
+
+class _NoPoller:
+    """PySyncObj's poller has nothing to poll: the sockets are asyncio's."""
+
+    def poll(self, timeout: float) -> None:
+        """Do nothing."""
+
+
+class Engine(SyncObj):  # type: ignore[misc]
+    """PySyncObj behind names of ours.  Implements ``filter.LogView``."""
+
+    def __init__(
+        self,
+        config: LogConfig,
+        journal: Journal,
+        transport: Transport,
+        hooks: Hooks,
+        restored: Snapshot | None,
+    ) -> None:
+        """``journal`` is aligned with the snapshot ``restored``, whose state is in place."""
+        check_library()
+        self._journal = journal
+        self._wire = transport
+        self._hooks = hooks
+        self._restored = None if restored is None else restored.meta
+        self._applied_term = 0 if restored is None else restored.meta.term
+        #: Nothing is applied meanwhile; elections are `Elections`' to hold.
+        self.is_held = False
+        # PySyncObj finds its journal by this name, and would wake a poller nobody polls.
+        pysyncobj.syncobj.createJournal = lambda _: journal
+        pysyncobj.syncobj.PIPE_NOTIFIER_ENABLED = False
+        super().__init__(
+            Node(config.peer_id),
+            list(transport.nodes.values()),
+            conf=self._configured(config, restored),
+            transport=transport,
+        )
+        missing = [name for name in PRIVATE if not hasattr(self, name)]
+        missing += [name for name in PRIVATE_METHODS if not hasattr(SyncObj, name)]
+        if missing:
+            raise RuntimeError(f"pysyncobj has no {', '.join(missing)}")
+        self._poller = _NoPoller()
+        self._SyncObj__serializer.getTransmissionData = self._next_piece
+
+    def _configured(self, config: LogConfig, restored: Snapshot | None) -> SyncObjConf:
+        return SyncObjConf(
+            autoTick=False,
+            appendEntriesUseBatch=False,
+            commandsWaitLeader=False,
+            dynamicMembershipChange=False,
+            logCompactionSplit=False,
+            raftMinTimeout=config.election_min_seconds,
+            raftMaxTimeout=config.election_max_seconds,
+            appendEntriesPeriod=config.append_period_seconds,
+            leaderFallbackTimeout=config.quorum_timeout_seconds,
+            appendEntriesBatchSizeBytes=2 * ENTRY_BYTES_MAX,
+            logCompactionMinEntries=1 << 60,
+            logCompactionMinTime=1 << 60,
+            journalFile="journal",
+            # Looked at in the first tick: a file that is there has PySyncObj "load" it.
+            fullDumpFile=str(restored.path if restored else config.data_dir / "no-snapshot"),
+            serializer=self._begin_snapshot,
+            deserializer=self._adopted,
+            serializeChecker=self._snapshot_state,
+        )
+
+    # What there is to know ---------------------------------------------------------------------
+
+    @property
+    def term(self) -> int:
+        """The present term."""
+        return int(self._SyncObj__raftCurrentTerm)
+
+    @property
+    def role(self) -> Role:
+        """What this peer is in it."""
+        return _STATES[self._SyncObj__raftState]
+
+    @property
+    def is_leader(self) -> bool:
+        """Does this peer lead?  A hint only."""
+        return self.role is Role.LEADER
+
+    @property
+    def leader(self) -> str | None:
+        """Who leads, as far as is known here."""
+        node = self._SyncObj__raftLeader
+        return None if node is None else str(node.id)
+
+    @property
+    def is_current(self) -> bool:
+        """An entry of the present term was applied here: the state is that of this term."""
+        return self._applied_term == self.term
+
+    @property
+    def first_index(self) -> int:
+        """Index of the oldest entry in the log."""
+        return self._journal.first_index
+
+    @property
+    def last_index(self) -> int:
+        """Index of the newest entry in the log."""
+        return self._journal.last_index
+
+    @property
+    def last_term(self) -> int:
+        """Term of the newest entry in the log."""
+        return self._journal.last_term
+
+    @property
+    def commit_index(self) -> int:
+        """What this peer knows to be committed."""
+        return int(self._SyncObj__raftCommitIndex)
+
+    @property
+    def applied_index(self) -> int:
+        """What is applied here."""
+        return int(self._SyncObj__raftLastApplied)
+
+    def term_at(self, index: int) -> int | None:
+        """The term of an entry; None if it is not here."""
+        return self._journal.term_at(index)
+
+    def match_index(self, peer_id: str) -> int:
+        """On the leader: how far that peer is known to have the log."""
+        return int(self._SyncObj__raftMatchIndex.get(Node(peer_id), 0))
+
+    # What it is told ---------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """One turn: elect, commit, apply a slice, send.  What is to count must be synced before."""
+        self.doTick(0)
+
+    def append(self, entry: bytes) -> None:
+        """On the leader: an entry for the next tick to put into the log."""
+        self._applyCommand(_REGULAR + entry, None)
+
+    def hear(self, peer_id: str, message: dict[str, Any]) -> None:
+        """A message as from a peer; it must have passed the filter, or be ours."""
+        self._wire.deliver(peer_id, message)
+
+    def follow(self, peer_id: str, term: int, commit_index: int) -> None:
+        """That peer leads ``term``; up to ``commit_index`` this log is known to be committed."""
+        self.hear(peer_id, {"type": "append_entries", "term": term, "commit_index": commit_index})
+
+    def step_down(self, peer_id: str, term: int) -> None:
+        """Into a higher term that somebody knows, without a vote for anybody."""
+        if term > self.term:
+            self.hear(
+                peer_id,
+                {"type": "request_vote", "term": term, "last_log_term": -1, "last_log_index": 0},
+            )
+
+    def hand_over(self, peer_id: str) -> bool:
+        """Ask a follower that has the whole log to have itself elected; False: refused here."""
+        reasons: list[int] = []
+        node = self._wire.nodes[peer_id]
+        self.transferLeadership(node, lambda _, reason: reasons.append(reason))
+        return reasons == [FAIL_REASON.SUCCESS]
+
+    # Elections ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def clock() -> float:
+        """PySyncObj's clock, which the election deadline is on."""
+        return float(pysyncobj.syncobj.monotonicTime())
+
+    @property
+    def election_deadline(self) -> float:
+        """The first tick after it begins an election."""
+        return float(self._SyncObj__raftElectionDeadline)
+
+    @election_deadline.setter
+    def election_deadline(self, value: float) -> None:
+        self._SyncObj__raftElectionDeadline = value
+
+    @property
+    def transfer_in_progress(self) -> bool:
+        """The leader asked this peer to take over."""
+        return bool(self._SyncObj__transferInProgress)
+
+    # Applying ----------------------------------------------------------------------------------
+
+    def _SyncObj__applyLogEntries(self) -> bool:
+        """Called in every tick; whether anything was applied, which the others should hear."""
+        index = before = self.applied_index
+        until = time.monotonic() + APPLY_SECONDS
+        while index < self.commit_index and not self.is_held:
+            index += 1
+            command, _, term = self._journal[index - self._journal.first_index]
+            if command[:1] == _REGULAR:
+                self._hooks.apply(index, term, command[1:])
+            self._SyncObj__raftLastApplied = index
+            self._applied_term = max(self._applied_term, term)
+            if time.monotonic() >= until:
+                break
+        return index > before
+
+    @property
+    def has_backlog(self) -> bool:
+        """Committed entries wait to be applied, and may be."""
+        return self.applied_index < self.commit_index and not self.is_held
+
+    def _SyncObj__doApplyCommand(self, command: bytes) -> None:
+        """PySyncObj's own would unpickle."""
+        raise AssertionError("entries are applied by us")
+
+    def _SyncObj__parseChangeClusterRequest(self, command: bytes) -> None:
+        """PySyncObj's own membership entries are not used."""
+
+    # Snapshots ---------------------------------------------------------------------------------
+
+    def request_snapshot(self) -> None:
+        """Have the next tick begin one, unless nothing was applied since the last."""
+        self.forceLogCompaction()
+
+    def adopt(self, meta: SnapshotMeta) -> None:
+        """Replace the whole log by the two entries a snapshot ends with.
+
+        The snapshot must be published and ahead of what is committed here; the caller puts its
+        state in place before anything else happens on the loop.
+        """
+        assert meta.index > max(self.applied_index, self.commit_index)
+        self._restored = meta
+        self._SyncObj__loadDumpFile(clearJournal=True)
+        if (self.applied_index, self.last_index) != (meta.index, meta.index):
+            # It swallows exceptions.
+            raise RuntimeError(f"pysyncobj did not take the snapshot at {meta.index}")
+        self._SyncObj__raftCommitIndex = meta.index
+        self._journal.setRaftCommitIndex(meta.index)
+        self._applied_term = max(self._applied_term, meta.term)
+
+    def _adopted(self, _: str) -> tuple[Entry, Entry, set[Node]]:
+        """PySyncObj "loads its dump": what the log begins with."""
+        assert self._restored is not None
+        return self._restored.last, self._restored.previous, set()
+
+    def _begin_snapshot(self, _: str, data: tuple[Entry, Entry, object]) -> None:
+        """PySyncObj wants a dump."""
+        last, previous, _cluster = data
+        self._hooks.begin_snapshot(previous, last)
+        raise _WrittenElsewhere
+
+    def _snapshot_state(self) -> int:
+        """PySyncObj asks how the dump is doing; on success it trims the journal."""
+        if self._hooks.is_writing():
+            return int(SERIALIZER_STATE.SERIALIZING)
+        written = self._hooks.snapshot_written()
+        if written is None:
+            return int(SERIALIZER_STATE.NOT_SERIALIZING)
+        return int(SERIALIZER_STATE.SUCCESS if written else SERIALIZER_STATE.FAILED)
+
+    def _next_piece(self, node: Node) -> Piece | None:
+        """PySyncObj has no entry old enough for a follower and sends the snapshot instead."""
+        piece = self._hooks.next_piece(node.id)
+        if piece is None:
+            # It would ask again at once, for a whole append period (S21).
+            self._SyncObj__raftNextIndex[node] = self.last_index + 1
+        return piece
+
+    def send_pieces(self, peer_id: str) -> None:
+        """Have the next heartbeat go on with the snapshot for that peer."""
+        self._SyncObj__raftNextIndex[Node(peer_id)] = 1

@@ -1,0 +1,81 @@
+"""Handing leadership over to a peer that has the whole log, without stranding anybody's command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from raftsched.raft.config import LogConfig
+from raftsched.raft.engine import Engine
+from raftsched.raft.log import NoQuorum, NotLeader
+
+logger = logging.getLogger(__name__)
+
+#: How often it is looked whether a peer has caught up, and whether it leads.
+_LOOK_SECONDS = 0.02
+#: A peer that was asked to take over gets so long before it, or another one, is asked.
+_ASK_AGAIN_SECONDS = 0.5
+
+
+class HandOver:
+    """The leader's side of it."""
+
+    def __init__(
+        self,
+        config: LogConfig,
+        engine: Engine,
+        connected: Callable[[], tuple[str, ...]],
+        changed: Callable[[], None],
+    ) -> None:
+        """``changed`` is called when `is_active` was."""
+        self._peer_id = config.peer_id
+        self._others = config.others
+        self._engine = engine
+        self._connected = connected
+        self._changed = changed
+        #: Intake pauses, so that the target can catch up.
+        self.is_active = False
+
+    async def run(self, target: str | None, timeout_seconds: float) -> str:
+        """The new leader.  Raises NotLeader, or NoQuorum: nobody took over and this one goes on."""
+        engine = self._engine
+        if not engine.is_leader:
+            raise NotLeader(engine.leader)
+        if target is not None and target not in self._others:
+            raise NoQuorum(f"{target!r} is not another peer; known: {', '.join(self._others)}")
+        self._set_active(True)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._until_another_leads(engine.term, target)
+        except TimeoutError:
+            raise NoQuorum(f"nobody took over within {timeout_seconds:.1f} s") from None
+        finally:
+            self._set_active(False)
+
+    async def _until_another_leads(self, term: int, target: str | None) -> str:
+        engine, loop = self._engine, asyncio.get_running_loop()
+        ask_at = loop.time()
+        while True:
+            leader = engine.leader
+            if engine.term > term and leader not in (None, self._peer_id):
+                assert leader is not None
+                return leader
+            ready = self._ready(target)
+            if engine.is_leader and ready and loop.time() >= ask_at:
+                ask_at = loop.time() + _ASK_AGAIN_SECONDS
+                if not engine.hand_over(ready[0]):
+                    logger.info("hand-over to %s not begun", ready[0])
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _ready(self, target: str | None) -> list[str]:
+        connected = self._connected()
+        return [
+            peer_id
+            for peer_id in ([target] if target else connected)
+            if peer_id in connected and self._engine.match_index(peer_id) == self._engine.last_index
+        ]
+
+    def _set_active(self, is_active: bool) -> None:
+        self.is_active = is_active
+        self._changed()
