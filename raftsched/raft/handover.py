@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.02
 #: A peer that was asked to take over gets so long before it, or another one, is asked.
 _ASK_AGAIN_SECONDS = 0.5
+#: With nobody connected who could take over, for so long, there is nothing to wait for.
+_ALONE_SECONDS = 0.3
 
 
 class HandOver:
@@ -55,12 +57,17 @@ class HandOver:
 
     async def _until_another_leads(self, term: int, target: str | None) -> str:
         engine, loop = self._engine, asyncio.get_running_loop()
-        ask_at = loop.time()
+        ask_at = seen_at = loop.time()
         while True:
             leader = engine.leader
             if engine.term > term and leader not in (None, self._peer_id):
                 assert leader is not None
                 return leader
+            connected = self._connected()
+            if target in connected or (target is None and connected):
+                seen_at = loop.time()
+            elif loop.time() - seen_at > _ALONE_SECONDS:
+                raise NoQuorum(f"{target} is not connected" if target else "no peer is connected")
             ready = self._ready(target)
             if engine.is_leader and ready and loop.time() >= ask_at:
                 ask_at = loop.time() + _ASK_AGAIN_SECONDS

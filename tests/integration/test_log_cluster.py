@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.raft.log import NotLeader
+from raftsched.raft.log import NoQuorum, NotLeader
 
 from .logs import logs, numbered
 
@@ -73,6 +73,16 @@ async def test_hand_over_names_the_new_leader(tmp_path: Path) -> None:
         assert await cluster.logs[leader].transfer_leadership(target, 5) == target
         await cluster.add([b"b"])
         assert all(m.items == [b"a", b"b"] for m in cluster.machines.values())
+
+
+async def test_hand_over_to_nobody_ends_before_its_time(tmp_path: Path) -> None:
+    async with logs(tmp_path) as cluster:
+        leader = await cluster.leader()
+        for peer_id in set(cluster.logs) - {leader}:
+            await cluster.stop(peer_id)
+        async with asyncio.timeout(5):
+            with pytest.raises((NoQuorum, NotLeader)):
+                await cluster.logs[leader].transfer_leadership(None, 60)
 
 
 async def test_laggard_gets_a_snapshot_and_survives_a_restart(tmp_path: Path) -> None:
