@@ -32,9 +32,9 @@ BATCH_BYTES_MAX = 64 * 1024 * 1024
 LINE_BYTES_MAX = 1024 * 1024
 ATOMIC_TASKS_MAX = 1_000
 ATOMIC_BYTES_MAX = 2 * 1024 * 1024
-GROUP_TASKS_MAX = 2_000
+GROUP_TASKS_MAX = 500
 GROUP_BYTES_MAX = 1024 * 1024
-GROUPS_IN_FLIGHT_MAX = 4
+GROUPS_IN_FLIGHT_MAX = 16
 #: Most that is taken of the body at once.
 CHUNK_BYTES_MAX = 256 * 1024
 
@@ -88,9 +88,8 @@ async def batch(context: Context, request: web.Request) -> web.StreamResponse:
             if len(pending) >= GROUPS_IN_FLIGHT_MAX:
                 answers.append(await pending[0])
                 pending.popleft()
-            else:
-                # The group goes on its way, and other requests have their turn.
-                await asyncio.sleep(0)
+            # Also when that had its answer already: other requests have their turn.
+            await asyncio.sleep(0)
         while pending:
             answers.append(await pending[0])
             pending.popleft()

@@ -154,8 +154,9 @@ class Finished:
     __slots__ = ("_ids", "_indexes", "_sorted")
 
     def __init__(self) -> None:
-        #: Ids per index of the entry that ended them.
-        self._ids: dict[int, list[str]] = {}
+        #: Ids per index of the entry that ended them.  A list at the newest index and at the one
+        #: that is drawn from, else a tuple: the garbage collector does not look into one of texts.
+        self._ids: dict[int, list[str] | tuple[str, ...]] = {}
         #: Indexes, ascending; some may have no ids any more.
         self._indexes: deque[int] = deque()
         #: The entry whose ids are in order, the last one first.
@@ -166,10 +167,13 @@ class Finished:
         index = task.modify_index
         ids = self._ids.get(index)
         if ids is None:
+            if self._indexes:
+                _seal(self._ids, self._indexes[-1])
             self._ids[index] = [task.id]
             if not self._indexes or self._indexes[-1] != index:
                 self._indexes.append(index)
         else:
+            ids = self._ids[index] = _open(ids)
             ids.append(task.id)
             if index == self._sorted:
                 self._sorted = -1
@@ -177,7 +181,7 @@ class Finished:
     def remove(self, task: Task) -> None:
         """Forget a task."""
         index = task.modify_index
-        ids = self._ids[index]
+        ids = self._ids[index] = _open(self._ids[index])
         if ids[-1] == task.id:
             ids.pop()
         else:
@@ -195,7 +199,7 @@ class Finished:
             ids = self._ids.get(index)
             if ids is not None:
                 if index != self._sorted:
-                    ids.sort(reverse=True)
+                    ids = self._ids[index] = sorted(ids, reverse=True)
                     self._sorted = index
                 return ids[-1]
             indexes.popleft()
@@ -207,14 +211,24 @@ class Finished:
             yield from sorted(self._ids.get(index, ()))
 
 
+def _seal(ids: dict[int, list[str] | tuple[str, ...]], index: int) -> None:
+    """Nothing is added at ``index`` any more."""
+    if index in ids:
+        ids[index] = tuple(ids[index])
+
+
+def _open(ids: list[str] | tuple[str, ...]) -> list[str]:
+    return ids if isinstance(ids, list) else list(ids)
+
+
 class Listing:
     """All task ids in order of creation, for keyset pages in both directions."""
 
     __slots__ = ("_ids", "_indexes")
 
     def __init__(self) -> None:
-        #: Ids per create index, in the order of the entry.
-        self._ids: dict[int, list[str]] = {}
+        #: Ids per create index, in the order of the entry; sealed like those of `Finished`.
+        self._ids: dict[int, list[str] | tuple[str, ...]] = {}
         #: Create indexes, ascending; some may have no ids any more.
         self._indexes: list[int] = []
 
@@ -222,16 +236,19 @@ class Listing:
         """The newest task."""
         ids = self._ids.get(task.create_index)
         if ids is None:
+            if self._indexes:
+                _seal(self._ids, self._indexes[-1])
             self._ids[task.create_index] = [task.id]
             # An entry may delete what it created, and create again.
             if not self._indexes or self._indexes[-1] != task.create_index:
                 self._indexes.append(task.create_index)
         else:
+            ids = self._ids[task.create_index] = _open(ids)
             ids.append(task.id)
 
     def remove(self, task: Task) -> None:
         """Forget a task."""
-        ids = self._ids[task.create_index]
+        ids = self._ids[task.create_index] = _open(self._ids[task.create_index])
         ids.remove(task.id)
         if not ids:
             del self._ids[task.create_index]

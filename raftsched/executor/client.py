@@ -16,7 +16,7 @@ import msgspec
 
 from raftsched.executor import leftovers, messages
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
-from raftsched.executor.runner import socket_address
+from raftsched.executor.runner_socket import socket_address
 
 logger = logging.getLogger(__name__)
 
@@ -109,9 +109,9 @@ class RunnerClient(asyncio.Protocol):
 
     # What the peer asks for ----------------------------------------------------------------------
 
-    def start(self, attempts: Sequence[StartAttempt]) -> None:
-        """Run these attempts."""
-        self._send(messages.Start(tuple(attempts)))
+    def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
+        """Run these attempts, never more than ``slots`` at once; the others wait there."""
+        self._send(messages.Start(tuple(attempts), slots))
 
     def stop(self, token: int, reason: str) -> None:
         """End an attempt, with its own grace."""

@@ -70,9 +70,11 @@ class Hello(Message, frozen=True, tag=1):
 
 
 class Start(Message, frozen=True, tag=2):
-    """Run these attempts; a token the runner already has is passed over."""
+    """Run these attempts, each when its turn comes; a token the runner has is passed over."""
 
     attempts: tuple[StartAttempt, ...]
+    #: How many may run at once, of these and all others, from now on.
+    slots: int
 
 
 class Stop(Message, frozen=True, tag=3):

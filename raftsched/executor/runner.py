@@ -4,10 +4,12 @@ Its own process with one thread, so that spawning is cheap, attempts outlive a p
 and leases are kept also when the peer is stopped or hung.  It knows nothing of the cluster.
 
 Rules
-1. An attempt whose lease runs out is sent SIGTERM early enough for its grace and SIGKILL before the
+1. At most as many attempts run at once as the peer said; the others wait here for their turn, so
+   that the next one starts without a word from the peer.
+2. An attempt whose lease runs out is sent SIGTERM early enough for its grace and SIGKILL before the
    end, to its whole process group.
-2. A finished attempt's report is kept until the peer says that the state has answered it.
-3. When nobody is connected and nothing runs for a while, the runner ends.
+3. A finished attempt's report is kept until the peer says that the state has answered it.
+4. When nobody is connected and nothing runs for a while, the runner ends.
 """
 
 from __future__ import annotations
@@ -29,11 +31,16 @@ import msgspec
 from raftsched.executor import messages
 from raftsched.executor.leftovers import mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
+from raftsched.executor.runner_socket import listen
 from raftsched.executor.spawn import CannotStart, Spawner
 from raftsched.executor.spool import Output, Spool
 
 #: Running attempts' output and all deadlines are looked at this often.
 WATCH_SECONDS = 0.1
+#: While attempts wait for their turn, news is gathered for so long, or until there are so many:
+#: the peer has nothing to do about a single one.
+GATHER_SECONDS = 0.02
+GATHER_MAX = 64
 #: Without a peer and without attempts the runner ends after this.
 IDLE_SECONDS = 60.0
 #: SIGKILL goes this long before the lease ends.
@@ -72,8 +79,13 @@ class Runner:
         self._spawner = Spawner(self._spool, mark_of(directory))
         self._attempts: dict[int, _Attempt] = {}
         self._by_pid: dict[int, int] = {}
+        #: Attempts that wait for their turn, oldest first, and how many may run at once.
+        self._waiting: dict[int, StartAttempt] = {}
+        self._slots = sys.maxsize
         self._finished: dict[int, AttemptReport] = {}
-        self._news: list[AttemptReport] = []
+        #: What the peer was not told yet, and since when.
+        self._news: dict[int, AttemptReport] = {}
+        self._news_since = 0.0
         self._selector = selectors.DefaultSelector()
         self._client: socket.socket | None = None
         self._buffer = bytearray()
@@ -97,7 +109,8 @@ class Runner:
         self._selector.register(wakened, selectors.EVENT_READ)
         watched = 0.0
         while not self._quit:
-            for key, _ in self._selector.select(WATCH_SECONDS):
+            timeout = GATHER_SECONDS if self._news else WATCH_SECONDS
+            for key, _ in self._selector.select(timeout):
                 if key.fileobj is listener:
                     self._accept(listener)
                 elif key.fileobj is wakened:
@@ -106,11 +119,12 @@ class Runner:
                 else:
                     self._talk()
             self._reap()
+            self._start_waiting()
             now = time.monotonic()
             if now - watched >= WATCH_SECONDS:
                 watched = now
                 self._watch(now)
-            self._tell()
+            self._tell(now)
         for attempt in self._attempts.values():
             with contextlib.suppress(OSError):
                 attempt.output.look()
@@ -129,6 +143,9 @@ class Runner:
         inventory = [
             Running(token, attempt.spec.task_id, attempt.spec.number)
             for token, attempt in self._attempts.items()
+        ]
+        inventory += [
+            Running(token, spec.task_id, spec.number) for token, spec in self._waiting.items()
         ]
         inventory += [
             Running(token, report.task_id, report.number, report)
@@ -172,24 +189,40 @@ class Runner:
 
     def _do(self, message: messages.AnyMessage) -> None:
         if isinstance(message, messages.Start):
-            for attempt in message.attempts:
-                self._start(attempt)
+            self._slots = message.slots
+            for spec in message.attempts:
+                if not self._has(spec.token):
+                    self._waiting[spec.token] = spec
+            self._start_waiting()
         elif isinstance(message, messages.Stop):
-            attempt_ = self._attempts.get(message.token)
-            if attempt_ is not None:
-                grace = attempt_.spec.grace_ms / 1000
-                self._stop(attempt_, "cancelled", message.reason, grace)
+            attempt = self._attempts.get(message.token)
+            waiting = self._waiting.pop(message.token, None)
+            if waiting is not None:
+                self._finish(waiting, "cancelled", reason=message.reason)
+            elif attempt is not None:
+                self._stop(attempt, "cancelled", message.reason, attempt.spec.grace_ms / 1000)
         elif isinstance(message, messages.Renew):
             self._lease_until = max(self._lease_until, message.until_ms / 1000)
         elif isinstance(message, messages.Forget):
             for token in message.tokens:
                 self._finished.pop(token, None)
-        elif isinstance(message, messages.Quit) and not self._attempts:
+        elif isinstance(message, messages.Quit) and not (self._attempts or self._waiting):
             self._quit = True
 
-    def _tell(self) -> None:
-        if self._news and self._client is not None:
-            self._unsent += messages.encode(messages.Reports(tuple(self._news)))
+    def _has(self, token: int) -> bool:
+        return token in self._attempts or token in self._waiting or token in self._finished
+
+    def _report(self, report: AttemptReport) -> None:
+        """News; an end that follows its start closely is told without it."""
+        if not self._news:
+            self._news_since = time.monotonic()
+        self._news[report.token] = report
+
+    def _tell(self, now: float) -> None:
+        is_hurry = not self._waiting or len(self._news) >= GATHER_MAX
+        is_due = self._news and (is_hurry or now - self._news_since >= GATHER_SECONDS)
+        if is_due and self._client is not None:
+            self._unsent += messages.encode(messages.Reports(tuple(self._news.values())))
             self._news.clear()
         if self._unsent and self._client is not None:
             try:
@@ -203,9 +236,12 @@ class Runner:
 
     # Attempts ------------------------------------------------------------------------------------
 
+    def _start_waiting(self) -> None:
+        """Start what there is room for, oldest first."""
+        while self._waiting and len(self._attempts) < self._slots:
+            self._start(self._waiting.pop(next(iter(self._waiting))))
+
     def _start(self, spec: StartAttempt) -> None:
-        if spec.token in self._attempts or spec.token in self._finished:
-            return
         now = time.monotonic()
         if now >= self._lease_until - self._stop_early(spec):
             self._finish(spec, "lost", reason="lease-expired")
@@ -217,7 +253,7 @@ class Runner:
             return
         self._attempts[spec.token] = _Attempt(spec, pid, output, now)
         self._by_pid[pid] = spec.token
-        self._news.append(AttemptReport(spec.token, spec.task_id, spec.number, "started"))
+        self._report(AttemptReport(spec.token, spec.task_id, spec.number, "started"))
 
     def _reap(self) -> None:
         """Collect the dead, and first end what they left in their process group."""
@@ -276,7 +312,7 @@ class Runner:
             size,
         )
         self._finished[spec.token] = report
-        self._news.append(report)
+        self._report(report)
 
     def _stop(self, attempt: _Attempt, status: str, reason: str, grace: float) -> None:
         """SIGTERM now, SIGKILL after the grace; the first reason stays."""
@@ -310,10 +346,14 @@ class Runner:
             # Removed under us, or the disk is full: the next look tries again.
             with contextlib.suppress(OSError):
                 attempt.output.look()
+        if now >= self._lease_until:
+            for spec in self._waiting.values():
+                self._finish(spec, "lost", reason="lease-expired")
+            self._waiting.clear()
         if self._output_bytes > SWEEP_BYTES:
             self._output_bytes = 0
             self._spool.sweep([attempt.output for attempt in self._attempts.values()])
-        if self._client is not None or self._attempts:
+        if self._client is not None or self._attempts or self._waiting:
             self._idle_since = now
         elif now - self._idle_since > IDLE_SECONDS:
             self._quit = True
@@ -323,32 +363,6 @@ class Runner:
         for attempt in self._attempts.values():
             self._signal(attempt, signal.SIGKILL)
         self._quit = True
-
-
-def socket_address(directory: Path) -> tuple[str, int]:
-    """A path for the socket that is short however long the directory's is, and what it needs open.
-
-    Unix socket paths end at 107 bytes; the descriptor must be closed after use.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return f"/proc/self/fd/{descriptor}/runner.sock", descriptor
-
-
-def listen(directory: Path) -> socket.socket:
-    """The runner's socket, for its owner only."""
-    address, descriptor = socket_address(directory)
-    try:
-        (directory / "runner.sock").unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o177)
-        try:
-            listener.bind(address)
-        finally:
-            os.umask(mask)
-        listener.listen(4)
-        return listener
-    finally:
-        os.close(descriptor)
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ and does the difference.  A restart, a restored snapshot or a lost message needs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -65,10 +66,12 @@ class NodeAgent:
         self._send_renewal = send_renewal
         self._runner: RunnerClient | None = None
         self._roster = Roster()
-        self._reports = Reports(propose, self._answered)
+        self._reports = Reports(propose, self._answered, self._has_more)
         #: Tasks with news since the last pass; None: look at all of them.
         self._touched: dict[str, None] | None = None
         self._pass_scheduled = False
+        #: This node's row in the state may have changed.
+        self._row_changed = asyncio.Event()
         #: Latest grant not yet in effect, and the index it waits for.
         self._grant: Grant | None = None
         #: End of the lease in effect, on the monotonic clock; nothing is started without one.
@@ -87,6 +90,8 @@ class NodeAgent:
         touched = self._touched
         for event in applied.events:
             if event.node_id == node_id:
+                if event.kind == "node_changed":
+                    self._row_changed.set()
                 if touched is not None:
                     touched[event.task_id] = None
                 self._schedule()
@@ -94,6 +99,7 @@ class NodeAgent:
 
     def restored(self) -> None:
         """A snapshot replaced the state: look at everything again."""
+        self._row_changed.set()
         self._look_at_all()
 
     def granted(self, grant: Grant) -> None:
@@ -177,7 +183,10 @@ class NodeAgent:
             )
             if not current and not self.is_draining:
                 await self._register(runner)
-            await self._replica.wait_index(self._replica.state.index, RECONCILE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RECONCILE_SECONDS):
+                    await self._row_changed.wait()
+            self._row_changed.clear()
 
     async def _register(self, runner: RunnerClient) -> None:
         config = self._config
@@ -278,20 +287,24 @@ class NodeAgent:
             self._forget(runner, forget)
         self._start_waiting(runner)
 
+    def _has_more(self) -> bool:
+        """Has the runner more than it may run at once?"""
+        return self._roster.busy > self.slots
+
     def _start_waiting(self, runner: RunnerClient) -> None:
-        """Give the runner what it has slots for, oldest first."""
+        """Give the runner all that waits, oldest first; it knows how many may run at once."""
         roster = self._roster
         if not roster.waiting or self.is_draining:
             return
         if self._clock.monotonic() > self._lease_until - self._config.lease_seconds / 2:
             return  # Only under a fresh grant: an attempt that must stop at once is a loss.
         starts: list[StartAttempt] = []
-        while roster.waiting and roster.busy < self.slots:
+        while roster.waiting:
             start = roster.next_waiting()
             roster.add(start.token, start.task_id, finished=False)
             starts.append(_start_attempt(start))
         if starts:
-            runner.start(starts)
+            runner.start(starts, self.slots)
 
     def _abandon(self, action: reconciler.Abandon) -> None:
         """Cancelled before it started: never hand it to the runner, and say so."""
@@ -313,8 +326,6 @@ class NodeAgent:
             self._reports.add(report)
             if report.phase != "started":
                 self._roster.finish(report.token)
-        if self._runner is not None and self.registered.is_set():
-            self._start_waiting(self._runner)
 
     def _answered(self, tokens: list[int]) -> None:
         if self._runner is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 #: The moments: some ten rounds of the log, so that a slow one does not starve a node.
-WINDOW_SECONDS = 0.1
+WINDOW_SECONDS = 0.15
 
 
 class Pace:

@@ -1,4 +1,4 @@
-"""The attempts a node knows of: those its runner has, and those that wait there for a slot.
+"""The attempts a node knows of: those its runner has, and those it may not be given yet.
 
 Bookkeeping without decisions: ``core.reconciler`` decides, ``agent`` acts.
 """
@@ -16,9 +16,9 @@ class Roster:
     def __init__(self) -> None:
         #: What the runner was given, or had when it was adopted, until the state has answered it.
         self.running: dict[int, RunningAttempt] = {}
-        #: Assigned here and not started for want of a slot, in the order they came.
+        #: Assigned here and not given to the runner for want of a grant, in the order they came.
         self.waiting: dict[int, Start] = {}
-        #: Those of ``running`` that have not ended: each holds a slot.
+        #: How many of ``running`` have not ended.
         self.busy = 0
         self._running_of: dict[str, list[int]] = {}
         self._waiting_of: dict[str, int] = {}
@@ -61,7 +61,7 @@ class Roster:
         return {t: self.running[t] for task_id in task_ids for t in tokens.get(task_id, ())}
 
     def wait(self, start: Start) -> None:
-        """This attempt waits for a slot."""
+        """This attempt waits for a grant."""
         self.waiting[start.token] = start
         self._waiting_of[start.task_id] = start.token
 

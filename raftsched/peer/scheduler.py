@@ -48,6 +48,10 @@ ALONG = ""
 #: one a round later.
 ALONG_MAX = 64
 
+#: A node that holds more than this share of what it may hold beyond its slots is given nothing yet:
+#: a few entries with many assignments cost less than many with a few.
+TOP_UP_SHARE = 0.6
+
 Propose = Callable[[AnyCommand, float], Awaitable[Outcome]]
 
 
@@ -69,6 +73,7 @@ class Scheduler:
         self.book = LeaseBook(lease_seconds)
         self._leading_term = 0
         self._wake = asyncio.Event()
+        self._judge_at = 0.0
         self._retention_at = 0.0
         self._pace = Pace()
         #: Assignments are on their way that the state does not show yet.
@@ -169,7 +174,9 @@ class Scheduler:
         """One pass: verdicts, then assignments until nothing is left to place, then retention."""
         if not self._leading_term:
             return
-        await self._judge()
+        if self._clock.monotonic() >= self._judge_at:
+            self._judge_at = self._clock.monotonic() + IDLE_SECONDS
+            await self._judge()
         while self._leading_term and not self._proposed:
             assignments = planner.plan(self._replica.state, self._policy())
             if not assignments:
@@ -185,7 +192,14 @@ class Scheduler:
             await self._propose(ApplyRetention(RETENTION_ROWS), 10.0)
 
     def _policy(self) -> planner.PlanPolicy:
+        state = self._replica.state
         ahead = self._pace.ahead(self._clock.monotonic())
+        for node_id, count in ahead.items():
+            node = state.nodes.get(node_id)
+            if node is not None:
+                beyond = state.usage[node_id].attempts - node.slots
+                if beyond > count * TOP_UP_SHARE:
+                    ahead[node_id] = max(0, beyond)
         return planner.PlanPolicy(limit=ASSIGNMENTS_MAX, ahead=ahead)
 
     async def _judge(self) -> None:

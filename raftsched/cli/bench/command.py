@@ -38,7 +38,7 @@ CONNECTIONS = 64
 LATENCY_SAMPLES = 200
 FAILOVERS = 3
 END_SECONDS_MAX = 300.0
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 BASE_PORT = 17_400
 #: Tasks of one bulk submission while the queue is filled.
 QUEUED_STEP = 100_000

@@ -43,7 +43,8 @@ class Node:
         return await self.report(token)
 
     def start(self, *command: str, token: int = 1, **options: object) -> None:
-        self.client.start([StartAttempt(token, f"t{token}", 1, command, **options)])  # type: ignore[arg-type]
+        attempt = StartAttempt(token, f"t{token}", 1, command, **options)  # type: ignore[arg-type]
+        self.client.start([attempt], 8)
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ import pytest
 from raftsched.executor import leftovers, messages, output
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.output import OutputReader
-from raftsched.executor.runner import socket_address
+from raftsched.executor.runner_socket import socket_address
 from tests.unit.executor.harness import nothing_runs, running
 
 
