@@ -1,21 +1,37 @@
 """Output on the node's disk: one file an attempt (both streams as written), bounded, by offset.
 
-A child writes straight into its file.  The runner looks at the files of running attempts and, past
-the bound, moves the newest half aside and truncates; offsets count all bytes ever written, so a
-reader sees a gap rather than the wrong bytes.
+A child appends to its file.  The runner looks at the files of running attempts and, past the bound,
+gives the blocks of the older part back to the disk: a hole at the front of the file.  So offsets
+count all bytes ever written, nothing a child writes meanwhile is lost, and a reader that asks for
+the hole is told where the bytes go on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-#: Bytes of one stream kept while an attempt runs; half of it survives a rotation.
+#: Bytes of one stream on the disk; the newest half of them stays when there are more.
 STREAM_BYTES_MAX = 16 * 1024 * 1024
 #: Bytes of all output on one node; the oldest files go first.
 NODE_BYTES_MAX = 1024 * 1024 * 1024
-STREAMS = ("out",)
+#: Files looked at, or removed, in one step of a sweep.
+SWEEP_FILES = 2_000
+#: What ``stat`` counts blocks in, whatever the file system's own are.
+_BLOCK_BYTES = 512
+#: Holes begin and end at multiples of this.
+_PAGE_BYTES = 64 * 1024
+#: FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, see fallocate(2).
+_PUNCH = 0x01 | 0x02
+_NOT_HERE = (errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class CannotTrim(Exception):
+    """The file system cannot free a part of a file, so output here has no bound."""
 
 
 def file_name(task_id: str, number: int, stream: str) -> str:
@@ -31,26 +47,33 @@ def stream_path(directory: Path, task_id: str, number: int, stream: str) -> Path
     return directory / "output" / file_name(task_id, number, stream)
 
 
-def rotate(path: Path) -> None:
-    """Keep the newest half of a stream beside it and start its file anew."""
-    size = path.stat().st_size
-    keep = STREAM_BYTES_MAX // 2
-    with path.open("r+b") as file:
-        file.seek(max(0, size - keep))
-        tail = file.read(keep)
-        older = path.with_name(path.name + ".1")
-        older.write_bytes(tail)
-        base = base_of(path) + size
-        path.with_name(path.name + ".base").write_text(str(base))
-        file.truncate(0)
-
-
-def base_of(path: Path) -> int:
-    """How many bytes were written before the file's first."""
+def trim(path: str) -> None:
+    """Keep the newest half of a stream that is past its bound.  Raises CannotTrim or OSError."""
+    found = os.stat(path)  # noqa: PTH116 - of many attempts, many times a second
+    if found.st_blocks * _BLOCK_BYTES <= STREAM_BYTES_MAX:
+        return
+    end = (found.st_size - STREAM_BYTES_MAX // 2) // _PAGE_BYTES * _PAGE_BYTES
+    if end <= 0:
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        return int(path.with_name(path.name + ".base").read_text())
-    except (FileNotFoundError, ValueError):
-        return 0
+        _punch(descriptor, end)
+    except OSError as error:
+        if error.errno in _NOT_HERE:
+            raise CannotTrim(f"the file system of {path} cannot free a part of a file") from error
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _punch(descriptor: int, end: int) -> None:
+    """Free the blocks before ``end``; the standard library has no call for it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "fallocate64", None) or libc.fallocate
+    call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if call(descriptor, _PUNCH, 0, end):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def tail_of(path: Path, limit: int) -> tuple[bytes, int]:
@@ -59,31 +82,34 @@ def tail_of(path: Path, limit: int) -> tuple[bytes, int]:
         size = path.stat().st_size
         with path.open("rb") as file:
             file.seek(max(0, size - limit))
-            return file.read(limit), base_of(path) + size
+            return file.read(limit), size
     except FileNotFoundError:
         return b"", 0
 
 
-def remove(path: Path) -> None:
-    """Remove a stream and what its rotation left beside it."""
-    for beside in ("", ".1", ".base"):
-        path.with_name(path.name + beside).unlink(missing_ok=True)
+def sweep(directory: Path, is_running: Callable[[str], bool]) -> Iterator[None]:
+    """Remove the oldest output past the node's bound, in steps that take some milliseconds.
 
-
-def sweep(directory: Path, spare: set[str]) -> None:
-    """Remove the oldest output past the node's bound; names in ``spare`` are in use."""
+    Files for whose name ``is_running`` says so are spared.
+    """
     entries = []
-    for entry in os.scandir(directory / "output"):
-        with contextlib.suppress(FileNotFoundError):
-            stat = entry.stat()
-            entries.append((stat.st_mtime_ns, entry.name, stat.st_size))
-    total = sum(size for _, _, size in entries)
-    for _, name, size in sorted(entries):
-        if total <= NODE_BYTES_MAX:
+    with os.scandir(directory / "output") as found:
+        for number, entry in enumerate(found, 1):
+            with contextlib.suppress(FileNotFoundError):
+                stat = entry.stat()
+                entries.append((stat.st_mtime_ns, entry.name, stat.st_blocks * _BLOCK_BYTES))
+            if not number % SWEEP_FILES:
+                yield
+    excess = sum(size for _, _, size in entries) - NODE_BYTES_MAX
+    entries.sort()
+    for number, (_, name, size) in enumerate(entries, 1):
+        if excess <= 0:
             return
-        if name not in spare:
+        if not is_running(name):
             (directory / "output" / name).unlink(missing_ok=True)
-            total -= size
+            excess -= size
+        if not number % SWEEP_FILES:
+            yield
 
 
 class OutputReader:
@@ -97,24 +123,31 @@ class OutputReader:
     ) -> tuple[bytes, int, bool]:
         """(data, next offset, at the end for now).  Raises FileNotFoundError.
 
-        An attempt that wrote nothing has no file.  A negative offset counts from the end.
+        An attempt that wrote nothing has no file.  A negative offset counts from the end.  Where
+        the bytes asked for are gone, those after them are returned: data ends at the next offset.
         """
         path = stream_path(self._directory, task_id, number, stream)
-        base = base_of(path)
-        size = path.stat().st_size
-        if offset < 0:
-            offset = max(base, base + size + offset)
-        data = b""
-        older = path.with_name(path.name + ".1")
-        if offset < base and older.exists():
-            start = base - older.stat().st_size
-            offset = max(offset, start)
-            with older.open("rb") as file:
-                file.seek(offset - start)
-                data = file.read(limit)
-            return data, offset + len(data), False
-        offset = max(offset, base)
-        with path.open("rb") as file:
-            file.seek(offset - base)
-            data = file.read(limit)
-        return data, offset + len(data), offset + len(data) >= base + size
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            start = max(0, size + offset) if offset < 0 else offset
+            while True:
+                start = _next_data(descriptor, start, size)
+                data = os.pread(descriptor, limit, start)
+                # Trimmed meanwhile, it would read as zeros.
+                if _next_data(descriptor, start, size) == start:
+                    return data, start + len(data), start + len(data) >= size
+        finally:
+            os.close(descriptor)
+
+
+def _next_data(descriptor: int, offset: int, size: int) -> int:
+    """Where the bytes at or after ``offset`` are; ``offset`` itself at the end of the file."""
+    if offset >= size:
+        return offset
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size
+        raise

@@ -24,6 +24,7 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,7 @@ import msgspec
 from raftsched.executor import messages
 from raftsched.executor.leftovers import mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
+from raftsched.executor.output import CannotTrim
 from raftsched.executor.runner_socket import listen
 from raftsched.executor.spawn import CannotStart, Spawner
 from raftsched.executor.spool import Output, Spool
@@ -49,6 +51,9 @@ KILL_MARGIN_SECONDS = 0.2
 RECEIVE_BYTES = 64 * 1024
 #: Output on disk is swept after this many bytes of new output.
 SWEEP_BYTES = 64 * 1024 * 1024
+#: What a file takes on the disk at least.
+LEAST_FILE_BYTES = 4096
+_SWEPT = object()
 
 
 class _Attempt:
@@ -92,6 +97,7 @@ class Runner:
         self._unsent = bytearray()
         self._idle_since = time.monotonic()
         self._output_bytes = 0
+        self._sweep: Iterator[None] | None = None
         self._quit = False
 
     def run(self) -> None:
@@ -126,7 +132,7 @@ class Runner:
                 self._watch(now)
             self._tell(now)
         for attempt in self._attempts.values():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, CannotTrim):
                 attempt.output.look()
 
     # The peer ------------------------------------------------------------------------------------
@@ -284,7 +290,7 @@ class Runner:
             word = "failed"
             reason = f"exit-code-{code}" if code > 0 else f"signal-{number}"
         tail, size = attempt.output.close()
-        self._output_bytes += size
+        self._output_bytes += max(size, LEAST_FILE_BYTES) if size else 0
         self._finish(attempt.spec, word, exit_code, number, reason, run_ms, tail, size)
 
     def _finish(
@@ -345,14 +351,20 @@ class Runner:
                 self._signal(attempt, signal.SIGKILL)
             # Removed under us, or the disk is full: the next look tries again.
             with contextlib.suppress(OSError):
-                attempt.output.look()
+                try:
+                    attempt.output.look()
+                except CannotTrim as error:
+                    self._stop(attempt, "failed", f"output-limit: {error}", grace)
         if now >= self._lease_until:
             for spec in self._waiting.values():
                 self._finish(spec, "lost", reason="lease-expired")
             self._waiting.clear()
-        if self._output_bytes > SWEEP_BYTES:
+        if self._output_bytes > SWEEP_BYTES and self._sweep is None:
             self._output_bytes = 0
-            self._spool.sweep([attempt.output for attempt in self._attempts.values()])
+            self._sweep = self._spool.sweep()
+        # A step at a time, so that no lease is kept waiting.
+        if self._sweep is not None and next(self._sweep, _SWEPT) is _SWEPT:
+            self._sweep = None
         if self._client is not None or self._attempts or self._waiting:
             self._idle_since = now
         elif now - self._idle_since > IDLE_SECONDS:

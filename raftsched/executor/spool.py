@@ -19,6 +19,7 @@ import contextlib
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from raftsched.executor import output
@@ -47,6 +48,8 @@ class Spool:
         self._folder = str(directory / "output")
         self._spares: list[int] = []
         self._held = 0
+        #: Names, present or to come, of files that attempts write to.
+        self._running: set[str] = set()
 
     def open(self, task_id: str, number: int) -> tuple[Output, int]:
         """A new attempt's output, and the descriptor for its process, which the caller closes.
@@ -54,7 +57,8 @@ class Spool:
         Both streams append by that one descriptor, so that they stand as they were written.
         Raises OSError, and ValueError for a task id that cannot be a file's name.
         """
-        path = f"{self._folder}/{output.file_name(task_id, number, 'out')}"
+        name = output.file_name(task_id, number, "out")
+        path = f"{self._folder}/{name}"
         if self._held < HELD_MAX:
             held = self._blank()
             if held >= 0:
@@ -64,12 +68,19 @@ class Spool:
                     os.close(held)
                 else:
                     self._held += 1
+                    self._running.add(name)
                     return Output(self, path, held), child
-        return Output(self, path, -1), os.open(path, _NAMED, _MODE)
+        child = os.open(path, _NAMED, _MODE)
+        self._running.add(name)
+        return Output(self, path, -1), child
 
-    def sweep(self, running: list[Output]) -> None:
-        """Remove the oldest output past the node's bound, sparing that of running attempts."""
-        output.sweep(self._directory, {Path(each.path).name for each in running})
+    def ended(self, path: str) -> None:
+        """Nothing writes to this file any more."""
+        self._running.discard(path.rpartition("/")[2])
+
+    def sweep(self) -> Iterator[None]:
+        """Remove the oldest output past the node's bound, step by step; not of what runs."""
+        return output.sweep(self._directory, self._running.__contains__)
 
     def _blank(self) -> int:
         if self._spares:
@@ -104,16 +115,19 @@ class Output:
         self._held = held
 
     def look(self) -> None:
-        """Name the file if something is in it, and keep it within its bound.  Raises OSError."""
+        """Name the file if something is in it, and keep it within its bound.
+
+        Raises OSError, or CannotTrim.
+        """
         if self._held >= 0:
             if not os.fstat(self._held).st_size:
                 return
             self._name()
-        if os.stat(self.path).st_size > output.STREAM_BYTES_MAX:  # noqa: PTH116 - many, often
-            output.rotate(Path(self.path))
+        output.trim(self.path)
 
     def close(self) -> tuple[bytes, int]:
         """(the last bytes, how many were written in all); a file that is empty goes."""
+        self._spool.ended(self.path)
         if self._held >= 0:
             size = os.fstat(self._held).st_size
             if not size:
@@ -121,16 +135,21 @@ class Output:
                 self._held = -1
                 return b"", 0
             tail = os.pread(self._held, TAIL_BYTES, max(0, size - TAIL_BYTES))
-            with contextlib.suppress(OSError):
+            try:
                 self._name()
+            except OSError:
+                # The disk takes no more names: the tail in the report is what is left.
+                self._drop()
                 return tail, size
-            # The disk takes no more names: the tail in the report is what is left.
-            self._drop()
-            return tail, size
-        path = Path(self.path)
-        tail, size = output.tail_of(path, TAIL_BYTES)
-        if not size:
-            path.unlink(missing_ok=True)
+        else:
+            path = Path(self.path)
+            tail, size = output.tail_of(path, TAIL_BYTES)
+            if not size:
+                path.unlink(missing_ok=True)
+                return tail, size
+        # What it wrote since the last look may be much.
+        with contextlib.suppress(OSError, output.CannotTrim):
+            output.trim(self.path)
         return tail, size
 
     def _name(self) -> None:
@@ -139,7 +158,7 @@ class Output:
             _link(source, self._held, self.path)
         except FileExistsError:
             # Of an attempt that an earlier runner had under this number.
-            output.remove(Path(self.path))
+            os.unlink(self.path)  # noqa: PTH108 - with the calls around it
             _link(source, self._held, self.path)
         self._drop()
 

@@ -48,10 +48,6 @@ ALONG = ""
 #: one a round later.
 ALONG_MAX = 64
 
-#: A node that holds more than this share of what it may hold beyond its slots is given nothing yet:
-#: a few entries with many assignments cost less than many with a few.
-TOP_UP_SHARE = 0.6
-
 Propose = Callable[[AnyCommand, float], Awaitable[Outcome]]
 
 
@@ -193,13 +189,8 @@ class Scheduler:
 
     def _policy(self) -> planner.PlanPolicy:
         state = self._replica.state
-        ahead = self._pace.ahead(self._clock.monotonic())
-        for node_id, count in ahead.items():
-            node = state.nodes.get(node_id)
-            if node is not None:
-                beyond = state.usage[node_id].attempts - node.slots
-                if beyond > count * TOP_UP_SHARE:
-                    ahead[node_id] = max(0, beyond)
+        beyond = {n.id: state.usage[n.id].attempts - n.slots for n in state.nodes.values()}
+        ahead = self._pace.ahead(self._clock.monotonic(), beyond)
         return planner.PlanPolicy(limit=ASSIGNMENTS_MAX, ahead=ahead)
 
     async def _judge(self) -> None:

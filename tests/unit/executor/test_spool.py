@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -121,23 +124,23 @@ def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
 def test_output_of_an_earlier_runner_under_the_same_name_is_replaced(tmp_path: Path) -> None:
     earlier = Spool(tmp_path)
     _wrote(earlier, 1, b"old").close()
-    (tmp_path / "output" / "t.1.out.base").write_text("1000")
-    (tmp_path / "output" / "t.1.out.1").write_text("older")
     assert _wrote(Spool(tmp_path), 1, b"new").close() == (b"new", 3)
     assert OutputReader(tmp_path).read("t", 1, "out", 0, 100) == (b"new", 3, True)
     assert _names(tmp_path) == ["t.1.out"]
 
 
-def test_rotation_keeps_the_newest_half_and_the_offsets(tmp_path: Path) -> None:
+def _disk_bytes(directory: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in (directory / "output").iterdir())
+
+
+def test_past_its_bound_the_newest_half_and_all_offsets_stay(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     each, child = spool.open("t", 1)
     line = b"%015d\n"
     lines = output.STREAM_BYTES_MAX // 16 + 1_000
     os.write(child, b"".join(line % number for number in range(lines)))
     each.look()
-    assert sum(path.stat().st_size for path in (tmp_path / "output").iterdir()) < (
-        output.STREAM_BYTES_MAX
-    )
+    assert _disk_bytes(tmp_path) < output.STREAM_BYTES_MAX
     os.write(child, line % lines)
     os.close(child)
     tail, size = each.close()
@@ -146,8 +149,77 @@ def test_rotation_keeps_the_newest_half_and_the_offsets(tmp_path: Path) -> None:
     data, after, _ = reader.read("t", 1, "out", 16 * (lines - 2), 32)
     assert (data, after) == (line % (lines - 2) + line % (lines - 1), 16 * lines)
     assert reader.read("t", 1, "out", 16 * lines, 100) == (line % lines, size, True)
-    _, after, _ = reader.read("t", 1, "out", 0, 16)
-    assert after > output.STREAM_BYTES_MAX // 2, "the older half is gone, and the offset says so"
+    data, after, _ = reader.read("t", 1, "out", 0, 16)
+    assert after > output.STREAM_BYTES_MAX // 3, "the older half is gone, and the offset says so"
+    assert data == line % (after // 16 - 1)
+
+
+def test_nothing_written_while_it_is_trimmed_is_lost_or_moved(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    each, child = spool.open("t", 1)
+    line, total = b"%015d\n", 5 * output.STREAM_BYTES_MAX // 16
+
+    def write() -> None:
+        for first in range(0, total, 4096):
+            last = min(total, first + 4096)
+            os.write(child, b"".join(line % number for number in range(first, last)))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    reader, offset = OutputReader(tmp_path), 0
+    while writer.is_alive() or offset < 16 * total:
+        each.look()
+        with contextlib.suppress(FileNotFoundError):
+            data, after, _ = reader.read("t", 1, "out", offset, 1 << 20)
+            if len(data) >= 32:
+                begin = after - len(data)
+                whole = -begin % 16
+                number = (begin + whole) // 16
+                assert data[whole : whole + 16] == line % number
+            offset = after
+    writer.join()
+    os.close(child)
+    assert each.close()[1] == 16 * total
+    assert _disk_bytes(tmp_path) <= output.STREAM_BYTES_MAX
+
+
+def test_file_system_that_cannot_free_a_part_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, end: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    monkeypatch.setattr(output, "_punch", refuse)
+    monkeypatch.setattr(output, "STREAM_BYTES_MAX", 1024 * 1024)
+    each, child = Spool(tmp_path).open("t", 1)
+    os.write(child, bytes(1024 * 1024 + 1) + b"end")
+    os.close(child)
+    with pytest.raises(output.CannotTrim, match=str(tmp_path)):
+        each.look()
+    assert each.close()[0].endswith(b"end")
+
+
+def test_sweep_removes_the_oldest_past_the_bound_and_nothing_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "NODE_BYTES_MAX", 40 * 4096)
+    monkeypatch.setattr(output, "SWEEP_FILES", 10)
+    spool = Spool(tmp_path)
+    runs, child = spool.open("t", 0)
+    os.write(child, b"x")
+    runs.look()
+    for number in range(1, 100):
+        _wrote(spool, number, b"x").close()
+        os.utime(tmp_path / "output" / f"t.{number}.out", (number, number))
+    os.utime(tmp_path / "output" / "t.0.out", (0, 0))
+    steps = sum(1 for _ in spool.sweep())
+    assert steps >= 10
+    kept = {int(name.split(".")[1]) for name in _names(tmp_path)}
+    assert 0 in kept
+    assert kept - {0} == set(range(100 - len(kept) + 1, 100))
+    assert 35 <= len(kept) <= 40
+    os.close(child)
+    runs.close()
 
 
 @pytest.mark.parametrize("task_id", ["../t", "a/b", ".hidden"])
