@@ -281,10 +281,16 @@ def _end_runner(directory: Path) -> None:
             return  # The number went to another process.
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + RUNNER_STOP_SECONDS_MAX
-        while time.monotonic() < deadline and Path(f"/proc/{pid}").exists():
+        while time.monotonic() < deadline and _is_alive(pid):
             time.sleep(POLL_SECONDS)
     except (OSError, ValueError):
         return  # It has ended by itself.
+
+
+def _is_alive(pid: int) -> bool:
+    """Is there such a process, and not only waiting to be reaped?"""
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def _check_port(address: str) -> None:
