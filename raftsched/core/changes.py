@@ -24,13 +24,16 @@ class Changes:
         "nodes",
         "state",
         "tasks",
+        "term",
     )
 
-    def __init__(self, state: State, index: int) -> None:
+    def __init__(self, state: State, index: int, term: int) -> None:
         #: For reading only.
         self.state = state
         #: Index of the entry that is being applied.
         self.index = index
+        #: Its leader's.
+        self.term = term
         #: By id: the shard, the row that stands in the state, the row to write.
         self.tasks: dict[str, Staged] = {}
         self.nodes: dict[str, Node] = {}

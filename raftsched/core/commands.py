@@ -127,11 +127,15 @@ class ReportAttempts(Command, frozen=True, tag=8):
 
 
 class NodeLost(Command, frozen=True, tag=9):
-    """The leader's verdict: nothing of this incarnation runs any more; its attempts are lost."""
+    """The leader's verdict: nothing of this incarnation runs any more; its attempts are lost.
+
+    Only the leader of ``term`` could know; in an entry of another term it is refused.
+    """
 
     node_id: str
     incarnation: str
     reason: str = ""
+    term: int = 0
 
 
 class SetEligibility(Command, frozen=True, tag=10):
@@ -217,6 +221,7 @@ class Reason(StrEnum):
     NODE_CORDONED = "node-cordoned"
     NODE_FULL = "node-full"
     STALE_INCARNATION = "stale-incarnation"
+    STALE_TERM = "stale-term"
     UNKNOWN_STRATEGY = "unknown-strategy"
     BATCH_REFUSED = "batch-refused"
     INVALID = "invalid"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
+from heapq import heapify, heappop, heapreplace
 
 from raftsched.core.model import NewTask, Task, Terms
 
@@ -94,6 +95,66 @@ class _Lane:
             yield from block.values()
 
 
+#: What decides whether a task fits: cpu in milli-cores, bytes of memory.
+Need = tuple[int, int]
+#: Lanes looked into in one pass, so that it ends in time whatever was submitted.
+LANES_MAX = 10_000
+
+
+class Draw:
+    """The ready tasks in order, once; who draws may leave out what asks for too much.
+
+    A task that fits nowhere would otherwise stand in the way of those behind it.
+    """
+
+    __slots__ = ("_by_priority", "_lanes_max", "_misfits", "_passed_over")
+
+    def __init__(self, by_priority: list[list[tuple[Need, _Lane]]], lanes_max: int) -> None:
+        self._by_priority = by_priority
+        self._lanes_max = lanes_max
+        #: Needs that fitted nowhere, and neither does what asks for as much.
+        self._misfits: list[Need] = []
+        self._passed_over = False
+
+    def pass_over(self) -> None:
+        """Draw nothing more that asks for as much as the last task."""
+        self._passed_over = True
+
+    def __iter__(self) -> Iterator[Task]:
+        """The queue must not change while this is drawn."""
+        left = self._lanes_max
+        for lanes in self._by_priority:
+            heads: list[tuple[int, Iterator[Task], Task, Need]] = []
+            for need, lane in lanes[:left]:
+                tasks = iter(lane)
+                task = next(tasks, None)
+                if task is not None and not self._is_misfit(need):
+                    heads.append((task.order, tasks, task, need))
+            left -= len(lanes)
+            heapify(heads)
+            while heads:
+                _, tasks, task, need = heads[0]
+                yield task
+                following = None if self._passed_over else next(tasks, None)
+                if following is not None:
+                    heapreplace(heads, (following.order, tasks, following, need))
+                    continue
+                heappop(heads)
+                if self._passed_over:
+                    self._passed_over = False
+                    self._misfits.append(need)
+                    heads = [head for head in heads if not self._is_misfit(head[3])]
+                    heapify(heads)
+            if left <= 0:
+                return
+
+    def _is_misfit(self, need: Need) -> bool:
+        for cpu_milli, memory_bytes in self._misfits:
+            if need[0] >= cpu_milli and need[1] >= memory_bytes:
+                return True
+        return False
+
+
 class ReadyQueue:
     """Tasks that may be assigned: highest priority first, in order of creation within one.
 
@@ -103,7 +164,8 @@ class ReadyQueue:
     __slots__ = ("_lanes", "_length")
 
     def __init__(self) -> None:
-        self._lanes: dict[int, _Lane] = {}
+        #: By priority and need.  None is empty.
+        self._lanes: dict[tuple[int, int, int], _Lane] = {}
         self._length = 0
 
     def __len__(self) -> int:
@@ -111,10 +173,11 @@ class ReadyQueue:
 
     def push(self, task: Task) -> None:
         """The task waits."""
-        priority = task.terms.priority
-        lane = self._lanes.get(priority)
+        terms = task.terms
+        key = (terms.priority, terms.cpu_milli, terms.memory_bytes)
+        lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[priority] = _Lane()
+            lane = self._lanes[key] = _Lane()
         order = task.order
         number = order // BLOCK
         block = lane.blocks.get(number)
@@ -129,19 +192,30 @@ class ReadyQueue:
 
     def remove(self, task: Task) -> None:
         """The task does not wait any more."""
-        lane = self._lanes[task.terms.priority]
+        terms = task.terms
+        key = (terms.priority, terms.cpu_milli, terms.memory_bytes)
+        lane = self._lanes[key]
         order = task.order
         number = order // BLOCK
         block = lane.blocks[number]
         del block[order]
         if not block:
             lane.close(number)
+            if not lane.blocks:
+                del self._lanes[key]
         self._length -= 1
 
+    def draw(self, lanes_max: int = LANES_MAX) -> Draw:
+        """The rows in order, for one pass over them."""
+        found: dict[int, list[tuple[Need, _Lane]]] = {}
+        # By need, too: the smallest that fits nowhere settles it for all that ask for more.
+        for key in sorted(self._lanes):
+            found.setdefault(key[0], []).append((key[1:], self._lanes[key]))
+        return Draw([found[priority] for priority in sorted(found, reverse=True)], lanes_max)
+
     def tasks(self) -> Iterator[Task]:
-        """The rows in order.  The queue must not change while this is drawn."""
-        for priority in sorted(self._lanes, reverse=True):
-            yield from self._lanes[priority]
+        """All rows in order.  The queue must not change while this is drawn."""
+        return iter(self.draw(len(self._lanes)))
 
     def __iter__(self) -> Iterator[str]:
         """Ids in order.  The queue must not change while this is drawn."""

@@ -7,7 +7,14 @@ from typing import Any
 import msgspec
 
 from raftsched.core.commands import AttemptFinished
-from raftsched.core.model import OUTPUT_TAIL_BYTES_MAX, Attempt, AttemptStatus, Task, TaskStatus
+from raftsched.core.model import (
+    OUTPUT_TAIL_BYTES_MAX,
+    REASON_MAX,
+    Attempt,
+    AttemptStatus,
+    Task,
+    TaskStatus,
+)
 
 _S = TaskStatus
 _A = AttemptStatus
@@ -102,7 +109,7 @@ def end_attempt(
         finished_at,
         ended.exit_code,
         ended.signal,
-        ended.reason,
+        ended.reason[:REASON_MAX],
         tail[-OUTPUT_TAIL_BYTES_MAX:] if tail else b"",
         ended.output_bytes,
     )

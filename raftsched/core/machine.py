@@ -33,7 +33,7 @@ def apply(state: State, index: int, entry: Entry) -> Applied:
     for batch in entry.batches:
         answers: list[Outcome] = []
         for command in batch.commands:
-            changes = Changes(state, index)
+            changes = Changes(state, index, entry.term)
             outcome = _handle(changes, command)
             if isinstance(outcome, Accepted):
                 changes.write()

@@ -292,5 +292,7 @@ class Settings(msgspec.Struct, frozen=True, array_like=True):
 
 #: Longest task id, in characters.
 TASK_ID_MAX = 64
+#: Characters of a reason that are kept.
+REASON_MAX = 500
 #: Longest ``Attempt.output_tail``.
 OUTPUT_TAIL_BYTES_MAX = 2_048

@@ -18,8 +18,6 @@ from raftsched.core.state import State
 
 #: Attempts a node may hold beyond its slots, waiting there for one: hides the log's round trip.
 AHEAD_MAX = 512
-#: Tasks that fit nowhere are passed over; after this many in one pass the pass ends.
-MISFITS_MAX = 1_000
 
 
 class PlanPolicy(msgspec.Struct, frozen=True):
@@ -113,7 +111,8 @@ def plan(state: State, policy: PlanPolicy) -> tuple[Assignment, ...]:
     """Assignments for the ready tasks that fit now, in queue order."""
     if not len(state.ready):
         return ()
-    return _place(((task.id, task.terms) for task in state.ready.tasks()), state, policy)
+    draw = state.ready.draw()
+    return _place(((task.id, task.terms) for task in draw), state, policy, draw.pass_over)
 
 
 def plan_new(state: State, tasks: Iterable[NewTask], policy: PlanPolicy) -> tuple[Assignment, ...]:
@@ -125,17 +124,19 @@ def plan_new(state: State, tasks: Iterable[NewTask], policy: PlanPolicy) -> tupl
 
 
 def _place(
-    asked: Iterable[tuple[str, Terms | NewTask]], state: State, policy: PlanPolicy
+    asked: Iterable[tuple[str, Terms | NewTask]],
+    state: State,
+    policy: PlanPolicy,
+    pass_over: Callable[[], None] = lambda: None,
 ) -> tuple[Assignment, ...]:
     choice = _Choice(_rooms(state, policy))
     found: list[Assignment] = []
-    misfits = 0
     for task_id, terms in asked:
-        if not choice.rooms or len(found) >= policy.limit or misfits >= MISFITS_MAX:
+        if not choice.rooms or len(found) >= policy.limit:
             break
         node = choice.place(terms)
         if node is None:
-            misfits += 1
+            pass_over()
         else:
             found.append(Assignment(task_id, node.id, node.incarnation))
     return tuple(found)

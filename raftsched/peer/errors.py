@@ -6,8 +6,10 @@
     +-- NoLeader         surely not applied: nobody leads, or the leader takes nothing in
     +-- Overloaded       surely not applied: a bound was reached; carries ``retry_after_seconds``
     +-- UnknownOutcome   the deadline passed while the command was under way: it may yet apply
-    +-- ReadTimeout      a linearizable read, or the index asked for, was not reached in time
+    +-- ReadTimeout      no majority confirmed a linearizable read in time
+    +-- IndexNotReached  the index asked for was not applied here in time
     +-- OutputGone       the output asked for was rotated away or never written here
+    +-- TooLarge         surely not applied: no entry of the log can carry the command
     +-- PeerStopped      the peer is stopping or stopped; surely not applied
 """
 
@@ -40,11 +42,19 @@ class UnknownOutcome(PeerError):
 
 
 class ReadTimeout(PeerError):
-    """The state could not be shown to be current enough in time."""
+    """No majority showed in time that the state is current."""
+
+
+class IndexNotReached(PeerError):
+    """The index asked for was not applied here in time; somebody may well lead."""
 
 
 class OutputGone(PeerError):
     """This node has no such output: never written, rotated away, or another node has it."""
+
+
+class TooLarge(PeerError):
+    """No entry of the log can carry the command; it was surely not applied."""
 
 
 class PeerStopped(PeerError):

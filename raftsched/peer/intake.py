@@ -20,8 +20,8 @@ from raftsched.core import codec
 from raftsched.core.commands import ENTRY_VERSION, Batch, Entry
 from raftsched.peer.clock import Clock
 from raftsched.peer.messages import Refused, Resend
-from raftsched.peer.sizes import NOTHING, Size, size_of
-from raftsched.raft.log import LogClosed, LogFull, NotLeader, ReplicatedLog, Role
+from raftsched.peer.sizes import ENTRY_WEIGHT_MAX, NOTHING, Size, size_of
+from raftsched.raft.log import ENTRY_BYTES_MAX, LogClosed, LogFull, NotLeader, ReplicatedLog, Role
 
 logger = logging.getLogger(__name__)
 
@@ -142,9 +142,12 @@ class Intake:
             along = self._companion.along(batches) if self._companion is not None else None
             if along is not None:
                 batches.append(along)
-            entry = Entry(ENTRY_VERSION, self._term, self._clock.wall_ms(), tuple(batches))
+            data = self._encode(batches)
+            if data is None:
+                self._take_apart(count)
+                continue
             try:
-                self._log.propose(codec.encode_entry(entry))
+                self._log.propose(data)
             except (LogFull, LogClosed) as error:
                 logger.debug("entry waits: %s", error)
                 return  # The proposer's sweep tries again; callers have deadlines.
@@ -156,6 +159,36 @@ class Intake:
                 self._companion.appended_along()
             for _ in range(count):
                 self._items -= self._waiting.popleft().size.items
+
+    def _encode(self, batches: list[Batch]) -> bytes | None:
+        """The entry; None if the log would not take it."""
+        entry = Entry(ENTRY_VERSION, self._term, self._clock.wall_ms(), tuple(batches))
+        try:
+            data = codec.encode_entry(entry)
+        except (ValueError, OverflowError, TypeError) as error:
+            logger.error("an entry cannot be encoded: %s", error)
+            return None
+        return data if len(data) <= ENTRY_BYTES_MAX else None
+
+    def _take_apart(self, count: int) -> None:
+        """The oldest ``count`` batches do not go together: each command alone, or not at all."""
+        taken = [self._waiting.popleft() for _ in range(count)]
+        alone = [
+            _Waiting(
+                Batch(batch.origin, batch.session, batch.sequence + at, (command,)),
+                size_of(command)._replace(weight=ENTRY_WEIGHT_MAX + 1),
+            )
+            for batch, _ in taken
+            for at, command in enumerate(batch.commands)
+        ]
+        if len(alone) > 1:
+            self._waiting.extendleft(reversed(alone))
+            return
+        [(batch, size)] = alone
+        self._items -= size.items
+        logger.error("a command of %s is too large for an entry and was refused", batch.origin)
+        refused = Refused(self._term, batch.session, batch.sequence, 1, "too-large")
+        self._refuse(batch.origin, refused)
 
     def _next_batches(self) -> list[Batch]:
         """The oldest that fit into one entry; at least one."""

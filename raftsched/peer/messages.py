@@ -38,7 +38,8 @@ class Resend(Frame, frozen=True, tag=2):
 class Refused(Frame, frozen=True, tag=3):
     """The batch that begins at ``sequence`` was surely not appended.
 
-    ``why``: ``not-leader`` (send it to whoever leads) or ``overloaded`` (tell the caller).
+    ``why``: ``not-leader`` (send it to whoever leads), or ``overloaded`` or ``too-large`` (tell the
+    caller).
     """
 
     term: int

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 
 from raftsched.core.commands import AnyCommand, Batch, Entry, Outcome
 from raftsched.peer.clock import Clock
-from raftsched.peer.errors import NoLeader, Overloaded, PeerStopped, UnknownOutcome
+from raftsched.peer.errors import NoLeader, Overloaded, PeerStopped, TooLarge, UnknownOutcome
 from raftsched.peer.intake import Companion, Intake
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
 from raftsched.peer.sizes import NOTHING, size_of
@@ -114,7 +114,8 @@ class Proposer:
     async def propose(self, command: AnyCommand, timeout_seconds: float) -> Outcome:
         """The command's outcome, once it is applied on this peer.
 
-        Raises NoLeader, Overloaded or PeerStopped (surely not applied), or UnknownOutcome.
+        Raises NoLeader, Overloaded, TooLarge or PeerStopped (surely not applied), UnknownOutcome,
+        or what encoding raises for a command that cannot be encoded.
         """
         if self._closed:
             raise PeerStopped("this peer is stopping; send the request to another one")
@@ -324,7 +325,11 @@ class Proposer:
             self._revive(frame.sequence)
         else:
             numbers = range(frame.sequence, frame.sequence + frame.count)
-            self._fail_overloaded([self._sent.pop(n) for n in numbers if n in self._sent])
+            refused = [self._sent.pop(n) for n in numbers if n in self._sent]
+            if frame.why == "overloaded":
+                self._fail_overloaded(refused)
+            for pending in refused:
+                _fail(pending, TooLarge("no entry of the log can carry this command"))
 
     def _refuse(self, origin: str, refused: Refused) -> None:
         if origin == self._peer_id:

@@ -16,6 +16,7 @@ from raftsched.core.commands import (
     Outcome,
     ReportAttempts,
 )
+from raftsched.core.model import REASON_MAX
 from raftsched.executor.messages import AttemptReport
 from raftsched.peer.errors import PeerError
 
@@ -151,7 +152,7 @@ def _finished(report: AttemptReport) -> AttemptFinished:
         report.run_ms,
         report.exit_code,
         report.signal,
-        report.reason,
+        report.reason[:REASON_MAX],
         report.output_tail,
         report.output_bytes,
     )

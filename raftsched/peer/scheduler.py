@@ -195,12 +195,15 @@ class Scheduler:
 
     async def _judge(self) -> None:
         """Propose the verdict on every node whose lease has surely run out."""
+        term = self._leading_term
         for node_id, incarnation in self.book.condemned(
             self._replica.state, self._clock.monotonic()
         ):
+            if self._leading_term != term:
+                return
             logger.warning("node %s is lost: no renewal within its lease", node_id)
             try:
-                await self._propose(NodeLost(node_id, incarnation, "lease-expired"), 10.0)
+                await self._propose(NodeLost(node_id, incarnation, "lease-expired", term), 10.0)
             except UnknownOutcome:
                 continue  # It may yet commit, so this incarnation stays condemned in this term.
             except PeerError:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from raftsched.core.commands import AnyCommand, ReportAttempts, SubmitTasks
+import msgspec
+
+from raftsched.core.commands import AnyCommand, AssignTasks, ReportAttempts, SubmitTasks
+
+_encoder = msgspec.msgpack.Encoder()
 
 #: Items (tasks, assignments, reports, other commands) one entry carries.
 ENTRY_ITEMS_MAX = 2_000
@@ -34,12 +38,17 @@ NOTHING = Size(0, 0)
 
 
 def size_of(command: AnyCommand) -> Size:
-    """The size of one command; no command is smaller than one item."""
+    """The size of one command; no command is smaller than one item.
+
+    Raises what encoding raises for a command that cannot be carried (OverflowError, ValueError).
+    """
     if isinstance(command, SubmitTasks):
         tasks = command.tasks
         return Size(max(1, len(tasks)), 64 + 96 * len(tasks) + sum([len(t.spec) for t in tasks]))
     if isinstance(command, ReportAttempts):
         items = len(command.started) + len(command.finished)
-        tails = sum([len(report.output_tail) for report in command.finished])
-        return Size(max(1, items), 64 + 128 * items + tails)
-    return Size(1, 128)
+        texts = sum([len(r.output_tail) + 4 * len(r.reason) for r in command.finished])
+        return Size(max(1, items), 64 + 128 * items + texts)
+    if isinstance(command, AssignTasks):
+        return Size(max(1, len(command.assignments)), 64 + 128 * len(command.assignments))
+    return Size(1, 64 + len(_encoder.encode(command)))

@@ -178,7 +178,7 @@ class Machine(RuleBasedStateMachine):
         if left and not busy:
             self.do(NodeLeft(node, incarnation))
         else:
-            self.do(NodeLost(node, incarnation))
+            self.do(NodeLost(node, incarnation, term=1))
 
     @rule(node=NODES, to=st.sampled_from(list(Eligibility)))
     def cordon(self, node: str, to: Eligibility) -> None:

@@ -24,6 +24,7 @@ from raftsched.core.indexes import Usage
 from raftsched.core.lifecycle import HOLDING, end_attempt, move, move_attempt
 from raftsched.core.model import (
     ATTEMPT_TERMINAL,
+    REASON_MAX,
     Attempt,
     AttemptStatus,
     Node,
@@ -108,7 +109,7 @@ def report(changes: Changes, command: ReportAttempts) -> Outcome:
         if task is None or not _is_live(task, node_id, ended.token) or status is None:
             refused.append((ended.task_id, ended.token))
         elif status is _ATTEMPT_LOST:
-            lose(changes, task, ended.reason or "lost")
+            lose(changes, task, ended.reason[:REASON_MAX] or "lost")
         else:
             changes.tasks[task.id] = (number, stands, _finished(changes, task, status, ended))
     for task_id, token in refused:
@@ -155,10 +156,10 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
     elif task.status is TaskStatus.CANCELLING:
         to = TaskStatus.CANCELLED
     elif attempt.number - task.losses < task.terms.attempts_max:
-        changes.event("task_queued", task.id, attempt.node, ended.reason)
+        changes.event("task_queued", task.id, attempt.node, attempts[-1].reason)
         return move(task, _QUEUED, changes.index, reason, attempts)
     else:
-        to, reason = TaskStatus.FAILED, ended.reason or str(status)
+        to, reason = TaskStatus.FAILED, attempts[-1].reason or str(status)
     changes.events.append(Event("task_finished", task.id, attempt.node, to))
     return move(task, to, changes.index, reason, attempts, now)
 

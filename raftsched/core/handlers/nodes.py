@@ -16,7 +16,7 @@ from raftsched.core.commands import (
     SetEligibility,
 )
 from raftsched.core.handlers.attempts import lose
-from raftsched.core.model import Eligibility, Node, NodeStatus
+from raftsched.core.model import REASON_MAX, Eligibility, Node, NodeStatus
 
 _DONE = Accepted()
 
@@ -76,10 +76,13 @@ def lost(changes: Changes, command: NodeLost) -> Outcome:
     """No value."""
     if not command.incarnation:
         return Rejected(Reason.INVALID, "a verdict names the incarnation")
+    if command.term != changes.term:
+        # Its leader was deposed: others may have renewed the lease since (G3).
+        return Rejected(Reason.STALE_TERM, command.node_id)
     node = changes.state.nodes.get(command.node_id)
     if node is None:
         return Rejected(Reason.UNKNOWN_NODE, command.node_id)
-    reason = command.reason or "node-lost"
+    reason = command.reason[:REASON_MAX] or "node-lost"
     _lose_attempts(changes, command.node_id, reason, only=command.incarnation)
     if node.incarnation == command.incarnation and node.status is NodeStatus.UP:
         _set_status(changes, node, NodeStatus.LOST, reason)

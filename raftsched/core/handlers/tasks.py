@@ -23,6 +23,7 @@ from raftsched.core.commands import (
 from raftsched.core.handlers import answers
 from raftsched.core.lifecycle import HOLDING, move
 from raftsched.core.model import (
+    REASON_MAX,
     TASK_ID_MAX,
     TERMINAL,
     KeyRecord,
@@ -151,7 +152,7 @@ def cancel(changes: Changes, command: CancelTask) -> Outcome:
         return Rejected(Reason.TASK_TERMINAL, str(task.status))
     if task.status is TaskStatus.CANCELLING:
         return _DONE
-    reason = command.reason or "cancelled"
+    reason = command.reason[:REASON_MAX] or "cancelled"
     if task.status in HOLDING:
         changes.put(move(task, TaskStatus.CANCELLING, changes.index, reason))
         changes.event("task_cancelling", task.id, task.node)

@@ -49,6 +49,8 @@ from raftsched.core.state import State
 #: Stamp of a replica's first entry; each further one adds `STEP_MS`.
 BEGIN_MS = 1_000_000
 STEP_MS = 10
+#: Of the leader of all entries.
+TERM = 1
 
 
 def new_task(task_id: str = "t1", **fields: Any) -> NewTask:
@@ -132,7 +134,7 @@ def register(node_id: str = "n1", incarnation: str = "a", **fields: Any) -> Regi
 
 def entry(*commands: AnyCommand, now: int = BEGIN_MS) -> Entry:
     """A log entry with one batch."""
-    return Entry(version=1, term=1, now=now, batches=(Batch("n1", 1, 1, commands),))
+    return Entry(version=1, term=TERM, now=now, batches=(Batch("n1", 1, 1, commands),))
 
 
 def started(
@@ -182,6 +184,13 @@ def dump(state: State) -> tuple[bytes, ...]:
     return chunks
 
 
+def of_term(command: AnyCommand) -> AnyCommand:
+    """A verdict that names no term comes from the leader of the entry's."""
+    if isinstance(command, NodeLost) and not command.term:
+        return msgspec.structs.replace(command, term=TERM)
+    return command
+
+
 class Replica:
     """A state and the log it is given, one command an entry, `STEP_MS` apart."""
 
@@ -202,6 +211,7 @@ class Replica:
         if isinstance(command, RegisterNode) and not command.replaces:
             seen = self.state.incarnation_of(command.node_id)
             command = msgspec.structs.replace(command, replaces=seen)
+        command = of_term(command)
         self.index += 1
         self.now = self.now + STEP_MS if now is None else now
         applied = machine.apply(self.state, self.index, entry(command, now=self.now))
@@ -217,6 +227,7 @@ class Replica:
 
     def refused(self, command: AnyCommand) -> Rejected:
         """Apply one command that must be refused and must change nothing; the refusal."""
+        command = of_term(command)
         self.index += 1
         machine.apply(self.state, self.index, entry(now=self.now))
         before, queue = dump(self.state), list(self.state.ready)

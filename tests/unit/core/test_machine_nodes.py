@@ -22,7 +22,7 @@ from raftsched.core.commands import (
 )
 from raftsched.core.model import AttemptStatus, Eligibility, NodeStatus, TaskStatus
 from raftsched.core.planner import AHEAD_MAX
-from tests.unit.core.builders import Replica, dump, entry, finished, node, register
+from tests.unit.core.builders import TERM, Replica, dump, entry, finished, node, register
 
 
 def test_a_new_node_is_up_and_eligible() -> None:
@@ -312,3 +312,17 @@ def test_a_cordon_outlives_a_restart(incarnation: str) -> None:
     replica.accepted(SetEligibility("n1", Eligibility.CORDONED))
     replica.accepted(register("n1", incarnation))
     assert replica.state.nodes["n1"].eligibility is Eligibility.CORDONED
+
+
+@pytest.mark.parametrize("term", [TERM - 1, TERM + 1, -1])
+def test_verdict_of_a_leader_that_was_deposed_is_refused(term: int) -> None:
+    replica = Replica()
+    replica.accepted(register("n1", "a"))
+    replica.submit("t1")
+    replica.assign("t1")
+    # 0 is what the builder fills in.
+    verdict = NodeLost("n1", "a", "lease-expired", term=term or -1)
+    assert replica.refused(verdict).reason is Reason.STALE_TERM
+    assert replica.state.tasks.get("t1").status is TaskStatus.ASSIGNED  # type: ignore[union-attr]
+    replica.accepted(msgspec.structs.replace(verdict, term=TERM))
+    assert replica.state.tasks.get("t1").status is TaskStatus.QUEUED  # type: ignore[union-attr]

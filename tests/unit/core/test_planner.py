@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raftsched.core import indexes
 from raftsched.core.commands import (
     Assignment,
     AssignTasks,
@@ -17,7 +18,7 @@ from raftsched.core.commands import (
     SetEligibility,
 )
 from raftsched.core.model import Eligibility
-from raftsched.core.planner import AHEAD_MAX, MISFITS_MAX, PlanPolicy, plan
+from raftsched.core.planner import AHEAD_MAX, PlanPolicy, plan
 from tests.unit.core.builders import Replica, dump, register
 
 
@@ -165,13 +166,42 @@ def test_tasks_that_fit_nowhere_do_not_block_those_behind_them() -> None:
     assert list(replica.state.ready) == ["big1", "big2"]
 
 
-def test_a_pass_gives_up_after_so_many_tasks_that_fit_nowhere() -> None:
-    replica = nodes("n1", cpu_milli=1_000)
-    replica.submit(*[f"big{number}" for number in range(MISFITS_MAX)], cpu_milli=1_001)
-    replica.submit("small")
-    assert planned(replica) == []
+def test_however_many_fit_nowhere_those_behind_them_have_their_turn() -> None:
+    replica = nodes("n1", cpu_milli=1_000, memory_bytes=1_000, slots=100)
+    replica.submit(*[f"big{number}" for number in range(1_500)], cpu_milli=1_001)
+    for number in range(40):
+        replica.submit(f"huge{number}", cpu_milli=2_000 + number, memory_bytes=number)
+    replica.submit("wide", memory_bytes=1_001)
+    replica.submit("small1")
+    replica.submit("mixed", cpu_milli=600)
+    replica.submit("late", cpu_milli=600)
+    replica.submit("small2", cpu_milli=400)
+    replica.submit("low", priority=10)
+    found = ["small1", "mixed", "small2", "low"]
+    assert planned(replica) == [(task_id, "n1") for task_id in found]
     replica.submit("urgent", priority=90)
-    assert planned(replica) == [("urgent", "n1")]
+    assert planned(replica)[0] == ("urgent", "n1")
+
+
+def test_tasks_of_different_needs_are_placed_in_order_of_creation() -> None:
+    replica = nodes("n1", slots=100, cpu_milli=10**6)
+    names = [f"t{number}" for number in range(60)]
+    for number, name in enumerate(names):
+        replica.submit(name, cpu_milli=number * 7 % 5)
+    assert list(replica.state.ready) == names
+    assert [task_id for task_id, _ in planned(replica)] == names
+
+
+def test_a_pass_looks_at_so_many_different_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = nodes("n1", cpu_milli=1_000, memory_bytes=1_000)
+    for number in range(5):
+        # None asks for as much as another in both.
+        replica.submit(f"odd{number}", cpu_milli=2_000 + number, memory_bytes=900 - number)
+    monkeypatch.setattr(indexes.ReadyQueue.draw, "__defaults__", (5,))
+    replica.submit("low", priority=10)
+    assert planned(replica) == []
+    monkeypatch.undo()
+    assert planned(replica) == [("low", "n1")]
 
 
 # Strategies ------------------------------------------------------------------------------------

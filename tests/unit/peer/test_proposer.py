@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from raftsched.core import codec
-from raftsched.core.commands import Accepted, Outcome, PauseTask
+from raftsched.core.commands import Accepted, Outcome, PauseTask, RegisterNode, SubmitTasks
+from raftsched.core.model import NewTask
 from raftsched.peer.clock import SystemClock
-from raftsched.peer.errors import NoLeader, Overloaded, UnknownOutcome
+from raftsched.peer.errors import NoLeader, Overloaded, TooLarge, UnknownOutcome
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
 from raftsched.peer.proposer import Proposer
 from raftsched.raft.log import LogFull, LogStatus, NotLeader, Role
@@ -231,3 +232,60 @@ async def test_snapshot_that_jumps_over_a_command_makes_its_outcome_unknown() ->
     bench.proposer.restored()
     with pytest.raises(UnknownOutcome):
         await caller
+
+
+def _submission(name: str, size: int) -> SubmitTasks:
+    return SubmitTasks((NewTask(name, b"x" * size),))
+
+
+async def test_commands_that_are_too_large_together_go_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As if the sizes had been estimated too small.
+    monkeypatch.setattr("raftsched.peer.intake.ENTRY_BYTES_MAX", 3_000)
+    bench = Bench()
+    bench.lead()
+    callers = [bench.propose(name * 500) for name in "abcdefgh"]
+    await settle()
+    for position in range(8):
+        bench.apply(position)
+        await settle()
+    assert [(await c).value[0] for c in callers] == list("abcdefgh")  # type: ignore[union-attr]
+
+
+async def test_command_that_no_entry_can_carry_is_refused_and_the_next_ones_go_on() -> None:
+    bench = Bench()
+    bench.lead()
+    large = asyncio.ensure_future(bench.proposer.propose(_submission("t", 5 << 20), 5))
+    caller = bench.propose("a")
+    await settle()
+    with pytest.raises(TooLarge):
+        await large
+    await settle()
+    bench.apply()
+    assert await caller == Accepted("a")
+
+
+async def test_follower_hears_that_its_command_is_too_large() -> None:
+    follower, leader = Bench("n2"), Bench("n1")
+    leader.lead(3)
+    follower.follow("n1", 3)
+    large = asyncio.ensure_future(follower.proposer.propose(_submission("t", 5 << 20), 5))
+    await settle()
+    leader.proposer.frame("n2", follower.sent.pop()[1])  # type: ignore[arg-type]
+    await settle()
+    follower.proposer.frame("n1", leader.sent.pop()[1])  # type: ignore[arg-type]
+    with pytest.raises(TooLarge):
+        await large
+
+
+async def test_command_that_cannot_be_encoded_fails_alone() -> None:
+    bench = Bench()
+    bench.lead()
+    node = RegisterNode("n1", "a", "http://x", 1, 10**30, 1, True)
+    with pytest.raises(OverflowError):
+        await bench.proposer.propose(node, 5)
+    caller = bench.propose("a")
+    await settle()
+    bench.apply()
+    assert await caller == Accepted("a")
