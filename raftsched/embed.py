@@ -32,7 +32,7 @@ from raftsched.core.commands import (
 )
 from raftsched.core.model import TERMINAL, Task
 from raftsched.peer.config import PeerConfig, load_config
-from raftsched.peer.errors import NoLeader, Overloaded, UnknownOutcome
+from raftsched.peer.errors import NoLeader, Overloaded, ReadTimeout, UnknownOutcome
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 from raftsched.peer.peer import Peer as _Peer
 
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 #: Between tries of a command while nobody leads.
 AGAIN_SECONDS = 0.1
+#: One try of a read.
+READ_SECONDS = 5.0
 
 
 class Peer(_Peer):
@@ -92,9 +94,23 @@ class Peer(_Peer):
         return task
 
     async def wait(self, task_id: str, timeout_seconds: float = 3_600.0) -> Task:
-        """The task once it is terminal.  Raises KeyError if unknown, or TimeoutError."""
-        await self.read()
-        task = await self.wait_finished(task_id, timeout_seconds)
+        """The task once it is terminal.  Raises KeyError if unknown, or TimeoutError.
+
+        While nobody leads, the question whether there is such a task is asked again; ReadTimeout
+        when that lasts until the end of the time.
+        """
+        deadline = self.clock.monotonic() + timeout_seconds
+        while True:
+            left = deadline - self.clock.monotonic()
+            try:
+                await self.read(timeout_seconds=max(AGAIN_SECONDS, min(READ_SECONDS, left)))
+                break
+            except ReadTimeout:
+                if left <= READ_SECONDS:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
+        left = max(0.0, deadline - self.clock.monotonic())
+        task = await self.wait_finished(task_id, left)
         if task is None:
             raise KeyError(task_id)
         if task.status not in TERMINAL:
@@ -111,16 +127,37 @@ class Peer(_Peer):
         return isinstance(outcome, Accepted)
 
     async def _propose_again(self, command: AnyCommand, timeout_seconds: float) -> Outcome:
-        """Of a command that may be applied twice without harm."""
-        deadline = self.clock.monotonic() + timeout_seconds
+        """Of a command that may be applied twice without harm.
+
+        The error of the end tells of the whole time, and is UnknownOutcome if that of any try was.
+        """
+        began = self.clock.monotonic()
+        unknown: UnknownOutcome | None = None
         while True:
-            left = deadline - self.clock.monotonic()
+            left = began + timeout_seconds - self.clock.monotonic()
             try:
                 return await self.propose(command, max(AGAIN_SECONDS, left))
-            except (NoLeader, Overloaded, UnknownOutcome):
+            except UnknownOutcome as error:
+                unknown = error
                 if left <= AGAIN_SECONDS:
                     raise
+            except (NoLeader, Overloaded) as error:
+                if left <= AGAIN_SECONDS:
+                    waited = self.clock.monotonic() - began
+                    raise unknown or self._not_taken(error, waited) from error
             await asyncio.sleep(AGAIN_SECONDS)
+
+    def _not_taken(self, error: NoLeader | Overloaded, waited: float) -> NoLeader | Overloaded:
+        """The last of many errors, in words for all of them."""
+        if isinstance(error, Overloaded):
+            again = error.retry_after_seconds
+            return Overloaded(f"overloaded for {waited:.1f} s: {error}", retry_after_seconds=again)
+        status = self.status()
+        peers = f"{len(status.connected) + 1} of {len(self.config.peers)} peers reachable"
+        why = f"intake is paused ({status.paused})" if status.paused else "no leader"
+        if status.leader is not None and not status.paused:
+            why = f"the leader {status.leader} took nothing in"
+        return NoLeader(f"{why} for {waited:.1f} s ({peers})", leader=error.leader)
 
     # Life -------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 Rules
 1. A line is answered where it stands, and what is wrong with it touches no other line; only an
-   ``atomic`` batch ends at its first bad line.
+   ``atomic`` batch ends at its first bad line.  Lines are counted from 0, blank ones not at all.
 2. A line is a document.  Each is decoded alone: `msgspec.json.Decoder.decode_lines` takes two
    documents on one line, or one that spans two, and is faster by a tenth of the decoding only.
 3. Groups are decoded while earlier ones are on their way; the loop is left after each.
@@ -35,6 +35,8 @@ ATOMIC_BYTES_MAX = 2 * 1024 * 1024
 GROUP_TASKS_MAX = 500
 GROUP_BYTES_MAX = 1024 * 1024
 GROUPS_IN_FLIGHT_MAX = 16
+#: Before the keys of this route; no key that is sent may have it.
+BATCH_SCOPE = "tasks:batch\0"
 #: Most that is taken of the body at once.
 CHUNK_BYTES_MAX = 256 * 1024
 
@@ -77,6 +79,8 @@ async def batch(context: Context, request: web.Request) -> web.StreamResponse:
     atomic = flag(request, "atomic")
     dry_run = flag(request, "dry_run")
     key = key_of(request)
+    # A scope of its own: the same key on another route is another key.
+    key = key and BATCH_SCOPE + key
     answers: list[_Answers] = []
     pending: deque[asyncio.Task[_Answers]] = deque()
     try:
@@ -172,8 +176,10 @@ class _Reader:
     def check_length(self, data: bytes) -> None:
         """Is the line that comes next (or its beginning) too long?"""
         if len(data) > LINE_BYTES_MAX:
-            number = self.group.first + self.group.lines + 1
-            raise Problem("too-large", f"line {number} is over {LINE_BYTES_MAX} bytes")
+            line = self.group.first + self.group.lines
+            raise Problem(
+                "too-large", f"line {line} (counted from 0) is over {LINE_BYTES_MAX} bytes"
+            )
 
     def _add(self, data: bytes, now_ms: int) -> None:
         group, key = self.group, self._key

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from raftsched import __version__
 from raftsched.api.context import Context, body_of, decode, flag, no_fields
-from raftsched.api.problems import CATALOGUE, Problem
+from raftsched.api.problems import CATALOGUE, Problem, unknown_node
 from raftsched.api.views import NodePage, NodeView, instant, node_view
 from raftsched.core.commands import SetEligibility
 from raftsched.core.model import Eligibility
@@ -42,7 +42,7 @@ async def nodes(context: Context, request: web.Request) -> web.StreamResponse:
 def _node(context: Context, node_id: str) -> NodeView:
     node = context.service.state.nodes.get(node_id)
     if node is None:
-        raise Problem("unknown-node", f"no node {node_id!r}")
+        raise unknown_node(node_id, context.service.state.nodes)
     return node_view(context.service.state, node)
 
 

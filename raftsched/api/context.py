@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 
@@ -19,6 +20,7 @@ BODY_BYTES_MAX = 1024 * 1024
 #: Longest long-poll.
 WAIT_SECONDS_MAX = 60.0
 _JSON = msgspec.json.Encoder()
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 
 
@@ -26,6 +28,7 @@ class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a request whose address says it all."""
 
 
+_plain = msgspec.json.Decoder()
 _nothings = msgspec.json.Decoder(_Nothing)
 
 
@@ -68,8 +71,11 @@ class Context:
             carried.update(headers)
         return web.Response(status=status, body=_JSON.encode(body), headers=carried)
 
-    async def state(self, request: web.Request) -> State:
-        """The state as current as the request asks for, after its long-poll."""
+    async def state(self, request: web.Request, task_id: str = "") -> State:
+        """The state as current as the request asks for, after its long-poll.
+
+        The poll waits for a change of the task, or of anything.
+        """
         if not has_query(request):
             return await self.service.read()
         consistency = request.query.get("consistency", "linearizable")
@@ -81,14 +87,18 @@ class Context:
         )
         if "index" in request.query:
             index = integer(request, "index", 0, 0, 1 << 62)
-            await self.service.wait_index(index, seconds(request, "wait", 30.0))
+            wait_seconds = seconds(request, "wait", 30.0)
+            if task_id:
+                await self.service.wait_changed(task_id, index, wait_seconds)
+            else:
+                await self.service.wait_index(index, wait_seconds)
         return self.service.state
 
     async def propose(self, command: AnyCommand) -> Any:
         """The value of an accepted command; a refusal ends the request."""
         outcome = await self.service.propose(command)
         if isinstance(outcome, Rejected):
-            raise of_rejection(outcome)
+            raise of_rejection(outcome, command, self.service.state.nodes)
         assert isinstance(outcome, Accepted)
         return outcome.value
 
@@ -169,6 +179,8 @@ def decode(decoder: Any, data: bytes) -> Any:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
+        # It is looked at only as far as its first fault: what follows may not even be JSON.
+        _check_json(data)
         message, _, path = str(error).partition(" - at `$")
         # ``[...]`` is a value of a mapping whose name msgspec does not tell.
         path = path.rstrip("`").replace("[...]", "").replace(".", "/")
@@ -179,4 +191,22 @@ def decode(decoder: Any, data: bytes) -> Any:
             message += "; it is not known to this version"
         raise Problem("invalid", message, pointer=pointer or "/") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem("malformed-json", str(error)) from None
+        raise _malformed(data, error) from None
+
+
+def _check_json(data: bytes) -> None:
+    try:
+        _plain.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _malformed(data, error) from None
+    except RecursionError:
+        pass
+
+
+def _malformed(data: bytes, error: Exception) -> Problem:
+    """Why the body is not JSON; of a half surrogate pair msgspec says that data is missing."""
+    message = str(error)
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        _plain.decode(_SURROGATE.sub(b"?", data))
+        message = r"an escape such as \ud800 is half of a surrogate pair: it is no character"
+    return Problem("malformed-json", message)

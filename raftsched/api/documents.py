@@ -134,15 +134,15 @@ def to_new_task(request: TaskRequest, task_id: str) -> NewTask:
 def _check_texts(request: TaskRequest, command: list[str]) -> None:
     """Lengths, and what the system calls that start a program do not take."""
     words = "".join(command)
-    size = len(words) + len(request.stdin)
+    size = _bytes(words) + _bytes(request.stdin)
     variables = ""
     if request.env:
         variables = "".join([*request.env, *request.env.values()])
-        size += len(variables)
+        size += _bytes(variables)
     if size > ARGUMENTS_BYTES_MAX:
         raise Problem(
             "too-large",
-            f"command, env and stdin have {size} characters, {ARGUMENTS_BYTES_MAX} are allowed; "
+            f"command, env and stdin have {size} bytes, {ARGUMENTS_BYTES_MAX} are allowed; "
             "store the data elsewhere and pass a reference",
             pointer="/command",
         )
@@ -153,6 +153,11 @@ def _check_texts(request: TaskRequest, command: list[str]) -> None:
         raise Problem("invalid", "the program has no name", pointer="/command/0")
     if request.env and any("=" in name or not name for name in request.env):
         raise Problem("invalid", "a variable's name has no '='", pointer="/env")
+
+
+def _bytes(text: str) -> int:
+    """Length in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _checked(parse: Callable[[Any], int], value: Any, pointer: str) -> int:

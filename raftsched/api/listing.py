@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import datetime as dt
 import time
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
@@ -34,6 +36,7 @@ CLOCK_ROWS = 64
 #: ``(create_index, id)`` of the task behind which a page begins.
 Place = tuple[int, str]
 
+_Instant = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 _specs = msgspec.msgpack.Decoder(TaskSpec)
 
 
@@ -41,7 +44,8 @@ async def listing(context: Context, request: web.Request) -> web.StreamResponse:
     """Tasks, newest first, a page at a time."""
     limit = integer(request, "limit", 50, 1, 1000)
     cursor = request.query.get("cursor")
-    scan = Scan(filter_of(request), limit, _parse_cursor(cursor) if cursor else None)
+    after = _parse_cursor(cursor) if cursor else None
+    scan = Scan(filter_of(request), limit, after, instant_of(request, "since") or 0)
     index = (await context.state(request)).index
     while not scan.is_done:
         async with context.scanning:
@@ -60,8 +64,12 @@ async def listing(context: Context, request: web.Request) -> web.StreamResponse:
 class Scan:
     """One page as it is filled."""
 
-    def __init__(self, test: Callable[[Task], bool], limit: int, after: Place | None) -> None:
+    def __init__(
+        self, test: Callable[[Task], bool], limit: int, after: Place | None, since: int = 0
+    ) -> None:
         self._test = test
+        #: The state's clock never goes back: behind the first older task all are.
+        self._since = since
         self._limit = limit
         self._rows_left = SCAN_ROWS_MAX
         self._bytes_left = PAGE_BYTES_MAX
@@ -77,6 +85,8 @@ class Scan:
         test = self._test
         until = 0.0
         for task in state.list_tasks(self.place):
+            if task.created_at < self._since:
+                break
             self._rows_left -= 1
             if test(task):
                 self.found.append(task_view(task))
@@ -104,7 +114,10 @@ def filter_of(request: web.Request) -> Callable[[Task], bool]:
         raise Problem("invalid", f"unknown state; known: {known}", pointer="?state")
     queue, node = query.get("queue"), query.get("node")
     name = query.get("q", "")
+    until = instant_of(request, "until")
     labels = [label.partition(":")[::2] for label in query.getall("label", [])]
+    if any(":" not in label for label in query.getall("label", [])):
+        raise Problem("invalid", "a label is written key:value", pointer="?label")
     # Decoding is most of the work, and a text that is not in the bytes is not in the fields.
     texts = [text for text in (name, *sum(labels, ())) if text]
     parts = [text.encode("utf-8", "surrogatepass") for text in texts]
@@ -113,6 +126,8 @@ def filter_of(request: web.Request) -> Callable[[Task], bool]:
         if states and task.status not in states:
             return False
         if (queue and task.queue != queue) or (node and task.node != node):
+            return False
+        if until is not None and task.created_at >= until:
             return False
         if not labels and not name:
             return True
@@ -123,6 +138,20 @@ def filter_of(request: web.Request) -> Callable[[Task], bool]:
         return name in spec.name and all(spec.labels.get(k) == v for k, v in labels)
 
     return test
+
+
+def instant_of(request: web.Request, name: str) -> int | None:
+    """An instant of the query (RFC 3339) in milliseconds since the Unix epoch."""
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        instant = msgspec.convert(text, _Instant)
+        return round(instant.timestamp() * 1000)
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        raise Problem(
+            "invalid", 'an instant such as "2026-01-31T12:00:00Z"', pointer=f"?{name}"
+        ) from None
 
 
 def _cursor_of(place: Place) -> str:

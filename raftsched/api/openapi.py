@@ -10,6 +10,7 @@ from aiohttp import web
 
 from raftsched import __version__
 from raftsched.api.context import Context
+from raftsched.api.parameters import PARAMETERS
 from raftsched.api.problems import CATALOGUE
 
 #: Problems any route may answer with.
@@ -38,12 +39,15 @@ def build() -> dict[str, Any]:
         }
         if route.role != "none":
             operation["security"] = [{"token": []}]
-        parameters = re.findall(r"{(\w+)}", route.path)
+        parameters: list[dict[str, Any]] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in re.findall(r"{(\w+)}", route.path)
+        ]
+        for name in route.query:
+            text, schema = PARAMETERS[name]
+            parameters.append({"name": name, "in": "query", "description": text, "schema": schema})
         if parameters:
-            operation["parameters"] = [
-                {"name": n, "in": "path", "required": True, "schema": {"type": "string"}}
-                for n in parameters
-            ]
+            operation["parameters"] = parameters
         if route.body is not None:
             media = "application/x-ndjson" if route.path.endswith(":batch") else "application/json"
             operation["requestBody"] = {"content": {media: {"schema": _reference(route.body)}}}

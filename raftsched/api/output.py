@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 from aiohttp import web
 
 from raftsched.api.context import Context, flag, integer
-from raftsched.api.problems import Problem
-from raftsched.core.model import ATTEMPT_TERMINAL, Attempt
+from raftsched.api.problems import Problem, unknown_task
+from raftsched.core.model import ATTEMPT_TERMINAL, Attempt, Node
 from raftsched.peer.errors import OutputGone
 
 #: Bytes read at once.
@@ -19,6 +21,9 @@ FOLLOW_SECONDS = 0.1
 #: Another node begins its answer within this time.
 CONNECT_SECONDS = 2.0
 HEAD_SECONDS = 10.0
+#: A program may write nothing for hours, so silence says nothing of its node: after this much of it
+#: the node is asked whether it lives, and given as long for its answer.
+SILENCE_SECONDS = 5.0
 
 
 def _attempt(context: Context, task_id: str, number: int) -> Attempt:
@@ -26,6 +31,8 @@ def _attempt(context: Context, task_id: str, number: int) -> Attempt:
     for row in task.attempts if task is not None else ():
         if row.number == number:
             return row
+    if task is None:
+        raise unknown_task(task_id)
     raise Problem("unknown-task", f"task {task_id!r} has no attempt {number}")
 
 
@@ -85,12 +92,19 @@ async def _fetch(context: Context, request: web.Request, attempt: Attempt) -> we
         "Raftsched-Forwarded": context.service.config.peer_id,
     }
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
-    try:
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        with _trouble_of(node):
             async with asyncio.timeout(HEAD_SECONDS):
                 found = await session.get(f"{node.address}{request.rel_url}", headers=headers)
-            async with found:
-                return await _pass_on(context, request, found)
+        async with found:
+            return await _pass_on(context, request, _pieces(session, node, found), found)
+
+
+@contextlib.contextmanager
+def _trouble_of(node: Node) -> Iterator[None]:
+    """Trouble with the other node as a problem; trouble with our caller is none of its."""
+    try:
+        yield
     except (aiohttp.ClientError, TimeoutError) as error:
         why = str(error) or type(error).__name__
         raise Problem(
@@ -98,8 +112,32 @@ async def _fetch(context: Context, request: web.Request, attempt: Attempt) -> we
         ) from error
 
 
+async def _pieces(
+    session: aiohttp.ClientSession, node: Node, found: aiohttp.ClientResponse
+) -> AsyncIterator[bytes]:
+    """The body as it comes, for as long as its node lives."""
+    while True:
+        with _trouble_of(node):
+            try:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    data = await found.content.readany()
+            except TimeoutError:
+                # Of a stopped process the kernel would keep the connection for ever.
+                async with (
+                    asyncio.timeout(SILENCE_SECONDS),
+                    session.get(f"{node.address}/health/live"),
+                ):
+                    continue
+        if not data:
+            return
+        yield data
+
+
 async def _pass_on(
-    context: Context, request: web.Request, found: aiohttp.ClientResponse
+    context: Context,
+    request: web.Request,
+    pieces: AsyncIterator[bytes],
+    found: aiohttp.ClientResponse,
 ) -> web.StreamResponse:
     kept = {**context.headers()}
     for name in ("Raftsched-Output-Offset", "Retry-After"):
@@ -108,7 +146,7 @@ async def _pass_on(
     response = web.StreamResponse(status=found.status, headers=kept)
     response.content_type = found.content_type
     await response.prepare(request)
-    async for data in found.content.iter_any():
+    async for data in pieces:
         await response.write(data)
     await response.write_eof()
     return response

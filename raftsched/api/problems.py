@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
 
-from raftsched.core.commands import Reason, Rejected
+from raftsched.core.commands import (
+    AnyCommand,
+    CancelTask,
+    DeleteTask,
+    PauseTask,
+    Reason,
+    Rejected,
+    ResumeTask,
+    SetEligibility,
+)
 from raftsched.peer import errors
 
 
@@ -43,6 +53,7 @@ CATALOGUE: dict[str, Kind] = {
     "internal": Kind(500, "A bug", applied="unknown"),
     "node-unreachable": Kind(502, "The node that has this cannot be reached", retryable=True),
     "no-leader": Kind(503, "No majority leads just now", retryable=True),
+    "index-not-reached": Kind(503, "The index was not applied here in time", retryable=True),
     "stopping": Kind(503, "This peer is stopping", retryable=True),
     "outcome-unknown": Kind(504, "The outcome is not known", applied="unknown", retryable=True),
 }
@@ -118,12 +129,59 @@ class Problem(Exception):
         )
 
 
-def of_rejection(rejected: Rejected) -> Problem:
-    """A refusal of the state as a problem."""
-    code = _BY_REASON.get(rejected.reason, str(rejected.reason))
+def unknown_task(task_id: str) -> Problem:
+    """There is no such task (any more)."""
+    return Problem("unknown-task", f"no task {task_id!r}; it never was, or was deleted")
+
+
+def unknown_node(node_id: str, known: Iterable[str]) -> Problem:
+    """There is no such node."""
+    names = ", ".join(sorted(known)) or "none has registered yet"
+    return Problem("unknown-node", f"no node {node_id!r}; known: {names}")
+
+
+#: What cannot be done to a task that has ended.
+_DONE_TO = {CancelTask: "cancelled", PauseTask: "paused", ResumeTask: "resumed"}
+
+
+def task_terminal(asked: CancelTask | PauseTask | ResumeTask, status: str) -> Problem:
+    """The task has ended, and what was asked needs one that has not."""
+    done = _DONE_TO[type(asked)]
+    return Problem(
+        "task-terminal", f"task {asked.task_id} has ended ({status}) and cannot be {done}"
+    )
+
+
+def task_not_terminal(task_id: str, status: str) -> Problem:
+    """The task has not ended, and only one that has is deleted."""
+    return Problem(
+        "task-not-terminal",
+        f"task {task_id} is {status} and only a task that has ended can be deleted; "
+        "cancel it and wait for its end",
+    )
+
+
+def of_rejection(
+    rejected: Rejected, asked: AnyCommand | None = None, nodes: Iterable[str] = ()
+) -> Problem:
+    """A refusal of the state as a problem; ``asked`` and the ids of all nodes, where known."""
+    reason, detail = rejected.reason, rejected.detail
+    if isinstance(asked, CancelTask | PauseTask | ResumeTask | DeleteTask):
+        if reason is Reason.UNKNOWN_TASK:
+            return unknown_task(asked.task_id)
+        if reason is Reason.TASK_NOT_TERMINAL:
+            return task_not_terminal(asked.task_id, detail)
+        if reason is Reason.TASK_TERMINAL and not isinstance(asked, DeleteTask):
+            return task_terminal(asked, detail)
+    if isinstance(asked, SetEligibility) and reason is Reason.UNKNOWN_NODE:
+        return unknown_node(asked.node_id, nodes)
+    if reason is Reason.DUPLICATE_ID:
+        # The detail is the id.
+        detail = f"there is another task {detail!r}; leave id out, or send its very document"
+    code = _BY_REASON.get(reason, str(reason))
     if code not in CATALOGUE:
         code = "internal"
-    return Problem(code, rejected.detail or str(rejected.reason))
+    return Problem(code, detail or str(reason))
 
 
 def of_peer_error(error: errors.PeerError) -> Problem:
@@ -136,5 +194,9 @@ def of_peer_error(error: errors.PeerError) -> Problem:
         return Problem("output-gone", str(error))
     if isinstance(error, errors.PeerStopped):
         return Problem("stopping", str(error))
+    if isinstance(error, errors.TooLarge):
+        return Problem("too-large", str(error))
+    if isinstance(error, errors.IndexNotReached):
+        return Problem("index-not-reached", str(error))
     leader = error.leader if isinstance(error, errors.NoLeader) else None
     return Problem("no-leader", str(error), extra={"leader_hint": leader})

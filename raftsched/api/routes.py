@@ -31,6 +31,8 @@ class Route(NamedTuple):
     problems: tuple[str, ...] = ()
     #: Name in OpenAPI, from which clients are generated; stable also when a handler moves.
     operation: str = ""
+    #: Names of the query parameters; any other is refused.
+    query: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -53,44 +55,65 @@ _DELETE = ("unknown-task", "task-not-terminal")
 _OUTPUT = ("unknown-task", "output-gone", "node-unreachable")
 _UNKNOWN_NODE = ("unknown-node",)
 _NO_LEADER = ("no-leader",)
+_DRY_RUN = ("dry_run",)
+_READ = ("consistency", "min_index")
+#: A read that may wait for a change.
+_POLL = (*_READ, "index", "wait")
+_FILTERS = ("state", "queue", "node", "label", "q", "since", "until", "limit", "cursor")
 
 ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/v1/tasks", "submit", submission.submit, TaskRequest, TaskView, 201, _SUBMIT,
-        operation="tasks_submit",
+        operation="tasks_submit", query=_DRY_RUN,
     ),
     Route(
         "POST", "/v1/tasks:batch", "submit", batch.batch, TaskRequest, problems=_SUBMIT,
-        operation="tasks_batch",
+        operation="tasks_batch", query=("atomic", "dry_run"),
     ),
     Route(
         "GET", "/v1/tasks", "read", listing.listing, None, TaskPage, problems=("invalid",),
-        operation="tasks_listing",
+        operation="tasks_listing", query=(*_FILTERS, *_POLL),
     ),
-    Route("GET", _ID, "read", tasks.get, None, TaskView, problems=_UNKNOWN),
-    Route("DELETE", _ID, "operate", tasks.delete, status=204, problems=_DELETE),
+    Route("GET", _ID, "read", tasks.get, None, TaskView, problems=_UNKNOWN, query=_POLL),
+    Route("DELETE", _ID, "operate", tasks.delete, status=204, problems=_DELETE, query=_DRY_RUN),
     Route(
         "POST", _ID + "/cancel", "submit", tasks.cancel, tasks.CancelRequest, TaskView,
-        problems=_VERB,
+        problems=_VERB, query=_DRY_RUN,
     ),
-    Route("POST", _ID + "/pause", "submit", tasks.pause, None, TaskView, problems=_VERB),
-    Route("POST", _ID + "/resume", "submit", tasks.resume, None, TaskView, problems=_VERB),
-    Route("GET", _ID + "/wait", "read", tasks.wait, None, TaskView, problems=_UNKNOWN),
-    Route("GET", _ID + "/attempts", "read", tasks.attempts, None, AttemptList, problems=_UNKNOWN),
-    Route("GET", _ID + "/attempts/{number}/output", "read", output.output, problems=_OUTPUT),
-    Route("GET", "/v1/nodes", "read", cluster.nodes, None, NodePage),
-    Route("GET", _NODE, "read", cluster.node, None, NodeView, problems=_UNKNOWN_NODE),
+    Route(
+        "POST", _ID + "/pause", "submit", tasks.pause, None, TaskView,
+        problems=_VERB, query=_DRY_RUN,
+    ),
+    Route(
+        "POST", _ID + "/resume", "submit", tasks.resume, None, TaskView,
+        problems=_VERB, query=_DRY_RUN,
+    ),
+    Route(
+        "GET", _ID + "/wait", "read", tasks.wait, None, TaskView,
+        problems=_UNKNOWN, query=(*_READ, "wait"),
+    ),
+    Route(
+        "GET", _ID + "/attempts", "read", tasks.attempts, None, AttemptList,
+        problems=_UNKNOWN, query=_POLL,
+    ),
+    Route(
+        "GET", _ID + "/attempts/{number}/output", "read", output.output,
+        problems=_OUTPUT, query=("follow", "tail", "offset", "stream", *_READ),
+    ),
+    Route("GET", "/v1/nodes", "read", cluster.nodes, None, NodePage, query=_POLL),
+    Route("GET", _NODE, "read", cluster.node, None, NodeView, problems=_UNKNOWN_NODE, query=_POLL),
     Route(
         "POST", _NODE + "/cordon", "operate", cluster.cordon, None, NodeView,
-        problems=_UNKNOWN_NODE,
+        problems=_UNKNOWN_NODE, query=_DRY_RUN,
     ),
     Route(
         "POST", _NODE + "/uncordon", "operate", cluster.uncordon, None, NodeView,
-        problems=_UNKNOWN_NODE,
+        problems=_UNKNOWN_NODE, query=_DRY_RUN,
     ),
     Route("GET", "/v1/cluster", "read", cluster.cluster),
     Route(
-        "POST", "/v1/cluster/leader:transfer", "admin", cluster.transfer, cluster.TransferRequest
+        "POST", "/v1/cluster/leader:transfer", "admin", cluster.transfer, cluster.TransferRequest,
+        query=_DRY_RUN,
     ),
     Route("GET", "/v1/agent", "admin", cluster.agent),
     Route("GET", "/v1/agent/config", "admin", cluster.agent_config),

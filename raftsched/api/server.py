@@ -6,11 +6,14 @@ import hmac
 import logging
 import re
 import secrets
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
-from raftsched.api.context import BODY_BYTES_MAX, Context
+from raftsched.api.context import BODY_BYTES_MAX, Context, has_query
+from raftsched.api.parameters import check_names
 from raftsched.api.problems import Problem, of_peer_error
 from raftsched.api.routes import ROUTES, Handler, Route
 from raftsched.peer.config import is_loopback
@@ -70,6 +73,8 @@ class ApiServer:
         async def guarded(request: web.Request) -> web.StreamResponse:
             try:
                 self._admit(request, needs_token)
+                if has_query(request):
+                    check_names(request, route.query)
                 return await handler(context, request)
             except Problem as problem:
                 return _refuse(request, problem)
@@ -144,8 +149,21 @@ def _pattern(path: str) -> re.Pattern[str]:
 def _refuse(request: web.Request, problem: Problem, request_id: str = "") -> web.Response:
     """The problem as the answer; an answer that has begun can only be cut off."""
     if request.writer.output_size > 0:
-        raise ConnectionResetError(f"cut off: {problem.detail}")
+        logger.warning("%s %s cut off: %s", request.method, request.path, problem.detail)
+        _abort(request)
+        # What is returned now goes nowhere.
     return problem.response(request_id or _request_id(request))
+
+
+def _abort(request: web.Request) -> None:
+    """Break the connection so that the body cannot be taken for a whole one."""
+    if request.transport is None:
+        return
+    connection = request.transport.get_extra_info("socket")
+    if connection is not None and request.version < HttpVersion11:
+        # Without chunks the end of the connection ends the body: it must be a reset.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.transport.abort()
 
 
 def _request_id(request: web.Request) -> str:

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from raftsched.api.context import Context, body_of, decode, flag, no_fields, seconds
-from raftsched.api.problems import Problem
+from raftsched.api.problems import task_not_terminal, task_terminal, unknown_task
 from raftsched.api.views import AttemptList, attempt_view, task_view
 from raftsched.core.commands import CancelTask, DeleteTask, PauseTask, ResumeTask
 from raftsched.core.model import TERMINAL, Task
@@ -27,7 +27,7 @@ def known_task(context: Context, task_id: str) -> Task:
     """The task as applied here; a problem when it is not there."""
     task = context.service.state.tasks.get(task_id)
     if task is None:
-        raise Problem("unknown-task", f"no task {task_id!r} (any more)")
+        raise unknown_task(task_id)
     return task
 
 
@@ -48,13 +48,14 @@ def _shown(context: Context, request: web.Request, task: Task) -> web.Response:
 
 async def get(context: Context, request: web.Request) -> web.StreamResponse:
     """One task."""
-    await context.state(request)
-    return _shown(context, request, known_task(context, request.match_info["id"]))
+    task_id = request.match_info["id"]
+    await context.state(request, task_id)
+    return _shown(context, request, known_task(context, task_id))
 
 
 async def wait(context: Context, request: web.Request) -> web.StreamResponse:
     """One task once it has ended, or as it is at the timeout."""
-    await context.service.read()
+    await context.state(request)
     task_id = request.match_info["id"]
     known_task(context, task_id)
     await context.service.wait_finished(task_id, seconds(request, "wait", 30.0))
@@ -63,8 +64,9 @@ async def wait(context: Context, request: web.Request) -> web.StreamResponse:
 
 async def attempts(context: Context, request: web.Request) -> web.StreamResponse:
     """All attempts of a task, oldest first."""
-    await context.state(request)
-    task = known_task(context, request.match_info["id"])
+    task_id = request.match_info["id"]
+    await context.state(request, task_id)
+    task = known_task(context, task_id)
     return context.answer(AttemptList([attempt_view(row) for row in task.attempts]))
 
 
@@ -94,7 +96,7 @@ async def _verb(
         await context.service.read()
         task = known_task(context, command.task_id)
         if task.status in TERMINAL:
-            raise Problem("task-terminal", task.status.value)
+            raise task_terminal(command, task.status.value)
         return context.answer({"valid": True})
     await context.propose(command)
     return _shown(context, request, known_task(context, command.task_id))
@@ -109,7 +111,7 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
         await context.service.read()
         task = known_task(context, task_id)
         if task.status not in TERMINAL:
-            raise Problem("task-not-terminal", task.status.value)
+            raise task_not_terminal(task_id, task.status.value)
         return context.answer({"valid": True})
     await context.propose(DeleteTask(task_id))
     return web.Response(status=204, headers=context.headers())

@@ -25,7 +25,7 @@ FAILOVER_SECONDS_MAX = 30.0
 WAKE_SECONDS = 0.5
 #: ``--demo`` keeps about so many tasks open.
 DEMO_OPEN = 6
-KEYS = "keys: k kill the leader   r restart it   s status   q quit"
+KEYS = "keys: k kill the leader   r restart what is down   s status   q quit"
 
 
 @click.command()
@@ -94,6 +94,16 @@ def default_directory() -> Path:
 
 def _leave_contexts(cluster: LocalCluster, paths: tuple[Path, ...]) -> None:
     for path in paths:
+        # In our own directory, which is locked, a context of somebody else is only left over.
+        is_ours = path.parent == cluster.directory
+        other = None if is_ours else discovery.foreign_context(path, os.getpid())
+        if other is not None:
+            complain(
+                f"commands elsewhere go to the cluster in {other.token_file.parent}, which was "
+                f"here first; for this one add --addr {cluster.addresses[0]} "
+                f"--token-file {cluster.token_path}"
+            )
+            continue
         try:
             discovery.write_context(path, cluster.addresses, cluster.token_path, os.getpid())
         except OSError as error:
@@ -118,16 +128,18 @@ class Console:
     def __init__(self, cluster: LocalCluster, *, demo: bool) -> None:
         self._cluster = cluster
         self._demo = demo
-        self._killed: list[str] = []
         self._done = False
+        #: There is somebody who can press keys.
+        self._has_keys = False
         self._reported: set[str] = set()
 
     def run(self) -> None:
-        """Until q or a signal; Failure when no peer is left."""
+        """Until q or a signal; Failure when no peer is left and nobody can press r."""
         if self._demo:
             threading.Thread(target=self._feed, name="demo", daemon=True).start()
         try:
             with _single_keys() as has_keys:
+                self._has_keys = has_keys
                 click.echo(KEYS if has_keys else "Ctrl-C stops it", err=False)
                 sys.stdout.flush()
                 while not self._done:
@@ -150,15 +162,20 @@ class Console:
             click.echo(KEYS)
 
     def _look_at_peers(self) -> None:
+        news = False
         for peer in self._cluster.peers.values():
             if peer.is_running:
                 self._reported.discard(peer.id)
             elif not peer.is_expected_down and peer.id not in self._reported:
                 self._reported.add(peer.id)
-                self._killed.append(peer.id)
+                news = True
                 complain(f"peer {peer.id} ended: {peer.last_words()} ({peer.log_path})")
-        if not any(p.is_running or p.is_expected_down for p in self._cluster.peers.values()):
+        if any(peer.is_running for peer in self._cluster.peers.values()):
+            return
+        if not self._has_keys:
             raise Failure("no peer is left", Exit.ERROR)
+        if news:
+            click.echo("no peer is left; r starts them again, q quits")
 
     def _kill_leader(self) -> None:
         leader = self._cluster.leader()
@@ -173,11 +190,10 @@ class Console:
             before = []
         begin = time.monotonic()
         self._cluster.kill(leader)
-        self._killed.append(leader)
         click.echo(f"{leader} (leader) killed; {len(before)} attempts were on it")
         new = self._cluster.wait_leader(leader, FAILOVER_SECONDS_MAX)
         if new is None:
-            click.echo("nobody leads: too few peers are left; r restarts one")
+            click.echo("nobody leads: too few peers are left; r restarts them")
             return
         click.echo(f"{new} leads after {time.monotonic() - begin:.2f} s")
         if before:
@@ -195,19 +211,21 @@ class Console:
             click.echo(f"attempts of {node}: {text}")
 
     def _restart(self) -> None:
-        down = [i for i in self._killed if not self._cluster.peers[i].is_running]
+        down = [peer.id for peer in self._cluster.peers.values() if not peer.is_running]
         if not down:
             click.echo("every peer is running")
             return
         begin = time.monotonic()
-        self._cluster.start(down[-1])
-        self._killed = [i for i in self._killed if i != down[-1]]
+        # All of them: one alone might lack a majority, and would never be ready.
+        for peer_id in down:
+            self._cluster.start(peer_id)
         try:
-            self._cluster.wait_ready()
+            self._cluster.wait_ready(only=down)
         except Failure as error:
             click.echo(str(error))
             return
-        click.echo(f"{down[-1]} is back after {time.monotonic() - begin:.2f} s")
+        verb = "is" if len(down) == 1 else "are"
+        click.echo(f"{', '.join(down)} {verb} back after {time.monotonic() - begin:.2f} s")
 
     def _status(self) -> None:
         leader = self._cluster.leader()

@@ -9,6 +9,12 @@ from enum import IntEnum
 
 import click
 
+#: Code of "no such thing" -> where one finds what there is.
+_WHAT_THERE_IS = {
+    "unknown-task": "; 'raftsched ls' lists the tasks there are",
+    "unknown-node": "; 'raftsched node ls' lists the nodes there are",
+}
+
 
 class Exit(IntEnum):
     """What the exit code tells a script; the same for every command."""
@@ -75,7 +81,7 @@ def _explain_client(error: Exception) -> tuple[str, Exit]:
     if isinstance(error, errors.Forbidden):
         return text, Exit.AUTH
     if isinstance(error, errors.NotFound):
-        return text, Exit.NOT_FOUND
+        return text + _WHAT_THERE_IS.get(error.code, ""), Exit.NOT_FOUND
     if isinstance(error, errors.OutputGone):
         return text, Exit.NOT_FOUND
     if isinstance(error, errors.Conflict | errors.KeyReused):
@@ -83,6 +89,12 @@ def _explain_client(error: Exception) -> tuple[str, Exit]:
     if isinstance(error, errors.ConnectionFailed):
         return (
             f"{text}; start a cluster with 'raftsched dev' or set RAFTSCHED_ADDR",
+            Exit.NO_LEADER,
+        )
+    if isinstance(error, errors.NoLeader):
+        said = text if "lead" in text.lower() else f"no leader is known: {text}"
+        return (
+            f"{said}; surely not applied, try again when a majority of the peers is up",
             Exit.NO_LEADER,
         )
     if isinstance(error, errors.Unavailable):

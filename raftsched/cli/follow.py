@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from raftsched.client.sync import Client, Task
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @spec_options
 @with_session("id")
@@ -97,7 +97,6 @@ def _exit_code(task: Task) -> int:
 @click.argument("task_id")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the attempt has ended.")
 @click.option("--attempt", type=click.IntRange(1), help="Which one (the latest).")
-@click.option("--stream", type=click.Choice(["stdout", "stderr"]), default=None)
 @click.option("--tail", type=click.IntRange(1), metavar="BYTES", help="Only the last so many.")
 @with_session()
 def logs(session: Session, task_id: str, follow: bool, **options: Any) -> None:
@@ -112,7 +111,6 @@ def logs(session: Session, task_id: str, follow: bool, **options: Any) -> None:
         pieces = client.output(
             task_id,
             options["attempt"] or int(task["attempt"]),
-            stream=options["stream"] or "",
             follow=follow,
             tail=options["tail"],
         )

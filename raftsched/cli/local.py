@@ -4,10 +4,12 @@ Rules
 1. The children are started with this very interpreter and end when this process ends, however.
 2. They are not in the terminal's process group: Ctrl-C reaches ``dev``, which stops them in order.
 3. Everything lies in one directory: cluster.toml, token (0600), DIR/<id>/ and DIR/<id>.log.
+4. DIR/dev.lock is held from `prepare` to `stop`.  Who does not get it touches nothing in DIR.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import signal
@@ -16,7 +18,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ RUNNER_STOP_SECONDS_MAX = 5.0
 #: How often state that has no event is looked at.
 POLL_SECONDS = 0.05
 LOG_TAIL_BYTES = 4_096
+LOCK_NAME = "dev.lock"
+#: Locked by the peer that uses a data directory.
+PEER_LOCK = Path("raft", "journal", "lock")
 
 
 class LocalPeer:
@@ -80,6 +85,8 @@ class LocalCluster:
                 peer_id, f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}", self.directory
             )
         self._token = ""
+        #: Descriptor of the locked file, while this process owns the directory.
+        self._lock: int | None = None
 
     @property
     def config_path(self) -> Path:
@@ -97,20 +104,59 @@ class LocalCluster:
         return tuple(peer.api for peer in self.peers.values())
 
     def prepare(self) -> None:
-        """Check ports and write what the peers read.  Failure (exit 10) if that cannot be."""
-        for peer in self.peers.values():
-            for address in (peer.api, peer.raft):
-                _check_port(address)
+        """Own the directory, check ports and write what the peers read; `stop` gives it back.
+
+        Failure (exit 10) if that cannot be; then nothing was touched.
+        """
         try:
+            # Before the ports: "in use" says more than "port taken", and nothing is made yet.
+            if self.directory.is_dir():
+                self._own()
+            for peer in self.peers.values():
+                for address in (peer.api, peer.raft):
+                    _check_port(address)
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._own()
             self._check_earlier()
             self.config_path.write_text(self._config_text(), encoding="utf-8")
             self._write_token()
         except OSError as error:
+            self._disown()
             raise Failure(
                 f"{error.filename or self.directory}: {error.strerror}; choose another --data-dir",
                 Exit.CHECK_FAILED,
             ) from None
+        except Failure:
+            self._disown()
+            raise
+
+    def _own(self) -> None:
+        """Lock the directory until `stop` or the end of this process, however that ends."""
+        if self._lock is not None:
+            return
+        descriptor = os.open(self.directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise Failure(
+                f"{self.directory} is in use by another 'raftsched dev'"
+                f"{f' (process {owner})' if owner.isdigit() else ''}; use that one, stop it, or "
+                "choose another --data-dir",
+                Exit.CHECK_FAILED,
+            ) from None
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock = descriptor
+
+    def _disown(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _check_earlier(self) -> None:
         if not self.config_path.exists():
@@ -171,18 +217,25 @@ class LocalCluster:
             self.start(peer_id)
 
     def wait_ready(
-        self, report: Callable[[int], None] | None = None, seconds: float = START_SECONDS_MAX
+        self,
+        report: Callable[[int], None] | None = None,
+        seconds: float = START_SECONDS_MAX,
+        only: Collection[str] = (),
     ) -> None:
-        """Return when all running peers say that they are ready; Failure if one ends or hangs."""
+        """Return when peers (``only`` these, or all) say that they are ready.
+
+        Failure if one of them ends or takes longer than ``seconds``.
+        """
         deadline = time.monotonic() + seconds
-        waiting = [peer for peer in self.peers.values() if peer.process is not None]
+        asked = [peer for peer in self.peers.values() if not only or peer.id in only]
+        waiting = asked
         while True:
             for peer in waiting:
                 if not peer.is_running:
                     raise Failure(f"peer {peer.id} ended: {peer.last_words()} ({peer.log_path})")
             waiting = [peer for peer in waiting if not self._is_ready(peer)]
             if report is not None:
-                report(len(self.peers) - len(waiting))
+                report(len(asked) - len(waiting))
             if not waiting:
                 return
             if time.monotonic() > deadline:
@@ -247,7 +300,8 @@ class LocalCluster:
     def stop(self) -> list[str]:
         """Stop all peers with SIGTERM, after a while SIGKILL; ids of those that needed it.
 
-        Attempts still under way end with them, and run again after the next start.
+        Attempts still under way end with them, and run again after the next start.  Peers that
+        this cluster never started are left alone, and so are their runners.
         """
         running = [peer for peer in self.peers.values() if peer.is_running]
         for peer in running:
@@ -264,9 +318,23 @@ class LocalCluster:
                 peer.process.kill()
                 peer.process.wait()
                 stubborn.append(peer.id)
-        for local in self.peers.values():
-            _end_runner(local.data_dir / "node")
+        for peer in self.peers.values():
+            if peer.process is not None and not _is_used(peer.data_dir):
+                _end_runner(peer.data_dir / "node")
+        self._disown()
         return stubborn
+
+
+def _is_used(data_dir: Path) -> bool:
+    """Does a peer that is not ours, a `serve` started by hand, own this peer's data?"""
+    try:
+        with (data_dir / PEER_LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _end_runner(directory: Path) -> None:

@@ -40,6 +40,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+#: What click 8.2 and later raise for a group without a command; before, they print and exit.
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
@@ -68,6 +72,10 @@ class LazyGroup(click.Group):
             sys.stdout.flush()
         except click.exceptions.Exit as end:
             code = end.exit_code
+        except _NO_ARGUMENTS as error:
+            # A group alone: its help, on stderr because it is not what was asked for.
+            error.show()
+            code = Exit.USAGE
         except (KeyboardInterrupt, click.Abort):
             code = Exit.INTERRUPTED
         except BrokenPipeError:

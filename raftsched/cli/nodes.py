@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from raftsched.cli.exits import Exit, Failure
 from raftsched.cli.options import Session, with_session
-from raftsched.cli.output import Column, field, hint, show_one, show_rows
+from raftsched.cli.output import Column, clean, field, hint, show_one, show_rows
+
+if TYPE_CHECKING:
+    from raftsched.client.sync import Client
 
 
 def _memory(row: Any) -> str:
@@ -36,6 +42,21 @@ COLUMNS = (
 )
 
 
+@contextmanager
+def _known_named(client: Client, node_id: str) -> Iterator[None]:
+    """Turn "no such node" into a line that names the nodes there are."""
+    from raftsched.client.errors import ClientError, NotFound
+
+    try:
+        yield
+    except NotFound as error:
+        try:
+            known = ", ".join(clean(row.get("id")) for row in client.nodes())
+        except ClientError:
+            raise error from None
+        raise Failure(f"no node {node_id}; known: {known or 'none yet'}", Exit.NOT_FOUND) from None
+
+
 @click.group()
 def node() -> None:
     """Nodes: the capacity of each peer as the scheduler sees it."""
@@ -55,7 +76,7 @@ def ls(session: Session) -> None:
 @with_session()
 def show(session: Session, node_id: str) -> None:
     """Show one node."""
-    with session.client() as client:
+    with session.client() as client, _known_named(client, node_id):
         show_one(client.node(node_id), session.form)
 
 
@@ -66,7 +87,8 @@ def cordon(session: Session, node_ids: tuple[str, ...]) -> None:
     """Give nodes nothing new; what runs there goes on."""
     with session.client() as client:
         for node_id in node_ids:
-            show_one({"id": node_id, **client.cordon(node_id)}, session.form)
+            with _known_named(client, node_id):
+                show_one({"id": node_id, **client.cordon(node_id)}, session.form)
     hint("nothing new starts there; undo it with: raftsched node uncordon " + " ".join(node_ids))
 
 
@@ -77,4 +99,5 @@ def uncordon(session: Session, node_ids: tuple[str, ...]) -> None:
     """Let nodes have new attempts again."""
     with session.client() as client:
         for node_id in node_ids:
-            show_one({"id": node_id, **client.uncordon(node_id)}, session.form)
+            with _known_named(client, node_id):
+                show_one({"id": node_id, **client.uncordon(node_id)}, session.form)

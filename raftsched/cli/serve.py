@@ -5,6 +5,7 @@ The peer itself (aiohttp, PySyncObj) is imported only when it is to run.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 #: How often a child of ``dev`` looks whether ``dev`` is still there.
 PARENT_CHECK_SECONDS = 0.5
+_LISTEN_ERRORS = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -87,13 +89,42 @@ def _run(config: PeerConfig, log_level: str) -> int:
             if os.environ.get("RAFTSCHED_DEBUG"):
                 raise
             logging.getLogger(__name__).debug("peer ended", exc_info=True)
-            raise Failure(f"peer {config.peer_id} cannot run: {_reason(error)}") from None
+            reason = _refused_address(config, error) or _reason(error)
+            raise Failure(f"peer {config.peer_id} cannot run: {reason}") from None
+
+
+def _bottom(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _refused_address(config: PeerConfig, error: BaseException) -> str:
+    """The key whose address cannot be listened on, if that was the trouble; else nothing."""
+    import socket
+
+    from raftsched.peer.config import split_address
+
+    bottom = _bottom(error)
+    if not isinstance(bottom, OSError) or bottom.errno not in _LISTEN_ERRORS:
+        return ""
+    # The message of asyncio does not say for what the port was; listening again does.
+    for name in ("raft", "api"):
+        key, value = f"peers.{config.peer_id}.{name}", getattr(config.address, name)
+        host, port = split_address(key, value)
+        try:
+            socket.create_server(
+                (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+            ).close()
+        except OSError as refusal:
+            why = os.strerror(refusal.errno) if refusal.errno else str(refusal)
+            return f"{key} is {value}: {why}; stop what uses it or configure another address"
+    return ""
 
 
 def _reason(error: BaseException) -> str:
     """What is at the bottom of a group of errors, in words."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = _bottom(error)
     return str(error) or type(error).__name__
 
 
@@ -109,19 +140,31 @@ def _end_with_parent(parent: int) -> None:
 
 
 @click.command("check-config")
-@click.argument("config_path", type=click.Path(path_type=Path), default=Path("cluster.toml"))
-def check_config(config_path: Path) -> None:
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The same as FILE, as `serve` takes it (cluster.toml).",
+)
+@click.option("--id", "peer_id", default="", help="Check also that there is this peer.")
+def check_config(file: Path | None, config_path: Path | None, peer_id: str) -> None:
     """Say whether a cluster.toml can be used, and what it means; changes nothing."""
     import tomllib
 
     from raftsched.peer.config import ConfigError, parse_config
 
+    if file is not None and config_path is not None:
+        raise click.UsageError("give FILE or --config FILE, not both")
+    config_path = config_path or file or Path("cluster.toml")
     try:
         peers = sorted(tomllib.loads(config_path.read_text(encoding="utf-8"))["peers"])
     except (OSError, ValueError, KeyError, TypeError):
         peers = []
+    peer_id = peer_id or (peers[0] if peers else "n1")
     try:
-        config, _ = parse_config(config_path, peers[0] if peers else "n1", Path())
+        config, _ = parse_config(config_path, peer_id, Path())
     except ConfigError as error:
         raise Failure(str(error), Exit.CHECK_FAILED) from None
     count = len(peers)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+from click.core import ParameterSource
 
 from raftsched.cli.exits import Exit, Failure, complain, explain
 from raftsched.cli.follow import ended
@@ -24,10 +25,15 @@ from raftsched.cli.output import (
 from raftsched.cli.spec import make_spec, spec_options
 
 if TYPE_CHECKING:
+    from raftsched.client.errors import ProblemError
     from raftsched.client.sync import BatchResult, Client, Task
 
 #: A batch reports at most so many refused lines on stderr.
 REFUSALS_SHOWN_MAX = 10
+#: Parameters of ``submit`` that mean something with ``--batch``.
+BESIDE_BATCH = frozenset(
+    {"batch", "key", "atomic", "dry_run", "command", "addr", "token_file", "deadline", "form"}
+)
 
 
 def _what(row: Row) -> str:
@@ -64,7 +70,7 @@ COLUMNS = (
 )
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @spec_options
 @click.option("--key", help="Idempotency key: the same key creates once, however often.")
@@ -84,16 +90,23 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
     if options["batch"] is not None:
         if command:
             raise click.UsageError("give COMMAND or --batch FILE, not both")
+        _refuse_beside_batch()
         _submit_batch(session, options)
         return
     if not command:
         raise click.UsageError("COMMAND is missing; for example: raftsched submit -- /bin/date")
+    if options["atomic"]:
+        raise click.UsageError("--atomic goes with --batch FILE")
+    if options["dry_run"] and options["wait_for_end"]:
+        raise click.UsageError("--dry-run creates nothing that --wait could wait for")
     spec = make_spec(command, options)
     with session.client() as client:
         task = client.submit(idempotency_key=options["key"], dry_run=options["dry_run"], **spec)
         if options["dry_run"]:
             hint("would be accepted; nothing was created")
-        if not options["wait_for_end"] or options["dry_run"]:
+            show_one(task, session.form)
+            return
+        if not options["wait_for_end"]:
             show_one(task, session.form)
             hint(f"follow it with: raftsched logs -f {task.get('id', '')}")
             return
@@ -101,6 +114,24 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
     show_one(task, session.form)
     if task.state != "succeeded":
         raise Failure(ended(task), Exit.TASK_FAILED)
+
+
+def _refuse_beside_batch() -> None:
+    """UsageError for options that say something of one task, or wait for one."""
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name not in BESIDE_BATCH
+        and context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+        and isinstance(option, click.Option)
+    ]
+    if given:
+        raise click.UsageError(
+            f"{', '.join(given)} cannot go with --batch: each line of the file says it for its task"
+            if "--wait" not in given
+            else "--wait cannot go with --batch; 'raftsched wait' takes the ids it prints"
+        )
 
 
 def _submit_batch(session: Session, options: dict[str, Any]) -> None:
@@ -112,17 +143,22 @@ def _submit_batch(session: Session, options: dict[str, Any]) -> None:
             _lines(options["batch"]),
             idempotency_key=options["key"],
             atomic=options["atomic"],
+            dry_run=options["dry_run"],
             progress=report,
         )
     progress("")
-    _show_batch(result, session.form)
+    if not options["dry_run"] or session.form != "id":
+        _show_batch(result, session.form)
     for position, problem in result.refused[:REFUSALS_SHOWN_MAX]:
         why = problem.get("detail") or problem.get("code") or problem.get("title")
         complain(f"line {position + 1} refused: {clean(why)}")
     if result.refused:
         message = f"{len(result.refused)} of {len(result.ids)} tasks refused"
-        raise Failure(message, Exit.PARTIAL if result.created else Exit.ERROR)
-    hint(f"{result.created:,} tasks created")
+        raise Failure(message, Exit.PARTIAL if result.accepted else Exit.ERROR)
+    if options["dry_run"]:
+        hint(f"{result.accepted:,} tasks would be accepted; nothing was created")
+    else:
+        hint(f"{result.created:,} tasks created")
 
 
 def _show_batch(result: BatchResult, form: str) -> None:
@@ -209,7 +245,12 @@ def wait(session: Session, task_ids: tuple[str, ...], timeout: float | None) -> 
         raise Failure(ended(bad[0]), Exit.TASK_FAILED)
 
 
-def _each(session: Session, task_ids: tuple[str, ...], act: Callable[[Client, str], Row]) -> None:
+def _each(
+    session: Session,
+    task_ids: tuple[str, ...],
+    done_to: str,
+    act: Callable[[Client, str], Row],
+) -> None:
     """Do one thing to several tasks: all are tried, the codes of failures are told apart."""
     from raftsched.client.errors import ProblemError
 
@@ -221,11 +262,29 @@ def _each(session: Session, task_ids: tuple[str, ...], act: Callable[[Client, st
                 done.append(act(client, task_id))
             except ProblemError as error:
                 message, code = explain(error)
-                complain(f"{task_id}: {message}")
+                message = _refusal(client, task_id, done_to, error) or message
+                complain(message if task_id in message else f"{task_id}: {message}")
                 codes.append(code)
     show_rows(done, COLUMNS, session.form)
     if codes:
         raise click.exceptions.Exit(Exit.PARTIAL if done else codes[0])
+
+
+def _refusal(client: Client, task_id: str, done_to: str, error: ProblemError) -> str:
+    """What, which and what now, for refusals that are about the task; else nothing."""
+    from raftsched.client.errors import ClientError, TaskNotTerminal, TaskTerminal
+
+    if error.code == "unknown-task":
+        return f"no task {task_id}; 'raftsched ls' lists the tasks there are"
+    if isinstance(error, TaskNotTerminal):
+        return f"task {task_id} has not ended and cannot be {done_to}; cancel it first, or wait"
+    if not isinstance(error, TaskTerminal):
+        return ""
+    try:
+        how = f" ({clean(client.get(task_id).state)})"
+    except ClientError:
+        how = ""
+    return f"task {task_id} has ended{how} and cannot be {done_to}"
 
 
 @click.command()
@@ -234,7 +293,7 @@ def _each(session: Session, task_ids: tuple[str, ...], act: Callable[[Client, st
 @with_session("id")
 def cancel(session: Session, task_ids: tuple[str, ...], reason: str) -> None:
     """Ask for the end of tasks: what runs gets SIGTERM, then SIGKILL."""
-    _each(session, task_ids, lambda client, task_id: client.cancel(task_id, reason))
+    _each(session, task_ids, "cancelled", lambda client, task: client.cancel(task, reason))
 
 
 @click.command()
@@ -242,7 +301,7 @@ def cancel(session: Session, task_ids: tuple[str, ...], reason: str) -> None:
 @with_session("id")
 def pause(session: Session, task_ids: tuple[str, ...]) -> None:
     """Keep tasks from being started; what runs goes on."""
-    _each(session, task_ids, lambda client, task_id: client.pause(task_id))
+    _each(session, task_ids, "paused", lambda client, task_id: client.pause(task_id))
 
 
 @click.command()
@@ -250,7 +309,7 @@ def pause(session: Session, task_ids: tuple[str, ...]) -> None:
 @with_session("id")
 def resume(session: Session, task_ids: tuple[str, ...]) -> None:
     """Undo a pause."""
-    _each(session, task_ids, lambda client, task_id: client.resume(task_id))
+    _each(session, task_ids, "resumed", lambda client, task_id: client.resume(task_id))
 
 
 @click.command()
@@ -263,4 +322,4 @@ def rm(session: Session, task_ids: tuple[str, ...]) -> None:
         client.delete(task_id)
         return {"id": task_id}
 
-    _each(session, task_ids, remove)
+    _each(session, task_ids, "removed", remove)

@@ -70,6 +70,8 @@ def follow(client: Client, before: list[Document], seconds: float, stop: Callabl
         time.sleep(POLL_SECONDS)
     named = f" ({', '.join(moved[:NAMED_MAX])}{', ...' if len(moved) > NAMED_MAX else ''})"
     text = f"{len(moved)} moved{named if moved else ''}, {ended} ended where they were"
+    looked_at = len(before) - len(open_tasks)
+    text += f"; of {looked_at} looked at {len(lost)} lost, {len(twice)} ran twice"
     if open_tasks:
-        text += f", {len(open_tasks)} still there"
-    return f"{text}; {len(lost)} lost, {len(twice)} ran twice"
+        text += f"; {len(open_tasks)} have not moved yet: nothing is known of them"
+    return text

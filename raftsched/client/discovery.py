@@ -37,6 +37,9 @@ class Context(NamedTuple):
     #: Process of ``raftsched dev``; a dead one makes the context the last choice.
     pid: int
     path: Path
+    #: When that process began, in ticks since boot: a number used again is another process.
+    #: 0 when it is not known.
+    began: int = 0
 
 
 class Target(NamedTuple):
@@ -89,7 +92,7 @@ def find_context(paths: Sequence[Path] | None = None) -> Context | None:
     """The context of a running dev cluster, else the nearest one of a stopped cluster."""
     found = [c for c in map(_read_context, paths or context_paths()) if c is not None]
     for context in found:
-        if _is_alive(context.pid):
+        if _is_alive(context):
             return context
     return found[0] if found else None
 
@@ -101,26 +104,49 @@ def _read_context(path: Path) -> Context | None:
                 return None
             raw: Any = json.loads(file.read(CONTEXT_BYTES_MAX))
         addresses = parse_addresses(raw["addresses"])
-        context = Context(addresses, Path(raw["token_file"]), int(raw["pid"]), path)
+        pid, began = int(raw["pid"]), int(raw.get("began", 0))
+        context = Context(addresses, Path(raw["token_file"]), pid, path, began)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return context if all(urlsplit(a).hostname in _LOOPBACK for a in addresses) else None
 
 
-def _is_alive(pid: int) -> bool:
+def _is_alive(context: Context) -> bool:
+    """Does the process that left the context still run?"""
     try:
-        os.kill(pid, 0)
+        os.kill(context.pid, 0)
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return pid > 0
-    return True
+        return context.pid > 0
+    return not context.began or context.began == _began(context.pid)
+
+
+def _began(pid: int) -> int:
+    """The start of a process in ticks since boot; 0 when it cannot be known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        # The name, in brackets, may have spaces and brackets of its own; see proc(5), field 22.
+        return int(stat.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def foreign_context(path: Path, pid: int) -> Context | None:
+    """The context at ``path`` if it belongs to a running process other than ``pid``."""
+    context = _read_context(path)
+    return context if context and context.pid != pid and _is_alive(context) else None
 
 
 def write_context(path: Path, addresses: Sequence[str], token_file: Path, pid: int) -> None:
     """Leave a context; readable by this user only, replaced in one step."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    body = {"addresses": list(addresses), "token_file": str(token_file.absolute()), "pid": pid}
+    body = {
+        "addresses": list(addresses),
+        "token_file": str(token_file.absolute()),
+        "pid": pid,
+        "began": _began(pid),
+    }
     temporary = path.with_name(f".{path.name}.{pid}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

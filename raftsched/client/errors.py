@@ -29,8 +29,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+#: Tries of less than this are not worth a word.
+TRIED_SECONDS_TOLD = 0.1
 
 
 class ClientError(Exception):
@@ -94,12 +97,29 @@ class ProblemError(ClientError):
         super().__init__(self._text())
 
     def _text(self) -> str:
+        text = self.detail
+        title = str(self.problem.get("title") or "")
+        if title and not any(c.isspace() for c in text):
+            # A bare name says which, not what.
+            text = f"{title}: {text}"
         fields = "; ".join(
             f"{item.get('pointer', '')}: {item.get('message', '')}" for item in self.errors[:5]
         )
-        if not fields or fields in self.detail:
-            return self.detail
-        return f"{self.detail} ({fields})"
+        if not fields or fields in text:
+            return text
+        if len(self.errors) == 1 and self.errors[0].get("message") == self.detail:
+            return fields
+        return f"{text} ({fields})"
+
+    def after(self, seconds: float, unreachable: Sequence[str], asked: int) -> ProblemError:
+        """This same error, saying also how long it was tried and who did not answer."""
+        notes = [f"tried for {seconds:.1f} s"] if seconds >= TRIED_SECONDS_TOLD else []
+        if unreachable:
+            names = ", ".join(unreachable)
+            notes.append(f"{len(unreachable)} of {asked} peers do not answer: {names}")
+        if notes:
+            self.args = (f"{self} ({'; '.join(notes)})",)
+        return self
 
 
 class InvalidRequest(ProblemError):

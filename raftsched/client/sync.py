@@ -90,6 +90,7 @@ class BatchResult:
     """What became of a batch: ids in order (None where refused) and the refusals."""
 
     def __init__(self) -> None:
+        #: None where refused, and everywhere after a dry run.
         self.ids: list[str | None] = []
         #: Position (from 0) and problem document of every task that was refused.
         self.refused: list[tuple[int, Document]] = []
@@ -97,6 +98,11 @@ class BatchResult:
     @property
     def created(self) -> int:
         """How many tasks exist now because of this batch."""
+        return sum(1 for task_id in self.ids if task_id is not None)
+
+    @property
+    def accepted(self) -> int:
+        """How many tasks were not refused."""
         return len(self.ids) - len(self.refused)
 
 
@@ -175,20 +181,22 @@ class Client:
         *,
         idempotency_key: str | None = None,
         atomic: bool = False,
+        dry_run: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> BatchResult:
         """Create many tasks, drawn from ``tasks`` as they are sent.
 
         They go out in requests of at most ``BATCH_TASKS_MAX``, each with its own key derived from
         ``idempotency_key``, so the whole call may be repeated.  ``progress`` gets the number of
-        tasks answered so far.  ``atomic``: one request, all or none.
+        tasks answered so far.  ``atomic``: one request, all or none.  ``dry_run``: every task is
+        checked and none is created.
         """
         key = idempotency_key or _new_key()
         result = BatchResult()
         for number, lines in enumerate(_requests(tasks, split=not atomic)):
             request = Request(
                 "POST",
-                "/v1/tasks:batch" + _query({"atomic": atomic}),
+                "/v1/tasks:batch" + _query({"atomic": atomic, "dry_run": dry_run}),
                 b"".join(lines),
                 {
                     "Content-Type": "application/x-ndjson",
@@ -210,7 +218,9 @@ class Client:
                 answer = json.loads(line)
             except ValueError:
                 raise BadReply(f"{reply.endpoint}: a batch answer is not JSON") from None
-            if answer.get("code") or "id" not in answer:
+            if answer.get("valid") is True:
+                result.ids.append(None)
+            elif answer.get("code") or "id" not in answer:
                 result.refused.append((len(result.ids), answer))
                 result.ids.append(None)
             else:
@@ -295,9 +305,9 @@ class Client:
                 )
 
     def watch_task(self, task: Task, wait_seconds: float = WAIT_SECONDS_MAX) -> Task:
-        """The task once something changed since ``task`` was read, or after ``wait_seconds``."""
-        index = max(self.last_index, int(task.get("modify_index") or 0))
-        query = {"index": index, "wait": f"{wait_seconds:.3f}s"}
+        """The task once it is no longer as ``task`` has it, or after ``wait_seconds``."""
+        # Not `last_index`: the task may have changed between the two.
+        query = {"index": int(task.get("modify_index") or 0), "wait": f"{wait_seconds:.3f}s"}
         return self._task(self._read(f"/v1/tasks/{_part(task.id)}", query, patience=wait_seconds))
 
     def attempts(self, task_id: str) -> Documents:
@@ -311,16 +321,14 @@ class Client:
         task_id: str,
         attempt: int | None = None,
         *,
-        stream: str = "",
         follow: bool = False,
         offset: int = 0,
         tail: int | None = None,
     ) -> Generator[bytes, None, None]:
         """An attempt's output piece by piece (None: the latest attempt).
 
-        ``stream``: ``stdout`` or ``stderr``.  ``follow`` goes on until the attempt has ended, over
-        broken connections, without losing or repeating a byte.  Raises OutputGone when it was
-        rotated away or its node is down.
+        ``follow`` goes on until the attempt has ended, over broken connections, without losing or
+        repeating a byte.  Raises OutputGone when it was rotated away or its node is down.
         """
         number = attempt or int(self.get(task_id).get("attempt") or 0)
         if number == 0:
@@ -328,7 +336,7 @@ class Client:
         path = f"/v1/tasks/{_part(task_id)}/attempts/{number}/output"
         breaks = 0
         while True:
-            query = {"follow": follow, "stream": stream, "offset": offset, "tail": tail}
+            query = {"follow": follow, "offset": offset, "tail": tail}
             headers, pieces = self._transport.stream(
                 Request("GET", path + _query(query), headers={"Accept": "*/*"})
             )

@@ -241,6 +241,10 @@ class _Call:
         self._only_refused = True
         self.maybe_applied = False
         self._last: ClientError = ConnectionFailed("nothing was tried")
+        #: The last answer that it cannot be done just now: it says more than a refused connection.
+        self._unavailable: ProblemError | None = None
+        #: Endpoints whose last try found nobody.
+        self._unreachable: set[str] = set()
 
     def run(self) -> tuple[HTTPResponse, Connection, _Endpoint]:
         """An answer below 400 with its body unread."""
@@ -251,15 +255,19 @@ class _Call:
             try:
                 response, connection = self._exchange(endpoint)
                 self._only_refused = False
+                self._unreachable.discard(endpoint.url)
             except _Refused as error:
                 self._last = ConnectionFailed(str(error))
+                self._unreachable.add(endpoint.url)
                 self._pause(endpoint, None)
                 continue
             except _Broken as error:
                 self._only_refused = False
+                self._unreachable.add(endpoint.url)
                 if self._request.method != "GET":
                     self.maybe_applied = True
                 self._last = ConnectionFailed(str(error))
+                self._unreachable.add(endpoint.url)
                 if not self._request.repeatable:
                     raise self._give_up() from None
                 self._pause(endpoint, None)
@@ -272,7 +280,7 @@ class _Call:
     def _judge(self, endpoint: _Endpoint, problem: ProblemError, response: HTTPResponse) -> None:
         """Raise what is final; return to have it tried again."""
         if problem.status in (429, 503):
-            self._last = problem
+            self._last = self._unavailable = problem
             self._pause(endpoint, response, everyone=problem.status == 429)
             return
         if problem.status == 504:
@@ -365,6 +373,13 @@ class _Call:
                 "have been done, repeating it with the same key is safe",
                 idempotency_key=self._request.headers.get("Idempotency-Key", ""),
             )
+        error = self._last
+        if isinstance(error, ConnectionFailed) and self._unavailable is not None:
+            error = self._unavailable
+        if isinstance(error, ProblemError):
+            urls = self._transport.endpoints
+            silent = [url for url in urls if url in self._unreachable]
+            return error.after(time.monotonic() - self._begun, silent, len(urls))
         if isinstance(self._last, ConnectionFailed):
             asked = ", ".join(self._transport.endpoints)
             return ConnectionFailed(

@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 #: A new runner must listen within this.
 START_SECONDS = 10.0
+#: A living runner that refuses is asked again after this.
+AGAIN_SECONDS = 0.2
+#: A runner that runs is pinged this often, or five times a lease if that is more often.
+PING_SECONDS = 1.0
 #: Runners this process started and has not seen dead.
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -48,22 +52,57 @@ class RunnerClient(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._hello: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._closing = False
+        #: Anything was received since the last ping.
+        self._heard = False
 
     @classmethod
     async def adopt_or_start(cls, directory: Path, *, lease_seconds: float) -> RunnerClient:
-        """A connection to the directory's runner; one is started if none answers.
+        """A connection to the directory's runner; one is started if there is none.
 
-        Leftovers of a runner that died are ended first.  Raises RunnerLost.
+        Leftovers of a runner that died are ended first.  One that lives and does not answer within
+        the lease, in which it should have ended its attempts, is ended with them.  Raises
+        RunnerLost, when it surely runs nothing new; it may be tried again.
         """
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        client = await cls._connect(directory)
-        if client is not None:
-            client.adopted = True
-            client.clean = True
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            client = await cls._adopt(directory, lease_seconds)
+            if client is not None:
+                return client
+            clean = await asyncio.to_thread(leftovers.clean_up, directory)
+            if not clean:
+                logger.error("attempts of an earlier runner under %s still run", directory)
+            client = await cls._greeted(directory, cls._launch(directory, lease_seconds))
+            client.clean = clean
             return client
-        clean = await asyncio.to_thread(leftovers.clean_up, directory)
-        if not clean:
-            logger.error("attempts of an earlier runner under %s still run", directory)
+        except OSError as error:
+            raise RunnerLost(f"no runner under {directory}: {error}") from error
+
+    @classmethod
+    async def _adopt(cls, directory: Path, patience_seconds: float) -> RunnerClient | None:
+        """The runner that is there already, or None when there is none (any more)."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_seconds
+        while True:
+            client = await cls._connect(directory, deadline - loop.time())
+            if client is not None:
+                client.adopted = True
+                client.clean = True
+                return client
+            if not await asyncio.to_thread(leftovers.runners, directory):
+                return None
+            if loop.time() >= deadline:
+                break
+            await asyncio.sleep(AGAIN_SECONDS)
+        logger.error(
+            "the runner did not answer for %.1f s, or is of another version: ending it",
+            patience_seconds,
+        )
+        if not await asyncio.to_thread(leftovers.end_runner, directory):
+            raise RunnerLost(f"the runner under {directory} does not answer and cannot be killed")
+        return None
+
+    @staticmethod
+    def _launch(directory: Path, lease_seconds: float) -> subprocess.Popen[bytes]:
         with (directory / "runner.log").open("ab") as log:
             process = subprocess.Popen(
                 [
@@ -83,26 +122,34 @@ class RunnerClient(asyncio.Protocol):
         # A runner outlives its client, so nobody waits for it; the dead are reaped here.
         _started[:] = [earlier for earlier in _started if earlier.poll() is None]
         _started.append(process)
-        deadline = asyncio.get_running_loop().time() + START_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            client = await cls._connect(directory)
+        return process
+
+    @classmethod
+    async def _greeted(cls, directory: Path, process: subprocess.Popen[bytes]) -> RunnerClient:
+        """The connection to a runner just started."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_SECONDS
+        while loop.time() < deadline and process.poll() is None:
+            client = await cls._connect(directory, deadline - loop.time())
             if client is not None:
-                client.clean = clean
                 return client
             await asyncio.sleep(0.02)
+        # Adopted later, it could not tell what earlier ones left.
+        process.kill()
         raise RunnerLost(f"the runner did not start; see {directory / 'runner.log'}")
 
     @classmethod
-    async def _connect(cls, directory: Path) -> RunnerClient | None:
+    async def _connect(cls, directory: Path, timeout_seconds: float) -> RunnerClient | None:
+        client = cls()
         address, descriptor = socket_address(directory)
         try:
-            client = cls()
             loop = asyncio.get_running_loop()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(max(0.0, timeout_seconds)):
                 await loop.create_unix_connection(lambda: client, address)
                 await client._hello
             return client
         except (OSError, TimeoutError, RunnerLost):
+            client._abort()
             return None
         finally:
             os.close(descriptor)
@@ -111,7 +158,9 @@ class RunnerClient(asyncio.Protocol):
 
     def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
         """Run these attempts, never more than ``slots`` at once; the others wait there."""
-        self._send(messages.Start(tuple(attempts), slots))
+        if self._transport is not None:
+            for frame in messages.start_frames(attempts, slots):
+                self._transport.write(frame)
 
     def stop(self, token: int, reason: str) -> None:
         """End an attempt, with its own grace."""
@@ -124,6 +173,19 @@ class RunnerClient(asyncio.Protocol):
     def forget(self, tokens: Sequence[int]) -> None:
         """The state has answered these attempts' reports."""
         self._send(messages.Forget(tuple(tokens)))
+
+    async def watch(self, patience_seconds: float) -> None:
+        """Ping the runner; return once it has not answered for so long.
+
+        Counted in pings, not by the clock, so that a peer that was stopped itself blames nobody.
+        """
+        pause = min(PING_SECONDS, patience_seconds / 5)
+        missed = 0
+        while missed * pause < patience_seconds:
+            self._heard = False
+            self._send(messages.Ping())
+            await asyncio.sleep(pause)
+            missed = 0 if self._heard else missed + 1
 
     async def close(self, *, stop_runner: bool) -> None:
         """Hang up; with ``stop_runner`` the runner ends if nothing runs."""
@@ -141,13 +203,14 @@ class RunnerClient(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
         self._buffer += data
         try:
             received = messages.split(self._buffer)
         except (msgspec.DecodeError, ValueError) as error:
             logger.error("the runner sent what is no message: %s", error)
-            assert self._transport is not None
-            self._transport.abort()
+            if self._transport is not None:
+                self._transport.abort()
             return
         for message in received:
             if isinstance(message, messages.Hello):
@@ -156,9 +219,15 @@ class RunnerClient(asyncio.Protocol):
                 self.on_reports(list(message.reports))
 
     def _greet(self, hello: messages.Hello) -> None:
+        if self._hello.done():
+            return
+        if hello.protocol != messages.RUNNER_PROTOCOL:
+            self._send(messages.Quit())
+            self._hello.set_exception(RunnerLost("the runner is of another version"))
+            return
         self.incarnation = hello.incarnation
-        self.inventory = {running.token: running for running in hello.inventory}
-        if not self._hello.done():
+        self.inventory.update((running.token, running) for running in hello.inventory)
+        if not hello.more:
             self._hello.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -169,6 +238,12 @@ class RunnerClient(asyncio.Protocol):
                 self._hello.exception()
         if not self._closing:
             self.on_lost()
+
+    def _abort(self) -> None:
+        """Hang up on a runner that was never spoken to."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
 
     def _send(self, message: messages.AnyMessage) -> None:
         if self._transport is not None:

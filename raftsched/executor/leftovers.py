@@ -1,7 +1,8 @@
-"""Attempts that outlived a killed runner: found by the mark in their environment, and ended.
+"""What outlived a peer or a runner and must not: found without a recorded pid, and ended.
 
 Every attempt inherits ``RAFTSCHED_NODE_MARK``, and so does what it forks and what leaves its
-process group, so no pid has to be recorded and none can be mistaken for another process's.
+process group; a runner has its directory's lock file open, which it never hands on.  So no pid can
+be mistaken for another process's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 
 MARK = "RAFTSCHED_NODE_MARK"
+#: The file in the node's directory that its runner locks.
+LOCK = "runner.lock"
 
 
 def mark_of(directory: Path) -> str:
@@ -25,14 +28,56 @@ def find(directory: Path) -> list[int]:
     """Pids of living processes with this directory's mark."""
     wanted = f"{MARK}={mark_of(directory)}".encode()
     found = []
-    for entry in sorted(path.name for path in Path("/proc").iterdir()):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
+    for pid in _others():
         with contextlib.suppress(OSError):
-            variables = Path("/proc", entry, "environ").read_bytes()
+            variables = Path("/proc", str(pid), "environ").read_bytes()
             if wanted in variables.split(b"\0"):
-                found.append(int(entry))
+                found.append(pid)
     return found
+
+
+def _others() -> list[int]:
+    """Pids of all processes but this one; none where the system does not say."""
+    if not Path("/proc/self/environ").exists():
+        return []
+    names = [path.name for path in Path("/proc").iterdir()]
+    return sorted(int(name) for name in names if name.isdigit() and int(name) != os.getpid())
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def runners(directory: Path) -> list[int]:
+    """Pids of living runners of this directory, answering or not."""
+    try:
+        lock = (directory / LOCK).stat()
+    except FileNotFoundError:
+        return []
+    return [pid for pid in _others() if _has_open(pid, lock)]
+
+
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    with contextlib.suppress(OSError):  # Not ours to look into, or gone.
+        for entry in Path("/proc", str(pid), "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(entry.stat(), file):
+                    return True
+    return False
+
+
+def end_runner(directory: Path, timeout_seconds: float = 5.0) -> bool:
+    """Kill the directory's runner, then its attempts; False if anything lives at the timeout."""
+    deadline = time.monotonic() + timeout_seconds
+    while pids := runners(directory):
+        _kill(pids)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    # A runner that cannot die starts nothing any more.
+    return clean_up(directory, timeout_seconds) and not pids
 
 
 def clean_up(directory: Path, timeout_seconds: float = 5.0) -> bool:
@@ -49,7 +94,5 @@ def clean_up(directory: Path, timeout_seconds: float = 5.0) -> bool:
             return True
         if time.monotonic() > deadline:
             return False
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(pids)
         time.sleep(0.02)

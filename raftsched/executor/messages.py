@@ -1,18 +1,25 @@
 """What a peer and its runner say to each other over the runner's socket.
 
-Frames are a little-endian 32-bit length and msgpack.  Both sides run the same version or refuse.
+Frames are a little-endian 32-bit length and msgpack, at most ``FRAME_BYTES_MAX`` long; lists that
+can be longer are sent in parts.  Both sides run the same version or refuse.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-#: Version of these messages; a runner of another one is left alone and reported.
-RUNNER_PROTOCOL = 1
+#: Version of these messages; a runner of another one is asked to end, and has a lease to do so.
+RUNNER_PROTOCOL = 2
 LENGTH = struct.Struct("<I")
-FRAME_BYTES_MAX = 64 * 1024 * 1024
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+#: Reports, or attempts of an inventory, in one message: some 5 kB each at most.
+PART_MAX = 1_000
+#: Characters of the reason in a report.
+REASON_CHARS_MAX = 500
+_ELLIPSIS = " ... "
 
 
 class StartAttempt(msgspec.Struct, frozen=True, array_like=True):
@@ -43,6 +50,7 @@ class AttemptReport(msgspec.Struct, frozen=True, array_like=True):
     run_ms: int = 0
     exit_code: int | None = None
     signal: int = 0
+    #: `bounded`.
     reason: str = ""
     output_tail: bytes = b""
     output_bytes: int = 0
@@ -62,11 +70,12 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
 
 
 class Hello(Message, frozen=True, tag=1):
-    """The runner's first message on a connection."""
+    """The runner's first message on a connection, followed by others while there is ``more``."""
 
     protocol: int
     incarnation: str
     inventory: tuple[Running, ...]
+    more: bool = False
 
 
 class Start(Message, frozen=True, tag=2):
@@ -106,7 +115,15 @@ class Reports(Message, frozen=True, tag=7):
     reports: tuple[AttemptReport, ...]
 
 
-AnyMessage = Hello | Start | Stop | Renew | Forget | Quit | Reports
+class Ping(Message, frozen=True, tag=8):
+    """Does the runner still do anything?"""
+
+
+class Pong(Message, frozen=True, tag=9):
+    """The runner's answer to a ping, at once."""
+
+
+AnyMessage = Hello | Start | Stop | Renew | Forget | Quit | Reports | Ping | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)
@@ -116,6 +133,26 @@ def encode(message: AnyMessage) -> bytes:
     """The message as a frame."""
     body = _encoder.encode(message)
     return LENGTH.pack(len(body)) + body
+
+
+def start_frames(attempts: Sequence[StartAttempt], slots: int) -> Iterator[bytes]:
+    """As few frames as hold these attempts, in order, each within the bound."""
+    frame = encode(Start(tuple(attempts), slots))
+    if len(frame) - LENGTH.size <= FRAME_BYTES_MAX or len(attempts) < 2:
+        yield frame
+        return
+    half = len(attempts) // 2
+    yield from start_frames(attempts[:half], slots)
+    yield from start_frames(attempts[half:], slots)
+
+
+def bounded(reason: str) -> str:
+    """The reason, short enough to replicate: a long one loses its middle."""
+    if len(reason) <= REASON_CHARS_MAX:
+        return reason
+    begin = REASON_CHARS_MAX // 2
+    end = REASON_CHARS_MAX - begin - len(_ELLIPSIS)
+    return reason[:begin] + _ELLIPSIS + reason[-end:]
 
 
 def split(buffer: bytearray) -> list[AnyMessage]:

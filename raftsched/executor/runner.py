@@ -27,13 +27,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from raftsched.executor import messages
-from raftsched.executor.leftovers import mark_of
+from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.output import CannotTrim
-from raftsched.executor.runner_socket import listen
+from raftsched.executor.runner_socket import Connection, listen
 from raftsched.executor.spawn import CannotStart, Spawner
 from raftsched.executor.spool import Output, Spool
 
@@ -47,8 +45,6 @@ GATHER_MAX = 64
 IDLE_SECONDS = 60.0
 #: SIGKILL goes this long before the lease ends.
 KILL_MARGIN_SECONDS = 0.2
-#: Read from the peer at once; more would be mapped and unmapped for each message.
-RECEIVE_BYTES = 64 * 1024
 #: Output on disk is swept after this many bytes of new output.
 SWEEP_BYTES = 64 * 1024 * 1024
 #: What a file takes on the disk at least.
@@ -92,9 +88,7 @@ class Runner:
         self._news: dict[int, AttemptReport] = {}
         self._news_since = 0.0
         self._selector = selectors.DefaultSelector()
-        self._client: socket.socket | None = None
-        self._buffer = bytearray()
-        self._unsent = bytearray()
+        self._peer = Connection(self._selector)
         self._idle_since = time.monotonic()
         self._output_bytes = 0
         self._sweep: Iterator[None] | None = None
@@ -142,10 +136,7 @@ class Runner:
         client, _ = listener.accept()
         while self._talk():
             pass  # What the old one said last counts.
-        self._hang_up()
-        client.setblocking(False)
-        self._client = client
-        self._selector.register(client, selectors.EVENT_READ)
+        self._peer.open(client)
         inventory = [
             Running(token, attempt.spec.task_id, attempt.spec.number)
             for token, attempt in self._attempts.items()
@@ -158,40 +149,23 @@ class Runner:
             for token, report in self._finished.items()
         ]
         self._news.clear()
-        hello = messages.Hello(messages.RUNNER_PROTOCOL, self._incarnation, tuple(inventory))
-        self._unsent += messages.encode(hello)
-
-    def _hang_up(self) -> None:
-        if self._client is not None:
-            self._selector.unregister(self._client)
-            self._client.close()
-            self._client = None
-        self._buffer.clear()
-        self._unsent.clear()
-        self._idle_since = time.monotonic()
+        for begin in range(0, len(inventory) or 1, messages.PART_MAX):
+            end = begin + messages.PART_MAX
+            self._peer.put(
+                messages.Hello(
+                    messages.RUNNER_PROTOCOL,
+                    self._incarnation,
+                    tuple(inventory[begin:end]),
+                    more=end < len(inventory),
+                )
+            )
 
     def _talk(self) -> bool:
         """Do what the peer says; False if it says nothing now."""
-        if self._client is None:
-            return False
-        try:
-            data = self._client.recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            self._hang_up()
-            return False
-        self._buffer += data
-        try:
-            received = messages.split(self._buffer)
-        except (msgspec.DecodeError, ValueError):
-            self._hang_up()
-            return False
-        for message in received:
+        received = self._peer.receive()
+        for message in received or ():
             self._do(message)
-        return True
+        return received is not None
 
     def _do(self, message: messages.AnyMessage) -> None:
         if isinstance(message, messages.Start):
@@ -212,6 +186,8 @@ class Runner:
         elif isinstance(message, messages.Forget):
             for token in message.tokens:
                 self._finished.pop(token, None)
+        elif isinstance(message, messages.Ping):
+            self._peer.put(messages.Pong())
         elif isinstance(message, messages.Quit) and not (self._attempts or self._waiting):
             self._quit = True
 
@@ -227,18 +203,12 @@ class Runner:
     def _tell(self, now: float) -> None:
         is_hurry = not self._waiting or len(self._news) >= GATHER_MAX
         is_due = self._news and (is_hurry or now - self._news_since >= GATHER_SECONDS)
-        if is_due and self._client is not None:
-            self._unsent += messages.encode(messages.Reports(tuple(self._news.values())))
+        if is_due and self._peer.is_open:
+            news = tuple(self._news.values())
+            for begin in range(0, len(news), messages.PART_MAX):
+                self._peer.put(messages.Reports(news[begin : begin + messages.PART_MAX]))
             self._news.clear()
-        if self._unsent and self._client is not None:
-            try:
-                sent = self._client.send(self._unsent)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._hang_up()
-                return
-            del self._unsent[:sent]
+        self._peer.send()
 
     # Attempts ------------------------------------------------------------------------------------
 
@@ -282,7 +252,7 @@ class Runner:
         code = os.waitstatus_to_exitcode(status)
         exit_code, number = (code, 0) if code >= 0 else (None, -code)
         run_ms = int((time.monotonic() - attempt.started) * 1000)
-        if attempt.status and not (attempt.status == "cancelled" and code == 0):
+        if attempt.status:
             word, reason = attempt.status, attempt.reason
         elif code == 0:
             word, reason = "succeeded", ""
@@ -313,7 +283,7 @@ class Runner:
             run_ms,
             exit_code,
             number,
-            reason,
+            messages.bounded(reason),
             tail,
             size,
         )
@@ -321,9 +291,14 @@ class Runner:
         self._report(report)
 
     def _stop(self, attempt: _Attempt, status: str, reason: str, grace: float) -> None:
-        """SIGTERM now, SIGKILL after the grace; the first reason stays."""
+        """SIGTERM now, SIGKILL after the grace; the first reason stays.
+
+        An attempt that ended before it was told to ends as what it is, at the next `_reap`.
+        """
         now = time.monotonic()
         if attempt.kill_at is None:
+            if os.waitid(os.P_PID, attempt.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return
             attempt.status, attempt.reason = status, reason
             attempt.kill_at = now + grace
             self._signal(attempt, signal.SIGTERM)
@@ -365,7 +340,7 @@ class Runner:
         # A step at a time, so that no lease is kept waiting.
         if self._sweep is not None and next(self._sweep, _SWEPT) is _SWEPT:
             self._sweep = None
-        if self._client is not None or self._attempts or self._waiting:
+        if self._peer.is_open or self._attempts or self._waiting:
             self._idle_since = now
         elif now - self._idle_since > IDLE_SECONDS:
             self._quit = True
@@ -385,7 +360,7 @@ def main() -> int:
     arguments = parser.parse_args()
     directory: Path = arguments.dir.resolve()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(directory / "runner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -1,10 +1,18 @@
-"""Where a runner listens: a Unix socket in the node's directory, for its owner only."""
+"""Where a runner listens, a Unix socket in the node's directory, and its connection to the peer."""
 
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 from pathlib import Path
+
+import msgspec
+
+from raftsched.executor import messages
+
+#: Read from the peer at once; more would be mapped and unmapped for each message.
+RECEIVE_BYTES = 64 * 1024
 
 
 def socket_address(directory: Path) -> tuple[str, int]:
@@ -31,3 +39,79 @@ def listen(directory: Path) -> socket.socket:
         return listener
     finally:
         os.close(descriptor)
+
+
+class Connection:
+    """The runner's end of the connection to its peer; no call waits for anything."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._socket: socket.socket | None = None
+        self._received = bytearray()
+        self._unsent = bytearray()
+        #: The selector says when the peer can take more.
+        self._is_stuck = False
+
+    @property
+    def is_open(self) -> bool:
+        """Is a peer there, as far as is known?"""
+        return self._socket is not None
+
+    def open(self, client: socket.socket) -> None:
+        """Talk to this peer from now on."""
+        self.close()
+        client.setblocking(False)
+        self._socket = client
+        self._selector.register(client, selectors.EVENT_READ)
+
+    def close(self) -> None:
+        """Hang up, if there is anybody."""
+        if self._socket is not None:
+            self._selector.unregister(self._socket)
+            self._socket.close()
+            self._socket = None
+        self._received.clear()
+        self._unsent.clear()
+        self._is_stuck = False
+
+    def receive(self) -> list[messages.AnyMessage] | None:
+        """What has become whole of what the peer said; None if it says nothing now."""
+        if self._socket is None:
+            return None
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return None
+        self._received += data
+        try:
+            return messages.split(self._received)
+        except (msgspec.DecodeError, ValueError):
+            self.close()
+            return None
+
+    def put(self, message: messages.AnyMessage) -> None:
+        """Say this with the next `send`."""
+        if self._socket is not None:
+            self._unsent += messages.encode(message)
+
+    def send(self) -> None:
+        """Send as much as the peer takes now."""
+        if self._socket is None or not self._unsent:
+            return
+        try:
+            sent = self._socket.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        del self._unsent[:sent]
+        if self._is_stuck != bool(self._unsent):
+            self._is_stuck = not self._is_stuck
+            write = selectors.EVENT_WRITE if self._is_stuck else 0
+            self._selector.modify(self._socket, selectors.EVENT_READ | write)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raftsched.executor.leftovers import MARK
-from raftsched.executor.messages import StartAttempt
+from raftsched.executor.messages import StartAttempt, bounded
 from raftsched.executor.spool import Output, Spool
 
 #: What an attempt finds in its environment beside its own variables.
@@ -31,7 +31,10 @@ _Actions = Sequence[tuple[int, int, int]]
 
 
 class CannotStart(Exception):
-    """The attempt ends as failed with this reason."""
+    """The attempt ends as failed with this reason, which is `messages.bounded`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(bounded(reason))
 
 
 class Spawner:

@@ -67,6 +67,9 @@ class Spool:
                 except OSError:
                     os.close(held)
                 else:
+                    # Of a deleted task of the same id; it must not pass for this one's.
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path)  # noqa: PTH108 - with the calls around it
                     self._held += 1
                     self._running.add(name)
                     return Output(self, path, held), child

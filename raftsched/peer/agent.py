@@ -26,8 +26,10 @@ from raftsched.core.commands import (
     RegisterNode,
 )
 from raftsched.core.model import NodeStatus, TaskSpec
-from raftsched.executor.client import RunnerClient
+from raftsched.executor import leftovers
+from raftsched.executor.client import RunnerClient, RunnerLost
 from raftsched.executor.messages import AttemptReport, StartAttempt
+from raftsched.executor.removal import OutputRemoval
 from raftsched.peer.clock import Clock
 from raftsched.peer.config import PeerConfig
 from raftsched.peer.errors import PeerError
@@ -67,6 +69,9 @@ class NodeAgent:
         self._runner: RunnerClient | None = None
         self._roster = Roster()
         self._reports = Reports(propose, self._answered, self._has_more)
+        self._removal = OutputRemoval(
+            config.data_dir / "node", lambda task_id: task_id in replica.state.tasks
+        )
         #: Tasks with news since the last pass; None: look at all of them.
         self._touched: dict[str, None] | None = None
         self._pass_scheduled = False
@@ -95,10 +100,13 @@ class NodeAgent:
                 if touched is not None:
                     touched[event.task_id] = None
                 self._schedule()
+            elif event.kind == "task_deleted":
+                self._removal.look()
         self._apply_grant()
 
     def restored(self) -> None:
         """A snapshot replaced the state: look at everything again."""
+        self._removal.look()
         self._row_changed.set()
         self._look_at_all()
 
@@ -135,6 +143,8 @@ class NodeAgent:
                         group.create_task(self._register_loop(runner)),
                         group.create_task(self._renew_loop()),
                         group.create_task(self._reconcile_loop()),
+                        group.create_task(self._watch_runner(directory, runner, lost)),
+                        group.create_task(self._removal.run(self.registered)),
                         group.create_task(
                             self._reports.run(
                                 self._config.peer_id, self.incarnation, self.registered
@@ -151,9 +161,15 @@ class NodeAgent:
                 await runner.close(stop_runner=False)
 
     async def _adopt(self, directory: Path, lost: asyncio.Event) -> RunnerClient:
-        runner = await RunnerClient.adopt_or_start(
-            directory, lease_seconds=self._config.lease_seconds
-        )
+        while True:
+            try:
+                runner = await RunnerClient.adopt_or_start(
+                    directory, lease_seconds=self._config.lease_seconds
+                )
+                break
+            except RunnerLost as error:
+                logger.error("no runner yet, trying again: %s", error)
+                await asyncio.sleep(RENEW_SECONDS)
         runner.on_reports = self._news
         runner.on_lost = lost.set
         self._reports.clear()
@@ -170,6 +186,16 @@ class NodeAgent:
             logger.info("adopted the running runner with %d attempts", len(runner.inventory))
         self._look_at_all()
         return runner
+
+    async def _watch_runner(
+        self, directory: Path, runner: RunnerClient, lost: asyncio.Event
+    ) -> None:
+        """A runner that hangs keeps no lease: end it and its attempts while theirs still holds."""
+        await runner.watch(self._config.lease_seconds)
+        logger.error("the runner hangs; ending it with its attempts")
+        runner.on_lost = lambda: None  # Not before the attempts are dead, too.
+        await asyncio.to_thread(leftovers.end_runner, directory)
+        lost.set()
 
     async def _register_loop(self, runner: RunnerClient) -> None:
         """Keep this node's row up: at the start, and again whenever it was declared lost."""

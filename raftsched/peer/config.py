@@ -19,6 +19,8 @@ PEERS_MAX = 9
 SLOTS_MAX = 10_000
 LEASE_SECONDS_MIN = 2.0
 LEASE_SECONDS_MAX = 3_600.0
+#: The journal's entries hold whole numbers of 64 bits with a sign.
+MEMORY_BYTES_MAX = 2**63 - 1
 
 
 class ConfigError(Exception):
@@ -89,13 +91,23 @@ _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 def parse_bytes(value: str | int) -> int:
     """``"256MiB"`` or a whole number to bytes; ValueError says what is allowed."""
-    if isinstance(value, int):
-        return value
+    size = value if isinstance(value, int) else _sized(value)
+    if not 0 <= size <= MEMORY_BYTES_MAX:
+        raise ValueError(f"{value!r} is not between 0 and {MEMORY_BYTES_MAX} bytes")
+    return size
+
+
+def _sized(value: str) -> int:
     digits = value.rstrip("KMGTiB ")
     unit = value[len(digits) :].strip()
-    if not digits.isdigit() or unit not in _UNITS:
+    if not _is_number(digits) or unit not in _UNITS:
         raise ValueError(f"{value!r} is not a size; write for example 256MiB or 4GiB")
     return int(digits) * _UNITS[unit]
+
+
+def _is_number(text: str) -> bool:
+    """Decimal digits, and not so many that ``int`` would refuse them."""
+    return text.isascii() and text.isdigit() and len(text) <= 20
 
 
 def parse_cpu(value: str | float) -> int:
@@ -161,7 +173,7 @@ def _read(path: Path) -> _File:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
         raw: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number of too many digits.
         raise ConfigError(f"{path}: not TOML: {error}") from None
     try:
         return msgspec.convert(raw, _File)
@@ -204,7 +216,7 @@ def check(config: PeerConfig) -> None:
 def split_address(key: str, value: str) -> tuple[str, int]:
     """``host:port`` in two; ConfigError names ``key``."""
     host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+    if not colon or not host or not _is_number(port) or not 0 < int(port) < 65_536:
         raise ConfigError(f"{key} is {value!r}; write host:port, for example 127.0.0.1:7400")
     return host.strip("[]"), int(port)
 

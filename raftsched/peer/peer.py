@@ -22,7 +22,13 @@ from raftsched.peer import messages
 from raftsched.peer.agent import NodeAgent
 from raftsched.peer.clock import Clock, SystemClock
 from raftsched.peer.config import PeerConfig, check
-from raftsched.peer.errors import NoLeader, OutputGone, PeerStopped, ReadTimeout
+from raftsched.peer.errors import (
+    IndexNotReached,
+    NoLeader,
+    OutputGone,
+    PeerStopped,
+    ReadTimeout,
+)
 from raftsched.peer.proposer import Proposer
 from raftsched.peer.replica import Replica, Subscription
 from raftsched.peer.scheduler import Scheduler
@@ -35,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 #: A planned stop gives the hand-over of leadership this long.
 HAND_OVER_SECONDS = 3.0
+#: A linearizable read waits this long for a leader, or for a word of the one there is.
+LEADERLESS_SECONDS = 0.9
 
 
 class Peer:
@@ -96,7 +104,12 @@ class Peer:
         self.log.on_frame = self._frame
         if config.insecure:
             logger.warning("insecure = true: traffic of this cluster is not encrypted")
-        await self.log.start()
+        try:
+            await self.log.start()
+        except BaseException:
+            self._proposer.close()
+            self._proposer = None
+            raise
         for name, loop in (("leader loop", self.scheduler.run), ("node", self.agent.run)):
             task = asyncio.create_task(loop(), name=name)
             task.add_done_callback(self._task_done)
@@ -198,18 +211,64 @@ class Peer:
         min_index: int = 0,
         timeout_seconds: float = 5.0,
     ) -> State:
-        """The state, current enough.  Raises ReadTimeout."""
+        """The state, current enough.
+
+        Raises ReadTimeout (after ``LEADERLESS_SECONDS`` when no leader can be heard),
+        IndexNotReached or PeerStopped.
+        """
+        deadline = self.clock.monotonic() + timeout_seconds
+        index = min_index
         try:
             if consistency == "linearizable":
-                index = await self.log.read_index(timeout_seconds)
-                await self.log.wait_applied(max(index, min_index), timeout_seconds)
-            elif min_index > self.log.status().applied_index:
-                await self.log.wait_applied(min_index, timeout_seconds)
-        except (NoQuorum, LogClosed) as error:
-            raise ReadTimeout(
-                f"no linearizable read: {error}; consistency=local may serve"
+                try:
+                    index = max(index, await self._read_index(timeout_seconds))
+                except NoQuorum as error:
+                    raise ReadTimeout(
+                        f"no linearizable read: {error}; consistency=local may serve"
+                    ) from error
+            if index:
+                await self.log.wait_applied(index, max(0.0, deadline - self.clock.monotonic()))
+        except NoQuorum as error:
+            status = self.log.status()
+            raise IndexNotReached(
+                f"index {index} was not applied on {status.peer_id} within {timeout_seconds:.1f} s "
+                f"(it is at {status.applied_index}, its log ends at {status.last_index}); ask "
+                "another peer, or without min_index if that is not of an answer of this cluster"
             ) from error
+        except LogClosed as error:
+            raise PeerStopped("this peer is stopping") from error
         return self.replica.state
+
+    async def _read_index(self, timeout_seconds: float) -> int:
+        """As the log's, but given up sooner when no leader can be heard.  Raises NoQuorum."""
+        try:
+            return await self.log.read_index(min(timeout_seconds, LEADERLESS_SECONDS))
+        except NoQuorum:
+            if timeout_seconds <= LEADERLESS_SECONDS or not self._hears_leader():
+                raise
+        # There is one, which is slow: it gets the rest of the time as long as it is heard.
+        asking = asyncio.create_task(self.log.read_index(timeout_seconds - LEADERLESS_SECONDS))
+        try:
+            while not (await asyncio.wait({asking}, timeout=LEADERLESS_SECONDS))[0]:
+                if not self._hears_leader():
+                    raise NoQuorum("the leader has fallen silent")
+            return asking.result()
+        finally:
+            asking.cancel()
+
+    def _hears_leader(self) -> bool:
+        """Was there a word of the leader just now, or as the leader of a majority?"""
+        status = self.log.status()
+        if status.leader is None:
+            return False
+        if len(self.config.peers) == 1:
+            return True
+        contact = status.last_contact_ms
+        return (
+            contact is not None
+            and contact < LEADERLESS_SECONDS * 1000
+            and (status.role is Role.LEADER or status.leader in status.connected)
+        )
 
     async def wait_index(self, index: int, timeout_seconds: float) -> None:
         """Return once the state's index is above ``index``, or at the timeout."""
@@ -218,6 +277,10 @@ class Peer:
     async def wait_finished(self, task_id: str, timeout_seconds: float) -> Task | None:
         """The task once it is terminal, or as it is at the timeout; None when it is not there."""
         return await self.replica.wait_finished(task_id, timeout_seconds)
+
+    async def wait_changed(self, task_id: str, index: int, timeout_seconds: float) -> Task | None:
+        """The task once its row is newer than ``index``, or as it is at the timeout; or None."""
+        return await self.replica.wait_changed(task_id, index, timeout_seconds)
 
     def subscribe(self) -> Subscription:
         """Events of applied entries from here on."""

@@ -24,6 +24,10 @@ SUBSCRIPTION_EVENTS_MAX = 20_000
 _ENDS = frozenset({"task_finished", "task_deleted"})
 
 
+#: Who waits, by task.
+_Waiters = dict[str, set[asyncio.Future[None]]]
+
+
 class Subscription:
     """The events of applied entries, in order, from the moment of subscribing."""
 
@@ -67,8 +71,10 @@ class Replica:
         self.restore_listeners: list[Callable[[], None]] = []
         self.subscriptions: set[Subscription] = set()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        #: Who waits for the end of a task, by its id: an entry wakes only those it is about.
-        self._end_waiters: dict[str, set[asyncio.Future[None]]] = {}
+        #: Who waits for the end of a task, or for any change of it, by its id: an entry wakes only
+        #: those it is about.
+        self._end_waiters: _Waiters = {}
+        self._change_waiters: _Waiters = {}
         self.entries_applied = 0
 
     def apply(self, index: int, term: int, entry: bytes) -> None:
@@ -89,7 +95,10 @@ class Replica:
             listener(decoded, applied)
         if applied.events:
             if self._end_waiters:
-                self._wake_ended(event.task_id for event in applied.events if event.kind in _ENDS)
+                ended = [event.task_id for event in applied.events if event.kind in _ENDS]
+                _wake_those(self._end_waiters, ended)
+            if self._change_waiters:
+                _wake_those(self._change_waiters, [event.task_id for event in applied.events])
             for subscription in self.subscriptions:
                 subscription.put(index, applied.events)
         self._wake(index)
@@ -122,7 +131,8 @@ class Replica:
             for listener in self.restore_listeners:
                 listener()
             self._wake(index)
-            self._wake_ended(list(self._end_waiters))
+            for waiters in (self._end_waiters, self._change_waiters):
+                _wake_those(waiters, list(waiters))
             return old.take_apart()
 
         return put_in_place
@@ -154,22 +164,16 @@ class Replica:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 while (task := self.state.tasks.get(task_id)) and task.status not in TERMINAL:
-                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    waiters = self._end_waiters.setdefault(task_id, set())
-                    waiters.add(future)
-                    try:
-                        await future
-                    finally:
-                        waiters.discard(future)
-                        if not waiters and self._end_waiters.get(task_id) is waiters:
-                            del self._end_waiters[task_id]
+                    await _woken(self._end_waiters, task_id)
         return self.state.tasks.get(task_id)
 
-    def _wake_ended(self, task_ids: Iterable[str]) -> None:
-        for task_id in task_ids:
-            for future in self._end_waiters.pop(task_id, ()):
-                if not future.done():
-                    future.set_result(None)
+    async def wait_changed(self, task_id: str, index: int, timeout_seconds: float) -> Task | None:
+        """The task once its row is newer than ``index``, or as it is at the timeout; or None."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while (task := self.state.tasks.get(task_id)) and task.modify_index <= index:
+                    await _woken(self._change_waiters, task_id)
+        return self.state.tasks.get(task_id)
 
     def _wake(self, index: int) -> None:
         if not self._waiters:
@@ -181,3 +185,23 @@ class Replica:
             elif not waiter[1].done():
                 waiter[1].set_result(None)
         self._waiters = still
+
+
+async def _woken(waiters: _Waiters, task_id: str) -> None:
+    """Return once somebody wakes those who wait for this task."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    those = waiters.setdefault(task_id, set())
+    those.add(future)
+    try:
+        await future
+    finally:
+        those.discard(future)
+        if not those and waiters.get(task_id) is those:
+            del waiters[task_id]
+
+
+def _wake_those(waiters: _Waiters, task_ids: Iterable[str]) -> None:
+    for task_id in task_ids:
+        for future in waiters.pop(task_id, ()):
+            if not future.done():
+                future.set_result(None)

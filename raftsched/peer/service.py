@@ -45,13 +45,16 @@ class PeerService(Protocol):
         min_index: int = 0,
         timeout_seconds: float = 5.0,
     ) -> State:
-        """The state, current enough."""
+        """The state, current enough; ReadTimeout or IndexNotReached when it is not in time."""
 
     async def wait_index(self, index: int, timeout_seconds: float) -> None:
         """Return once the state's index is above ``index``, or at the timeout."""
 
     async def wait_finished(self, task_id: str, timeout_seconds: float) -> Task | None:
         """The task once it is terminal, or as it is at the timeout; None when it is not there."""
+
+    async def wait_changed(self, task_id: str, index: int, timeout_seconds: float) -> Task | None:
+        """The task once its row is newer than ``index``, or as it is at the timeout; or None."""
 
     def read_output(
         self, task_id: str, number: int, stream: str, offset: int, limit: int

@@ -115,7 +115,8 @@ class FakeService:
         timeout_seconds: float = 5.0,
     ) -> State:
         self.reads.append((consistency, min_index))
-        if self.read_trouble is not None and consistency == "linearizable":
+        needed = consistency == "linearizable" or min_index > self.state.index
+        if self.read_trouble is not None and needed:
             raise self.read_trouble
         return self.state
 
@@ -131,6 +132,13 @@ class FakeService:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 while (task := self.state.tasks.get(task_id)) and task.status not in TERMINAL:
+                    await self._applied.wait()
+        return self.state.tasks.get(task_id)
+
+    async def wait_changed(self, task_id: str, index: int, timeout_seconds: float) -> Task | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while (task := self.state.tasks.get(task_id)) and task.modify_index <= index:
                     await self._applied.wait()
         return self.state.tasks.get(task_id)
 

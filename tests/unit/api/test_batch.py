@@ -86,7 +86,7 @@ async def test_document_is_one_line_and_a_line_is_one_document(
     # As many documents as lines, if line ends were just white space.
     lines = [b'{"command":', b'["true"]} {"command":["true"]}', TRUE, b"{}{}", b'"x"', b"[]"]
     answer = await api.batch(lines, **headers)
-    assert [line["status"] for line in answer.lines()] == [400, 422, 201, 422, 422, 422]
+    assert [line["status"] for line in answer.lines()] == [400, 400, 201, 400, 422, 422]
     assert len(made(api)) == 1
 
 
@@ -142,6 +142,7 @@ async def test_line_over_its_limit_is_413(api: Api, end: bytes) -> None:
     answer = await api.ask("POST", "/v1/tasks:batch", data=data)
     problem = answer.problem(413, "too-large")
     assert str(batch.LINE_BYTES_MAX) in problem["detail"] and problem["applied"] is False
+    assert "line 0 " in problem["detail"], "as the field `line` of the other answers counts"
     assert not api.service.proposed
 
 
@@ -195,6 +196,13 @@ async def test_key_of_a_batch_is_not_the_key_of_a_single_task(api: Api) -> None:
     single = await api.post("/v1/tasks", TRUE, Idempotency_Key="k")
     batch = await api.batch([{"command": ["false"]}], Idempotency_Key="k#0")
     assert (single.status, batch.lines()[0]["status"]) == (201, 201)
+    # The very key, and another task: ids come of keys, and must not be the same.
+    batch = await api.batch([{"command": ["false"]}, TRUE], Idempotency_Key="k")
+    assert [line["status"] for line in batch.lines()] == [201, 201]
+    assert len({single.json()["id"], *(line["id"] for line in batch.lines())}) == 3
+    for key in ("k#0", "tasks:batch"):
+        other = await api.post("/v1/tasks", {"command": ["env"]}, Idempotency_Key=key)
+        assert other.status == 201
 
 
 async def test_dry_run_answers_every_line_and_proposes_nothing(api: Api) -> None:

@@ -32,7 +32,7 @@ async def test_nodes_are_listed_by_id_with_what_they_have_and_hold(api: Api) -> 
 
 async def test_lost_node_says_since_when_and_why(api: Api) -> None:
     api.service.add_node("n2")
-    api.service.apply(NodeLost("n2", "n2-1", "no word for 15 s"))
+    api.service.apply(NodeLost("n2", "n2-1", "no word for 15 s", api.service.current.term))
     node = (await api.get("/v1/nodes/n2")).json()
     assert (node["status"], node["reason"]) == ("lost", "no word for 15 s")
     assert node["status_since"] > node["registered_at"]

@@ -111,8 +111,9 @@ async def test_openapi_says_of_each_route_what_it_takes_and_answers(api: Api) ->
         seen.add(operation["operationId"])
         assert ("security" in operation) == (route.role != "none")
         assert ("requestBody" in operation) == (route.body is not None)
-        names = {p["name"] for p in operation.get("parameters", ())}
-        assert names == set(re.findall(r"{(\w+)}", route.path))
+        named = {(p["in"], p["name"]) for p in operation.get("parameters", ())}
+        of_path = {("path", name) for name in re.findall(r"{(\w+)}", route.path)}
+        assert named == of_path | {("query", name) for name in route.query}
         statuses = {str(route.status), *(str(CATALOGUE[code].status) for code in route.problems)}
         assert statuses <= set(operation["responses"])
 

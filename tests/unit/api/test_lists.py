@@ -12,12 +12,13 @@ import msgspec
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from raftsched.api import listing
+from raftsched.api import listing, views
 from raftsched.core import codec
 from raftsched.core.commands import CancelTask, DeleteTask, SubmitTasks
-from raftsched.core.model import NewTask, TaskSpec
+from raftsched.core.model import NewTask, Task, TaskSpec
 from raftsched.core.state import State
 from raftsched.raft.log import ENTRY_BYTES_MAX
+from tests.unit.api.fake_service import START_MS
 from tests.unit.api.harness import Api
 
 
@@ -124,6 +125,9 @@ async def test_cursor_of_a_task_that_never_was_just_has_a_place(api: Api) -> Non
         ("limit=" + "9" * 5_000, "?limit"), ("limit=", "?limit"), ("state=done", "?state"),
         ("state=queued,bogus", "?state"), ("consistency=maybe", "?consistency"),
         ("min_index=-1", "?min_index"), ("index=x", "?index"), ("index=1&wait=soon", "?wait"),
+        ("label=team", "?label"), ("label=a:b&label=team", "?label"), ("since=yesterday", "?since"),
+        ("until=2026-01-31", "?until"), ("since=2026-01-31T12:00:00", "?since"),
+        ("since=", "?since"), ("until=2026-02-30T00:00:00Z", "?until"),
     ],
 )  # fmt: skip
 async def test_query_that_is_wrong_is_pointed_at(api: Api, query: str, pointer: str) -> None:
@@ -154,7 +158,7 @@ async def mixed(api: Api) -> Api:
     [
         ("", "dcba"), ("state=", "dcba"), ("state=queued", "a"), ("state=running,succeeded", "cb"),
         ("state=lost", ""), ("queue=slow", "cb"), ("queue=none", ""), ("node=n2", "c"),
-        ("label=team:web", "ca"), ("label=team:web&label=tier:1", "a"), ("label=team", ""),
+        ("label=team:web", "ca"), ("label=team:web&label=tier:1", "a"),
         ("label=team:none", ""), ("q=backup", "ba"), ("q=nightly%20backup", "a"),
         ("queue=slow&state=running", "b"), ("queue=slow&q=report", ""),
         ("label=team:web&state=succeeded&queue=slow&node=n2", "c"),
@@ -171,6 +175,41 @@ async def test_list_reads_as_current_as_asked_and_long_polls(api: Api) -> None:
     await api.get("/v1/tasks?min_index=0")
     await api.get("/v1/tasks?consistency=local&min_index=3&index=0&wait=10ms")
     assert api.service.reads == [("linearizable", 0), ("local", 3)]
+
+
+def instant(index: int) -> str:
+    """When the fake applied its entry of this index."""
+    return str(views.instant(START_MS + 1_000 * index))
+
+
+async def test_tasks_of_a_time_are_listed(api: Api) -> None:
+    for task_id in "abcd":
+        await api.submit(task_id)
+    for query, expected in (
+        (f"since={instant(2)}", "dcb"),
+        (f"until={instant(3)}", "ba"),
+        (f"since={instant(2)}&until={instant(4)}", "cb"),
+        (f"since={instant(5)}", ""),
+        ("since=2020-01-01T00:00:00%2B01:00", "dcba"),
+        ("until=1969-12-31T23:59:59Z", ""),
+    ):
+        assert [task for page in await walk(api, query) for task in page] == list(expected), query
+        pages = await walk(api, f"limit=1&{query}")
+        assert [task for page in pages for task in page] == list(expected), query
+
+
+async def test_page_ends_at_the_first_task_that_is_too_old(api: Api) -> None:
+    looked_at: list[str] = []
+    for task_id in "abcd":
+        await api.submit(task_id)
+
+    def test(task: Task) -> bool:
+        looked_at.append(task.id)
+        return True
+
+    scan = listing.Scan(test, 10, None, START_MS + 3_000)
+    scan.step(api.state)
+    assert (looked_at, scan.is_done, scan.more) == (["d", "c"], True, False)
 
 
 # A page that looks at many rows ------------------------------------------------------------------

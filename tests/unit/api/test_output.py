@@ -12,6 +12,7 @@ import pytest
 
 from raftsched.api import output
 from raftsched.core.commands import DeleteTask
+from tests.unit.api.fake_service import TOKEN
 from tests.unit.api.harness import Api, serving
 
 TEXT = b"0123456789"
@@ -173,12 +174,15 @@ async def test_node_that_is_down_is_a_502_and_one_that_is_forgotten_a_410(api: A
 
 
 @contextlib.asynccontextmanager
-async def strange_node(api: Api, data: bytes) -> AsyncIterator[None]:
-    """``t`` ran on a node that answers every request with these bytes and hangs up."""
+async def strange_node(api: Api, data: bytes, *, stays: bool = False) -> AsyncIterator[None]:
+    """``t`` ran on a node that answers every request with these bytes and hangs up, or stays."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(data)
+        request = await reader.readuntil(b"\r\n\r\n")
+        if b"/output" in request:
+            writer.write(data)
+        if stays:
+            await reader.read()
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
@@ -198,14 +202,76 @@ async def test_node_that_does_not_speak_http_is_a_502(api: Api, data: bytes) -> 
         (await api.get(OUTPUT)).problem(502, "node-unreachable")
 
 
-async def test_node_that_dies_while_it_answers_cuts_the_answer_off(api: Api) -> None:
-    half = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
-    half += b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
-    async with strange_node(api, half), api.stream(OUTPUT) as answer:
+HALF = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+)
+
+
+async def test_node_that_dies_while_it_answers_cuts_the_answer_off(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with strange_node(api, HALF), api.stream(OUTPUT) as answer:
         assert answer.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.content.read()
     assert (await api.get("/health/live")).status == 200
+    [record] = caplog.records
+    assert "cut off: node n2" in record.getMessage() and record.exc_info is None
+
+
+async def test_answer_without_chunks_is_reset_and_not_ended(api: Api) -> None:
+    async with strange_node(api, HALF):
+        with pytest.raises(ConnectionError):
+            await api.raw(
+                f"GET {OUTPUT} HTTP/1.0\r\nHost: localhost\r\n"
+                f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()
+            )
+
+
+async def test_node_that_falls_silent_for_ever_is_noticed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "SILENCE_SECONDS", 0.05)
+    async with (
+        strange_node(api, HALF, stays=True),
+        asyncio.timeout(5),
+        api.stream(OUTPUT + "?follow=1") as answer,
+    ):
+        assert await answer.content.readexactly(5) == b"hello"
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.content.read()
+
+
+async def test_program_that_is_silent_for_long_is_followed_to_its_end(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "SILENCE_SECONDS", 0.02)
+    async with serving("n2") as other:
+        other.service.state = api.state
+        api.service.add_node("n2", address=f"http://{other.address}")
+        await api.submit("t")
+        api.service.start("t", "n2")
+        other.service.outputs["t", 1] = b"first "
+        async with asyncio.timeout(5), api.stream(OUTPUT + "?follow=1") as answer:
+            assert await answer.content.readexactly(6) == b"first "
+            await asyncio.sleep(0.1)
+            other.service.outputs["t", 1] = b"first last"
+            api.service.finish("t", output_bytes=10)
+            assert await answer.content.read() == b"last"
+
+
+async def test_caller_that_hangs_up_is_no_trouble_of_the_node(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ran_elsewhere(api) as other:
+        other.service.outputs["t", 1] = bytes(4_000_000)
+        for _ in range(3):
+            async with api.stream(OUTPUT) as answer:
+                await answer.content.readexactly(1)
+                answer.close()
+        assert (await api.get(OUTPUT)).status == 200
+    assert not [record for record in caplog.records if "n2" in record.getMessage()]
 
 
 async def test_output_of_a_wrong_address_is_a_502(api: Api) -> None:

@@ -90,6 +90,51 @@ async def test_body_that_is_rubbish_is_named_and_changes_nothing(api: Api, route
         assert (api.service.rows(), api.state.index) == (before, index), name
 
 
+@pytest.mark.parametrize(
+    "data", [b"[1,2", b'{"command":[1]', b'{"bogus":1} x', b'"x" "y"', b'{"priority":-1,}']
+)
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks:batch?atomic=1", "/v1/tasks/t/cancel"])
+async def test_what_is_no_json_is_400_wherever_its_first_fault_is(
+    api: Api, path: str, data: bytes
+) -> None:
+    (await api.ask("POST", path, data=data)).problem(400, "malformed-json")
+
+
+@pytest.mark.parametrize("text", [r"\ud800", r"a\uDFFFb", r"\ud83d\ud83d", r"\ude00\ud83d"])
+async def test_half_of_a_surrogate_pair_is_named(api: Api, text: str) -> None:
+    data = b'{"command":["%s"]}' % text.encode()
+    problem = (await api.ask("POST", "/v1/tasks", data=data)).problem(400, "malformed-json")
+    assert "surrogate pair" in problem["detail"]
+    cut = (await api.ask("POST", "/v1/tasks", data=b'{"command":["a')).problem(
+        400, "malformed-json"
+    )
+    assert "surrogate" not in cut["detail"]
+    whole = await api.post("/v1/tasks", {"command": ["true"], "stdin": "😀"})
+    assert whole.status == 201
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=named)
+async def test_unknown_parameter_is_pointed_at_and_changes_nothing(api: Api, route: Route) -> None:
+    await api.populate()
+    before = api.service.rows()
+    path = filled(route).partition("?")[0]
+    body = None if route.method == "GET" else {}
+    answer = await api.ask(route.method, f"{path}?bogus=1&an+other=", body)
+    errors = answer.problem(422, "invalid")["errors"]
+    assert [error["pointer"] for error in errors] == ["?an other", "?bogus"]
+    for name in route.query:
+        assert name in errors[0]["message"]
+    assert api.service.rows() == before
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/nodes?cursor=x", "/v1/cluster?index=1&wait=1s", "/v1/tasks/t/wait?index=1"]
+)
+async def test_parameter_of_another_route_is_refused(api: Api, path: str) -> None:
+    await api.populate()
+    assert (await api.get(path)).json()["errors"][0]["pointer"] in ("?cursor", "?index")
+
+
 @pytest.mark.parametrize("route", MUTATING, ids=named)
 async def test_unknown_field_is_pointed_at(api: Api, route: Route) -> None:
     line = "/0" if route.path.endswith(":batch") else ""

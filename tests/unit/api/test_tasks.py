@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from raftsched.api.documents import ARGUMENTS_BYTES_MAX
 from raftsched.core.commands import CancelTask
 from raftsched.core.model import Settings
 from tests.unit.api.harness import Api, parse
@@ -266,6 +267,63 @@ async def test_long_poll_answers_at_the_next_change_or_at_its_timeout(api: Api) 
     assert not asking.done()
     await api.post("/v1/tasks/t/pause")
     assert (await asking).json()["paused"] is True
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks/t", "/v1/tasks/t/attempts"])
+async def test_long_poll_of_a_task_is_not_ended_by_others(api: Api, path: str) -> None:
+    api.service.add_node()
+    tag = (await api.submit("t"))["modify_index"]
+    await api.submit("other")
+    early = await api.get(f"{path}?index={tag}&wait=20ms")
+    assert early.status == 200
+    asking = asyncio.create_task(api.get(f"{path}?index={tag}&wait=30s"))
+    for task_id in ("x", "y", "z"):
+        await api.submit(task_id)
+        await asyncio.sleep(0.005)
+    assert not asking.done()
+    api.service.start("t")
+    assert (await asyncio.wait_for(asking, 5)).status == 200
+    # A change that was missed meanwhile needs no waiting.
+    assert (await asyncio.wait_for(api.get(f"{path}?index={tag}&wait=30s"), 5)).status == 200
+    (await api.get(f"/v1/tasks/none?index={tag}&wait=30s")).problem(404, "unknown-task")
+
+
+@pytest.mark.parametrize("query", ["", "?dry_run=1"])
+async def test_refusals_say_what_which_and_what_now(api: Api, query: str) -> None:
+    await api.populate()
+    await api.post("/v1/tasks/t/cancel")
+    for verb, done in (("cancel", "cancelled"), ("pause", "paused"), ("resume", "resumed")):
+        answer = await api.post(f"/v1/tasks/t/{verb}{query}")
+        detail = f"task t has ended (cancelled) and cannot be {done}"
+        assert answer.problem(409, "task-terminal")["detail"] == detail
+        answer = await api.post(f"/v1/tasks/nope/{verb}{query}")
+        assert answer.problem(404, "unknown-task")["detail"].startswith("no task 'nope';")
+    answer = await api.ask("DELETE", f"/v1/tasks/running{query}")
+    text = "task running is running and only a task that has ended can be deleted;"
+    assert answer.problem(409, "task-not-terminal")["detail"].startswith(text)
+    for verb in ("cordon", "uncordon"):
+        answer = await api.post(f"/v1/nodes/n9/{verb}{query}")
+        assert answer.problem(404, "unknown-node")["detail"] == "no node 'n9'; known: n1, n2"
+    for path in ("", "/wait", "/attempts", "/attempts/1/output"):
+        detail = (await api.get("/v1/tasks/nope" + path)).json()["detail"]
+        assert detail.startswith("no task 'nope';"), path
+    answer = await api.post("/v1/tasks", {"id": "done", "command": ["other"]})
+    assert "another task 'done'" in answer.problem(409, "duplicate-id")["detail"]
+
+
+async def test_arguments_are_measured_in_bytes(api: Api) -> None:
+    half = ARGUMENTS_BYTES_MAX // 2
+    for fields in (
+        {"command": ["é" * half]},
+        {"stdin": "é" * (half - 2)},
+        {"env": {"é": "é" * (half - 3)}},
+    ):
+        document: dict[str, Any] = {"command": ["true"], **fields}
+        assert (await api.post("/v1/tasks", document)).status == 201, fields.keys()
+        document["name"] = "x"
+        document["command"] = [*document["command"], "e"]
+        problem = (await api.post("/v1/tasks", document)).problem(413, "too-large")
+        assert f"have {ARGUMENTS_BYTES_MAX + 1} bytes" in problem["detail"]
 
 
 async def test_cancel_ends_a_queued_task_and_again_is_a_conflict(api: Api) -> None:

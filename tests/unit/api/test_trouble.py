@@ -6,6 +6,7 @@ import pytest
 
 from raftsched.api.routes import ROUTES, Route
 from raftsched.peer.errors import (
+    IndexNotReached,
     NoLeader,
     Overloaded,
     PeerError,
@@ -91,6 +92,16 @@ async def test_reads_that_cannot_be_current_are_503_but_local_ones_answer(
         local = await api.get(filled(route) + "?consistency=local")
         assert local.status == 200
         assert local.headers["Raftsched-Known-Leader"] == ""
+
+
+@pytest.mark.parametrize("query", ["?min_index=99", "?min_index=99&consistency=local"])
+async def test_index_that_is_not_reached_is_not_taken_for_a_missing_leader(
+    api: Api, query: str
+) -> None:
+    error = IndexNotReached("index 99 was not applied on n1 within 5.0 s")
+    api.service.read_trouble = error
+    problem = (await api.get("/v1/tasks" + query)).problem(503, "index-not-reached")
+    assert (problem["detail"], problem["retryable"]) == (str(error), True)
 
 
 async def test_what_needs_no_leader_answers_without_one(api: Api) -> None:

@@ -7,7 +7,7 @@ import json
 from click.testing import CliRunner, Result
 
 from raftsched.cli.main import cli
-from tests.unit.client.stub import Answer, Stub, sequence
+from tests.unit.client.stub import Answer, Asked, Stub, problem, sequence
 
 NODE = {
     "id": "n1",
@@ -66,3 +66,14 @@ def test_leader_show_and_transfer() -> None:
         assert call(stub, "leader", "transfer", "n1").stdout == "n1\n"
     assert stub.asked[1].path == "/v1/cluster/leader:transfer"
     assert stub.asked[1].json() == {"target": "n1"}
+
+
+def test_unknown_node_names_those_there_are() -> None:
+    def respond(asked: Asked) -> Answer:
+        if asked.path == "/v1/nodes":
+            return Answer(200, {"items": [NODE, {**NODE, "id": "n2"}]})
+        return problem(404, "unknown-node", "n9")
+
+    with Stub(respond) as stub:
+        result = call(stub, "node", "cordon", "n9")
+    assert (result.exit_code, result.stderr) == (3, "raftsched: no node n9; known: n1, n2\n")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from raftsched.cli import dev
+from raftsched.cli import dev, witness
 from raftsched.cli.bench.load import single_submits
 from raftsched.cli.exits import Failure
+from raftsched.cli.local import LocalCluster
+from raftsched.client import discovery
 from raftsched.client.sync import Client
 from tests.unit.client.stub import Answer, Asked, Stub, sequence
 
@@ -33,6 +36,7 @@ class PretendedCluster:
             for name in ("n1", "n2", "n3")
         }
         self._stub = stub
+        self.waited_for: list[str] = []
 
     def leader(self) -> str | None:
         up = [p.id for p in self.peers.values() if p.is_running]
@@ -48,8 +52,8 @@ class PretendedCluster:
     def start(self, peer_id: str) -> None:
         self.peers[peer_id].is_running = True
 
-    def wait_ready(self) -> None:
-        pass
+    def wait_ready(self, only: list[str]) -> None:
+        self.waited_for = only
 
     def view(self, peer_id: str) -> dict[str, Any]:
         return {"term": 7}
@@ -109,8 +113,18 @@ def test_moved_attempts_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 
     with Stub(respond) as stub:
         console(PretendedCluster(stub))._follow("n1", [old])
-    assert "1 moved (aaaaaaaa to n3), 0 ended where they were; 0 lost, 0 ran twice" in (
-        capsys.readouterr().out
+    assert (
+        "1 moved (aaaaaaaa to n3), 0 ended where they were; of 1 looked at 0 lost, 0 ran twice"
+        in (capsys.readouterr().out)
+    )
+
+
+def test_what_has_not_moved_is_not_counted_as_safe() -> None:
+    old = {"id": "0190-aaaaaaaa", "state": "running", "node": "n1", "attempt": 1}
+    with Stub(sequence(Answer(200, old))) as stub, Client(stub.address, token="") as client:
+        text = witness.follow(client, [old], 0.01, lambda: False)
+    assert text.endswith(
+        "of 0 looked at 0 lost, 0 ran twice; 1 have not moved yet: nothing is known of them"
     )
 
 
@@ -123,12 +137,51 @@ def test_end_of_a_peer_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "raftsched: peer n2 ended: disk on fire (n.log)\n"
 
 
+def test_restart_brings_back_all_that_are_down_and_waits_for_no_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster = PretendedCluster()
+    for name in ("n1", "n2", "n3"):
+        cluster.peers[name].is_running = False
+    keys = console(cluster)
+    keys._has_keys = True
+    keys._look_at_peers()
+    keys._look_at_peers()
+    keys._act("r")
+    keys._look_at_peers()
+    assert cluster.waited_for == ["n1", "n2", "n3"]
+    text = capsys.readouterr().out
+    assert text.count("no peer is left; r starts them again") == 1
+    assert "n1, n2, n3 are back after" in text
+
+
 def test_no_peer_left_ends_it() -> None:
     cluster = PretendedCluster()
     for peer in cluster.peers.values():
         peer.is_running = False
     with pytest.raises(Failure, match="no peer is left"):
         console(cluster)._look_at_peers()
+
+
+def test_user_wide_context_of_a_running_cluster_is_left_alone(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = discovery.context_paths()[1]
+    first, second = alone / "first", alone / "second"
+    discovery.write_context(shared, ["127.0.0.1:1"], first / "token", os.getppid())
+    before = shared.read_bytes()
+    cluster = LocalCluster(second, peers=1, base_port=7400)
+    own = second / "context.json"
+    dev._leave_contexts(cluster, (own, shared))
+    assert (shared.read_bytes(), own.exists()) == (before, True)
+    assert f"go to the cluster in {first}" in capsys.readouterr().err
+    discovery.remove_context(shared, os.getpid())
+    assert shared.exists()
+    # Its number is another process's by now.
+    shared.write_bytes(before.replace(b'"began": ', b'"began": 1'))
+    dev._leave_contexts(cluster, (own, shared))
+    assert discovery.foreign_context(shared, os.getpid()) is None
+    assert str(os.getpid()).encode() in shared.read_bytes()
 
 
 async def test_load_counts_what_was_created() -> None:

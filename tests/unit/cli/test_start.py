@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from raftsched.cli import witness
+from raftsched.cli import serve, witness
 from raftsched.cli.exits import Exit, Failure
-from raftsched.cli.local import LocalCluster, _check_port
+from raftsched.cli.local import PEER_LOCK, LocalCluster, _check_port
 from raftsched.cli.main import COMMANDS, cli
+from raftsched.peer.config import load_config
 
 ROOT = Path(__file__).parents[3]
 HEAVY = {"aiohttp", "pysyncobj", "asyncio", "msgspec", "orjson", "raftsched.client.sync"}
@@ -108,8 +114,6 @@ def free_base_port() -> int:
 
 
 def test_prepared_directory_is_private_and_loads(alone: Path) -> None:
-    from raftsched.peer.config import load_config
-
     cluster = LocalCluster(alone / "d", peers=3, base_port=free_base_port(), lease_seconds=5)
     cluster.prepare()
     assert cluster.token_path.stat().st_mode & 0o777 == 0o600
@@ -117,15 +121,132 @@ def test_prepared_directory_is_private_and_loads(alone: Path) -> None:
     assert len({config.token for config in configs}) == 1
     assert configs[0].lease_seconds == 5
     token = cluster.token_path.read_text()
+    cluster.stop()
     LocalCluster(alone / "d", peers=3, base_port=free_base_port()).prepare()
     assert cluster.token_path.read_text() == token
 
 
 def test_directory_of_another_size_is_refused(alone: Path) -> None:
-    LocalCluster(alone / "d", peers=3, base_port=free_base_port()).prepare()
+    first = LocalCluster(alone / "d", peers=3, base_port=free_base_port())
+    first.prepare()
+    first.stop()
     other = LocalCluster(alone / "d", peers=5, base_port=free_base_port())
     with pytest.raises(Failure, match="holds a cluster of 3 peers"):
         other.prepare()
+
+
+def test_directory_in_use_is_refused_and_nothing_is_touched(alone: Path) -> None:
+    first = LocalCluster(alone / "raftsched-data", peers=3, base_port=free_base_port())
+    first.prepare()
+    node = alone / "raftsched-data" / "n1" / "node"
+    node.mkdir(parents=True)
+    with pretended_runner(node) as runner:
+        before = contents(alone)
+        result = CliRunner().invoke(cli, ["dev", "--base-port", str(free_base_port())])
+        assert result.exit_code == Exit.CHECK_FAILED
+        assert result.stderr.count("\n") == 1
+        assert f"in use by another 'raftsched dev' (process {os.getpid()})" in result.stderr
+        assert contents(alone) == before
+        # Not even an owner of the directory ends the runner of a peer it never started.
+        first.stop()
+        assert runner.poll() is None
+
+
+def test_runner_is_ended_unless_another_peer_uses_the_data(alone: Path) -> None:
+    cluster = LocalCluster(alone / "d", peers=1, base_port=free_base_port())
+    peer = cluster.peers["n1"]
+    lock = peer.data_dir / PEER_LOCK
+    lock.parent.mkdir(parents=True)
+    (peer.data_dir / "node").mkdir()
+    with pretended_runner(peer.data_dir / "node") as runner:
+        peer.process = subprocess.Popen([sys.executable, "-c", ""])
+        peer.process.wait()
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            cluster.stop()
+            assert runner.poll() is None
+        cluster.stop()
+        assert runner.wait(5) == -signal.SIGTERM
+
+
+@contextmanager
+def pretended_runner(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks like a node's runner."""
+    words = [sys.executable, "-c", "input()", "raftsched.executor.runner", str(directory)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
+        (directory / "runner.pid").write_text(str(process.pid))
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def contents(directory: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_ready_is_asked_of_the_named_peers_only(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = LocalCluster(alone / "d", peers=3, base_port=7400)
+    for peer_id in ("n1", "n2"):
+        cluster.peers[peer_id].process = subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE
+        )
+    gone = cluster.peers["n1"].process
+    back = cluster.peers["n2"].process
+    assert gone is not None
+    assert back is not None
+    gone.communicate(b"\n")
+    monkeypatch.setattr(cluster, "_is_ready", lambda peer: peer.id == "n2")
+    cluster.wait_ready(only=["n2"], seconds=1)
+    with pytest.raises(Failure, match="n1 ended"):
+        cluster.wait_ready(seconds=1)
+    back.communicate(b"\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["node"]], ids=["alone", "group"])
+def test_bare_group_prints_its_help_as_it_is(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    helped = CliRunner().invoke(cli, [*arguments, "--help"])
+    assert (result.stdout or result.stderr) == helped.stdout
+    assert not result.output.startswith("raftsched:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--config", "c.toml", "--id", "n1"], 0),
+        (["--config", "c.toml"], 0),
+        (["c.toml", "--id", "n3"], 0),
+        (["--config", "c.toml", "--id", "n9"], Exit.CHECK_FAILED),
+        (["c.toml", "--config", "c.toml"], Exit.USAGE),
+    ],
+    ids=str,
+)
+def test_check_config_takes_what_serve_takes(alone: Path, arguments: list[str], code: int) -> None:
+    (alone / "c.toml").write_bytes((ROOT / "cluster.toml.example").read_bytes())
+    result = CliRunner().invoke(cli, ["check-config", *arguments])
+    assert result.exit_code == code, result.output
+
+
+@pytest.mark.parametrize("key", ["raft", "api"])
+def test_taken_port_is_one_line_with_its_key(alone: Path, key: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        other = "api" if key == "raft" else "raft"
+        (alone / "cluster.toml").write_text(
+            f'[cluster]\nid = "c"\n[peers.n1]\n{key} = "127.0.0.1:{port}"\n'
+            f'{other} = "127.0.0.1:{free_base_port()}"\n'
+        )
+        config = load_config(alone / "cluster.toml", "n1", alone)
+        error = OSError(errno.EADDRINUSE, "error while attempting to bind")
+        line = serve._refused_address(config, ExceptionGroup("", [error]))
+    assert line.startswith(f"peers.n1.{key} is 127.0.0.1:{port}: Address already")
+    assert "configure another address" in line
+    assert serve._refused_address(config, OSError(errno.EIO, "disk")) == ""
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ OTHER = {**TASK, "id": "0190-b", "state": "running", "paused": True, "node": "n2
 
 
 def call(stub: Stub, *arguments: str, stdin: str | bytes | None = None) -> Result:
-    return CliRunner().invoke(cli, [*arguments, "--addr", stub.address], input=stdin)
+    # After COMMAND an option would be the program's own.
+    command, *rest = arguments
+    return CliRunner().invoke(cli, [command, "--addr", stub.address, *rest], input=stdin)
 
 
 def ended(state: str, **fields: object) -> dict[str, object]:
@@ -57,6 +59,11 @@ def test_submit_with_key_sends_it() -> None:
         ["submit", "--env", "oops", "/bin/true"],
         ["submit", "--shell", "a", "b"],
         ["submit", "--priority", "101", "/bin/true"],
+        ["submit", "--prioritty", "5", "--", "echo", "hi"],
+        ["run", "--prioritty", "5", "echo", "hi"],
+        ["submit", "--atomic", "/bin/true"],
+        ["submit", "--dry-run", "--wait", "/bin/true"],
+        ["logs", "--stream", "stdout", "0190-a"],
         ["ls", "--nonsense"],
         ["nonsense"],
         ["show"],
@@ -71,6 +78,15 @@ def test_misuse_is_one_line_and_exit_2(arguments: list[str]) -> None:
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("raftsched: ")
+
+
+@pytest.mark.parametrize("separator", [[], ["--"]])
+@pytest.mark.parametrize("verb", ["submit", "run"])
+def test_options_after_the_program_are_its_own(verb: str, separator: list[str]) -> None:
+    program = ["sh", "-c", "echo $1", "--name", "--wait"]
+    with Stub(running(b"", ended("succeeded"))) as stub:
+        assert call(stub, verb, "--queue", "q", *separator, *program).exit_code == 0
+    assert stub.asked[0].json() == {"command": program, "queue": "q"}
 
 
 @pytest.mark.parametrize(
@@ -198,9 +214,9 @@ def test_logs_prints_bytes_as_they_are() -> None:
 
 def test_logs_passes_its_options_on() -> None:
     with Stub(running(b"", ended("running"))) as stub:
-        call(stub, "logs", "-f", "0190-a", "--stream", "stderr", "--attempt", "3", "--tail", "9")
+        call(stub, "logs", "-f", "0190-a", "--attempt", "3", "--tail", "9")
     assert stub.asked[-1].path == "/v1/tasks/0190-a/attempts/3/output"
-    assert stub.asked[-1].query == {"follow": "1", "stream": "stderr", "tail": "9"}
+    assert stub.asked[-1].query == {"follow": "1", "tail": "9"}
 
 
 def test_cancel_of_several_is_partial_when_one_is_refused() -> None:
@@ -212,9 +228,54 @@ def test_cancel_of_several_is_partial_when_one_is_refused() -> None:
     with Stub(respond) as stub:
         result = call(stub, "cancel", "0190-a", "bad", "--reason", "enough")
         assert (result.exit_code, result.stdout) == (9, "0190-a\n")
-        assert result.stderr == "raftsched: bad: no task bad\n"
+        assert result.stderr == "raftsched: no task bad; 'raftsched ls' lists the tasks there are\n"
         assert stub.asked[0].json() == {"reason": "enough"}
         assert call(stub, "cancel", "bad").exit_code == 3
+
+
+def problem_of(status: int, code: str, title: str, detail: str) -> Answer:
+    return Answer(status, {"code": code, "title": title, "detail": detail})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answers", "line"),
+    [
+        (
+            ["cancel", "nope"],
+            [problem_of(404, "unknown-task", "No such task", "nope")],
+            "no task nope; 'raftsched ls' lists the tasks there are",
+        ),
+        (
+            ["show", "nope"],
+            [problem_of(404, "unknown-task", "No such task", "nope")],
+            "No such task: nope; 'raftsched ls' lists the tasks there are",
+        ),
+        (
+            ["cancel", "0190-a"],
+            [
+                problem_of(409, "task-terminal", "The task has ended", "cancelled"),
+                Answer(200, ended("cancelled")),
+            ],
+            "task 0190-a has ended (cancelled) and cannot be cancelled",
+        ),
+        (
+            ["pause", "0190-a"],
+            [problem_of(409, "task-terminal", "The task has ended", "x"), problem(404, "x")],
+            "task 0190-a has ended and cannot be paused",
+        ),
+        (
+            ["rm", "0190-a"],
+            [problem_of(409, "task-not-terminal", "The task has not ended", "running")],
+            "task 0190-a has not ended and cannot be removed; cancel it first, or wait",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) and isinstance(value[0], str) else "",
+)
+def test_refusals_say_what_which_and_what_now(
+    arguments: list[str], answers: list[Answer], line: str
+) -> None:
+    with Stub(sequence(*answers)) as stub:
+        assert call(stub, *arguments).stderr == f"raftsched: {line}\n"
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume"])
@@ -237,10 +298,14 @@ def test_show_lists_attempts() -> None:
 
 
 def batch(asked: Asked) -> Answer:
-    answers = []
+    answers: list[dict[str, object]] = []
     for n, line in enumerate(asked.body.splitlines()):
-        bad = "bad" in json.loads(line)
-        answers.append({"code": "invalid", "detail": "no"} if bad else {"id": f"t{n}"})
+        if "bad" in json.loads(line):
+            answers.append({"code": "invalid", "detail": "no"})
+        elif "dry_run" in asked.query:
+            answers.append({"line": n, "valid": True})
+        else:
+            answers.append({"id": f"t{n}"})
     return Answer(200, "".join(json.dumps(a) + "\n" for a in answers).encode())
 
 
@@ -264,3 +329,36 @@ def test_batch_that_is_not_json_is_misuse() -> None:
         result = call(stub, "submit", "--batch", "-", stdin="oops\n")
     assert result.exit_code == 2
     assert "line 1 is not JSON" in result.stderr
+
+
+def test_batch_dry_run_checks_and_creates_nothing() -> None:
+    with Stub(batch) as stub:
+        good = call(stub, "submit", "--batch", "-", "--dry-run", stdin='{"command": ["a"]}\n')
+        lines = '{"command": ["a"]}\n{"bad": 1}\n'
+        bad = call(stub, "submit", "--batch", "-", "--dry-run", stdin=lines)
+    assert [asked.query for asked in stub.asked] == [{"dry_run": "1"}] * 2
+    assert (good.exit_code, good.stdout, good.stderr) == (0, "", "")
+    assert (bad.exit_code, bad.stdout) == (9, "")
+    assert "line 2 refused: no" in bad.stderr
+
+
+@pytest.mark.parametrize(
+    "option", ["--wait", "--name=x", "--env=A=1", "--priority=5", "--timeout=1s", "--attempts=2"]
+)
+def test_options_of_one_task_are_refused_with_batch(option: str) -> None:
+    with Stub(batch) as stub:
+        result = call(stub, "submit", "--batch", "-", option, stdin='{"command": ["a"]}\n')
+    assert (result.exit_code, result.stdout, stub.asked) == (2, "", [])
+    assert result.stderr.startswith(f"raftsched: {option.partition('=')[0]} cannot go with --batch")
+
+
+def test_no_leader_is_said_when_most_peers_do_not_listen() -> None:
+    answer = problem_of(503, "no-leader", "No majority leads just now", "waited for 0.9 s")
+    with Stub(sequence(answer)) as stub:
+        peers = f"127.0.0.1:1,{stub.address},127.0.0.1:2"
+        arguments = ["submit", "--addr", peers, "--deadline", "0.3", "/bin/true"]
+        result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 6
+    assert result.stderr.startswith("raftsched: no leader is known: waited for 0.9 s (tried for 0.")
+    assert "2 of 3 peers do not answer: http://127.0.0.1:1, http://127.0.0.1:2" in result.stderr
+    assert "start a cluster" not in result.stderr

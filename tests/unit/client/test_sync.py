@@ -109,6 +109,26 @@ def test_retry_after_beyond_the_deadline_gives_up_at_once() -> None:
     assert time.monotonic() - begin < 1.0
 
 
+def test_unavailable_wins_over_refused_connections() -> None:
+    respond = sequence(problem(503, "no-leader", "no leader for 1 s"))
+    silent = unused_address()
+    with (
+        Stub(respond) as stub,
+        Client([stub.address, silent], token="", timeout_seconds=0.3) as client,
+        pytest.raises(errors.NoLeader) as caught,
+    ):
+        client.submit(["/bin/true"])
+    assert str(caught.value).startswith("no leader for 1 s (tried for 0.")
+    assert str(caught.value).endswith(f"1 of 2 peers do not answer: http://{silent})")
+
+
+def test_a_bare_name_gets_the_title_of_its_problem() -> None:
+    said = errors.problem_error(404, {"title": "No such task", "detail": "nope"})
+    assert str(said) == "No such task: nope"
+    said = errors.problem_error(404, {"title": "No such task", "detail": "there is no nope"})
+    assert str(said) == "there is no nope"
+
+
 def test_pauses_have_full_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[float, float]] = []
 
@@ -221,6 +241,13 @@ def test_later_reads_carry_the_highest_index() -> None:
     assert stub.asked[1].query["min_index"] == "41"
 
 
+def test_watch_waits_for_a_change_after_the_task_not_after_all_that_was_seen() -> None:
+    answer = Answer(200, {**TASK, "modify_index": 8}, {"Raftsched-Index": "20"})
+    with Stub(sequence(answer)) as stub, Client(stub.address, token="") as client:
+        client.watch_task(client.get("t-1"), 0.5)
+    assert stub.asked[1].query == {"index": "8", "min_index": "20", "wait": "0.500s"}
+
+
 def test_list_goes_through_all_pages() -> None:
     pages = [
         {"items": [{"id": "a"}, {"id": "b"}], "next_cursor": "c1"},
@@ -277,6 +304,14 @@ def test_batch_answered_in_part_is_not_taken_for_whole() -> None:
         pytest.raises(errors.BadReply, match="1 of 2"),
     ):
         client.submit_batch([{}, {}])
+
+
+def test_dry_run_of_a_batch_counts_what_would_be_accepted() -> None:
+    body = b'{"line": 0, "valid": true}\n{"line": 1, "code": "invalid"}\n'
+    with Stub(sequence(Answer(200, body))) as stub, Client(stub.address, token="") as client:
+        result = client.submit_batch([{}, {}], dry_run=True)
+    assert stub.asked[0].query == {"dry_run": "1"}
+    assert (result.ids, result.created, result.accepted) == ([None, None], 0, 1)
 
 
 def test_cancel_repeated_after_an_unknown_outcome_reports_the_cancel() -> None:

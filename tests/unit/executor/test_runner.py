@@ -82,6 +82,52 @@ async def test_stop_ends_it_as_cancelled(tmp_path: Path) -> None:
         assert (report.status, report.signal, report.reason) == ("cancelled", 15, "user")
 
 
+async def test_stopped_attempt_that_ends_well_was_cancelled_all_the_same(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        ready = tmp_path / "ready"
+        node.start(f'trap "exit 0" TERM; touch {ready}; while :; do sleep 0.01; done', shell=True)
+        async with asyncio.timeout(5):
+            while not ready.exists():
+                await asyncio.sleep(0.01)
+        node.client.stop(1, "user")
+        report = await node.report(1)
+        assert (report.status, report.exit_code, report.reason) == ("cancelled", 0, "user")
+
+
+@pytest.mark.parametrize(("line", "status"), [("exit 0", "succeeded"), ("exit 3", "failed")])
+async def test_attempt_that_had_ended_before_the_stop_was_not_cancelled(
+    tmp_path: Path, line: str, status: str
+) -> None:
+    async with running(tmp_path) as node:
+        pid = int((tmp_path / "runner.pid").read_text())
+        gate, gone = tmp_path / "gate", tmp_path / "gone"
+        wait = f"while [ ! -e {gate} ]; do sleep 0.01; done; echo $$ > {gone}; {line}"
+        node.start(wait, shell=True)
+        await node.report(1, "started")
+        # Stopped, the runner finds the end and the order to stop at once.
+        os.kill(pid, signal.SIGSTOP)
+        node.client.stop(1, "too late")
+        gate.touch()
+        async with asyncio.timeout(5):
+            while not gone.exists() or not gone.read_text():
+                await asyncio.sleep(0.01)
+            attempt = Path("/proc", gone.read_text().strip(), "stat")
+            while attempt.read_text().rpartition(")")[2].split()[0] != "Z":
+                await asyncio.sleep(0.01)
+        os.kill(pid, signal.SIGCONT)
+        assert (await node.report(1)).status == status
+
+
+@pytest.mark.parametrize("options", [{}, {"cwd": "/" + "d" * 60_000}])
+async def test_reason_with_a_long_name_is_bounded(tmp_path: Path, options: dict[str, str]) -> None:
+    async with running(tmp_path) as node:
+        report = await node.run("p" * 60_000, **options)
+        assert report.status == "failed"
+        assert len(report.reason) == messages.REASON_CHARS_MAX
+        report = await node.run("/" + "p" * 60_000, token=2)
+        assert len(report.reason) == messages.REASON_CHARS_MAX
+
+
 async def test_attempt_ends_before_its_lease_does(tmp_path: Path) -> None:
     async with running(tmp_path, lease_seconds=2.0) as node:
         until = time.monotonic() + 2.0

@@ -97,6 +97,18 @@ def test_file_that_was_tampered_with_is_not_used_again(tmp_path: Path, how: str)
     again.close()
 
 
+def test_file_of_an_earlier_task_of_that_name_goes_when_the_next_one_starts(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path)
+    _wrote(spool, 1, b"earlier").close()
+    each, child = spool.open("t", 1)
+    assert _names(tmp_path) == []
+    os.close(child)
+    each.close()
+    assert _names(tmp_path) == []
+
+
 def test_past_the_limit_files_have_their_name_from_the_start(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     opened = [spool.open("t", number) for number in range(HELD_MAX + 2)]

@@ -45,6 +45,12 @@ def test_token_file_is_private_and_stays_the_same(tmp_path: Path) -> None:
         (GOOD.replace("7401", "7400"), "n1", "has already"),
         (GOOD + "[node]\nlease_seconds = 0.1\n", "n1", "lease_seconds"),
         (GOOD + '[node]\nmemory = "4 cats"\n', "n1", "node.memory"),
+        (GOOD + "[node]\nmemory = -5\n", "n1", "node.memory"),
+        (GOOD + '[node]\nmemory = "99999999TiB"\n', "n1", "node.memory"),
+        (GOOD + "[node]\nmemory = 9223372036854775808\n", "n1", "node.memory"),
+        (GOOD + '[node]\nmemory = "²"\n', "n1", "node.memory"),
+        (GOOD.replace(":7401", ":²"), "n1", "host:port"),
+        (GOOD + "[node]\nslots = 1" + "0" * 5000 + "\n", "n1", "not TOML"),
         (GOOD + '[node]\ncpu = "many"\n', "n1", "node.cpu"),
         (GOOD + "[nodes]\n", "n1", "nodes"),
         ('[cluster]\nid = ""\n' + GOOD[18:], "n1", "cluster.id"),
@@ -62,7 +68,9 @@ def test_missing_file_says_what_to_copy(tmp_path: Path) -> None:
         load_config(tmp_path / "none.toml", "n1", tmp_path)
 
 
-@pytest.mark.parametrize(("text", "size"), [("4GiB", 4 << 30), ("512", 512), (7, 7)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("4GiB", 4 << 30), ("512", 512), (7, 7), (0, 0), (2**63 - 1, 2**63 - 1)]
+)
 def test_sizes(text: str | int, size: int) -> None:
     assert parse_bytes(text) == size
 
