@@ -67,7 +67,8 @@ class Room:
         self.node = node
         #: An own copy, which `take` counts up.
         self.usage = usage
-        self.attempts_max = node.slots + min(ahead, AHEAD_MAX)
+        #: A node without slots is on its way out: nothing is to wait there.
+        self.attempts_max = node.slots + min(ahead, AHEAD_MAX) if node.slots else 0
         self._refusal: Reason | None = None
         if node.status is not NodeStatus.UP:
             self._refusal = Reason.NODE_NOT_UP

@@ -19,6 +19,7 @@ from raftsched import __version__
 from raftsched.core import reconciler
 from raftsched.core.commands import (
     Accepted,
+    AnyCommand,
     Applied,
     Entry,
     NodeLeft,
@@ -214,20 +215,23 @@ class NodeAgent:
                     await self._row_changed.wait()
             self._row_changed.clear()
 
-    async def _register(self, runner: RunnerClient) -> None:
+    def _row(self, slots: int, *, clean: bool) -> RegisterNode:
         config = self._config
-        command = RegisterNode(
+        return RegisterNode(
             node_id=config.peer_id,
             incarnation=self.incarnation,
             address=f"http://{config.address.api}",
             cpu_milli=config.cpu_milli or 1000 * (os.cpu_count() or 1),
             memory_bytes=config.memory_bytes or _memory_bytes(),
-            slots=self.slots,
-            clean=runner.clean,
+            slots=slots,
+            clean=clean,
             version=__version__,
             labels=config.labels,
             replaces=self._replica.state.incarnation_of(config.peer_id),
         )
+
+    async def _register(self, runner: RunnerClient) -> None:
+        command = self._row(self.slots, clean=runner.clean)
         try:
             outcome = await self._propose(command, 5.0)
         except PeerError as error:
@@ -365,11 +369,17 @@ class NodeAgent:
             runner.forget(known)
 
     async def leave(self) -> None:
-        """Say good-bye if nothing runs here any more, so that nobody waits for the lease."""
-        if not self.registered.is_set() or self._replica.state.by_node.get(self._config.peer_id):
+        """Say good-bye if nothing runs here any more, so that nobody waits for the lease.
+
+        Otherwise see that nothing more is assigned; what runs is there for the next start.
+        """
+        if not self.registered.is_set():
             return
+        command: AnyCommand = NodeLeft(self._config.peer_id, self.incarnation)
+        if self._replica.state.by_node.get(self._config.peer_id):
+            command = self._row(0, clean=False)
         try:
-            await self._propose(NodeLeft(self._config.peer_id, self.incarnation), 1.0)
+            await self._propose(command, 1.0)
         except PeerError as error:
             logger.debug("good-bye not heard: %s", error)
 

@@ -153,6 +153,27 @@ def test_restarted_peer_adopts_its_runner_and_the_attempt_goes_on_undisturbed(
         assert lines[1:-1] == list(range(1, len(lines) - 1))
 
 
+def test_node_that_stops_with_work_under_way_is_given_nothing_more(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    victim, witness = _followers(cluster)
+    tasks = [cluster.submit(witness, _beating(tmp_path, i)) for i in range(3)]
+    assert victim in {cluster.running(witness, task) for task in tasks}
+    assert cluster.stop(victim) == 0
+    node = cluster.request(witness, "GET", f"/v1/nodes/{victim}").json
+    assert (node["status"], node["slots"]) == ("up", 0)
+    quick = [cluster.submit(witness, ["true"]) for _ in range(9)]
+    for task in quick:
+        assert cluster.finished(witness, task)["losses"] == 0
+    cluster.start(victim)
+    cluster.ready(victim)
+    path = f"/v1/nodes/{victim}"
+    until(lambda: cluster.request(witness, "GET", path).json["slots"] == 4)
+    (tmp_path / "gate").touch()
+    for task in tasks:
+        assert cluster.finished(witness, task)["state"] == "succeeded"
+
+
 def test_killed_runner_is_replaced_and_its_tasks_run_again(
     cluster: Cluster, tmp_path: Path
 ) -> None:
