@@ -1,8 +1,8 @@
 """The replicated state: tables of immutable rows, and what is derived from them.
 
-Only `State.write` and its siblings change it, and only ``machine`` calls those.  Everything under
-"derived" is rebuilt from the rows after a restore and must then equal what was kept step by step
-(``invariants``).
+Only `State.put_tasks` and its siblings change it, and only ``changes`` and ``handlers`` call those.
+Everything under "derived" is rebuilt from the rows after a restore and must then equal what was
+kept step by step (``invariants``).
 """
 
 from __future__ import annotations
@@ -111,10 +111,6 @@ class State:
         return len(self.tasks) - self.open_count
 
     # Writing: the machine only ----------------------------------------------------------------
-
-    def put_task(self, task: Task) -> None:
-        """Insert or replace a task and keep everything derived right."""
-        self.put_tasks({task.id: (shard_of(task.id), self.tasks.get(task.id), task)})
 
     def put_tasks(self, staged: Mapping[str, Staged]) -> None:
         """Insert or replace tasks, in order, and keep everything derived right."""

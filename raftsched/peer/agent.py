@@ -1,4 +1,4 @@
-"""What every peer does as a node: register, keep its lease, run what is assigned, report.
+"""What every peer does as a node: keep its lease, run what is assigned, report.
 
 Level-triggered: each pass compares what the state assigns to this node with what the runner has,
 and does the difference.  A restart, a restored snapshot or a lost message needs no path of its own.
@@ -7,7 +7,6 @@ and does the difference.  A restart, a restored snapshot or a lost message needs
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -15,26 +14,17 @@ from pathlib import Path
 
 import msgspec
 
-from raftsched import __version__
 from raftsched.core import reconciler
-from raftsched.core.commands import (
-    Accepted,
-    AnyCommand,
-    Applied,
-    Entry,
-    NodeLeft,
-    Reason,
-    RegisterNode,
-)
-from raftsched.core.model import NodeStatus, TaskSpec
+from raftsched.core.commands import Applied, Entry
+from raftsched.core.model import TaskSpec
 from raftsched.executor import leftovers
 from raftsched.executor.client import RunnerClient, RunnerLost
 from raftsched.executor.messages import AttemptReport, StartAttempt
 from raftsched.executor.removal import OutputRemoval
 from raftsched.peer.clock import Clock
 from raftsched.peer.config import PeerConfig
-from raftsched.peer.errors import PeerError
 from raftsched.peer.messages import Grant, Renew
+from raftsched.peer.registration import Registration
 from raftsched.peer.replica import Replica
 from raftsched.peer.reports import Propose, Reports
 from raftsched.peer.roster import Roster
@@ -45,8 +35,6 @@ logger = logging.getLogger(__name__)
 RENEW_SECONDS = 1.0
 #: A full comparison happens at least this often.
 RECONCILE_SECONDS = 1.0
-#: A failed registration is tried again after this.
-RETRY_SECONDS = 0.2
 
 _spec_decoder = msgspec.msgpack.Decoder(TaskSpec)
 
@@ -76,17 +64,19 @@ class NodeAgent:
         #: Tasks with news since the last pass; None: look at all of them.
         self._touched: dict[str, None] | None = None
         self._pass_scheduled = False
-        #: This node's row in the state may have changed.
-        self._row_changed = asyncio.Event()
         #: Latest grant not yet in effect, and the index it waits for.
         self._grant: Grant | None = None
         #: End of the lease in effect, on the monotonic clock; nothing is started without one.
         self._lease_until = 0.0
         self.slots = config.slots or 4 * (os.cpu_count() or 1)
         self.incarnation = ""
-        self.registered = asyncio.Event()
-        #: No new attempts are started while the peer shuts down.
-        self.is_draining = False
+        self._registration = Registration(
+            config, replica, self.slots, propose, self._look_and_renew
+        )
+        #: Set while the state has this node's row, as far as this peer knows.
+        self.registered = self._registration.done
+        #: The runner is given nothing more while the peer shuts down; what it has goes on.
+        self._is_draining = False
 
     # Callbacks on the loop -------------------------------------------------------------------
 
@@ -97,7 +87,7 @@ class NodeAgent:
         for event in applied.events:
             if event.node_id == node_id:
                 if event.kind == "node_changed":
-                    self._row_changed.set()
+                    self._registration.look()
                 if touched is not None:
                     touched[event.task_id] = None
                 self._schedule()
@@ -108,7 +98,7 @@ class NodeAgent:
     def restored(self) -> None:
         """A snapshot replaced the state: look at everything again."""
         self._removal.look()
-        self._row_changed.set()
+        self._registration.look()
         self._look_at_all()
 
     def granted(self, grant: Grant) -> None:
@@ -141,7 +131,9 @@ class NodeAgent:
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [
-                        group.create_task(self._register_loop(runner)),
+                        group.create_task(
+                            self._registration.run(self.incarnation, clean=runner.clean)
+                        ),
                         group.create_task(self._renew_loop()),
                         group.create_task(self._reconcile_loop()),
                         group.create_task(self._watch_runner(directory, runner, lost)),
@@ -198,57 +190,9 @@ class NodeAgent:
         await asyncio.to_thread(leftovers.end_runner, directory)
         lost.set()
 
-    async def _register_loop(self, runner: RunnerClient) -> None:
-        """Keep this node's row up: at the start, and again whenever it was declared lost."""
-        while True:
-            row = self._replica.state.nodes.get(self._config.peer_id)
-            current = (
-                self.registered.is_set()
-                and row is not None
-                and row.incarnation == self.incarnation
-                and row.status is NodeStatus.UP
-            )
-            if not current and not self.is_draining:
-                await self._register(runner)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RECONCILE_SECONDS):
-                    await self._row_changed.wait()
-            self._row_changed.clear()
-
-    def _row(self, slots: int, *, clean: bool) -> RegisterNode:
-        config = self._config
-        return RegisterNode(
-            node_id=config.peer_id,
-            incarnation=self.incarnation,
-            address=f"http://{config.address.api}",
-            cpu_milli=config.cpu_milli or 1000 * (os.cpu_count() or 1),
-            memory_bytes=config.memory_bytes or _memory_bytes(),
-            slots=slots,
-            clean=clean,
-            version=__version__,
-            labels=config.labels,
-            replaces=self._replica.state.incarnation_of(config.peer_id),
-        )
-
-    async def _register(self, runner: RunnerClient) -> None:
-        command = self._row(self.slots, clean=runner.clean)
-        try:
-            outcome = await self._propose(command, 5.0)
-        except PeerError as error:
-            logger.debug("registration waits: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
-            return
-        if isinstance(outcome, Accepted):
-            self.registered.set()
-            self._look_at_all()
-            self._renew()
-        elif outcome.reason is Reason.STALE_INCARNATION:
-            # Our copy of the row was older than the refusal, which brought the new one with it.
-            logger.info("registering again: %s", outcome.detail)
-            await asyncio.sleep(RETRY_SECONDS)
-        else:
-            logger.error("registration refused: %s %s", outcome.reason, outcome.detail)
-            await asyncio.sleep(RENEW_SECONDS)
+    def _look_and_renew(self) -> None:
+        self._look_at_all()
+        self._renew()
 
     async def _renew_loop(self) -> None:
         pause = min(RENEW_SECONDS, self._config.lease_seconds / 5)
@@ -324,7 +268,7 @@ class NodeAgent:
     def _start_waiting(self, runner: RunnerClient) -> None:
         """Give the runner all that waits, oldest first; it knows how many may run at once."""
         roster = self._roster
-        if not roster.waiting or self.is_draining:
+        if not roster.waiting or self._is_draining:
             return
         if self._clock.monotonic() > self._lease_until - self._config.lease_seconds / 2:
             return  # Only under a fresh grant: an attempt that must stop at once is a loss.
@@ -369,19 +313,9 @@ class NodeAgent:
             runner.forget(known)
 
     async def leave(self) -> None:
-        """Say good-bye if nothing runs here any more, so that nobody waits for the lease.
-
-        Otherwise see that nothing more is assigned; what runs is there for the next start.
-        """
-        if not self.registered.is_set():
-            return
-        command: AnyCommand = NodeLeft(self._config.peer_id, self.incarnation)
-        if self._replica.state.by_node.get(self._config.peer_id):
-            command = self._row(0, clean=False)
-        try:
-            await self._propose(command, 1.0)
-        except PeerError as error:
-            logger.debug("good-bye not heard: %s", error)
+        """The peer stops: take nothing more, and say good-bye."""
+        self._is_draining = True
+        await self._registration.leave(self.incarnation)
 
     async def stop_runner(self) -> None:
         """End the runner if nothing runs under it; else the next start adopts it."""
@@ -404,8 +338,3 @@ def _start_attempt(start: reconciler.Start) -> StartAttempt:
         timeout_ms=spec.timeout_ms,
         grace_ms=spec.grace_ms,
     )
-
-
-def _memory_bytes() -> int:
-    """What the machine has, as the kernel says."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

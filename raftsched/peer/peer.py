@@ -128,7 +128,6 @@ class Peer:
         if self._proposer is None:
             return
         self.is_draining = True
-        self.agent.is_draining = True
         await self.agent.leave()
         if self.log.status().role is Role.LEADER and len(self.config.peers) > 1:
             with contextlib.suppress(NoQuorum, LogClosed):

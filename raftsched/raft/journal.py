@@ -67,7 +67,6 @@ class Journal:
         self._reserve_bytes = reserve_bytes
         self._reclaims_itself = reclaim
         self._entries = opened.entries
-        self._bytes = sum(len(entry[0]) for entry in opened.entries)
         self._retention = Retention(opened.disk, opened.directory, opened.writer)
         self._pending = Pending()
         self._group: Group | None = None
@@ -134,7 +133,6 @@ class Journal:
                 raise self._incomplete(f"entry {previous[1]} is not the one of the snapshot")
             # What memory lacks of the two is in the snapshot, so the disk need not hold it.
             self._entries[: max(index + 1 - self.first_index, 0)] = [previous, last]
-            self._bytes = sum(len(entry[0]) for entry in self._entries)
             self._durable_index = max(self._durable_index, index)
         else:
             self.clear()
@@ -177,11 +175,6 @@ class Journal:
     def dirty(self) -> bool:
         """Something (entries, truncation) is not durable yet."""
         return bool(self._pending) or self._group is not None
-
-    @property
-    def bytes_in_memory(self) -> int:
-        """Bytes of the data of the entries held, for snapshot thresholds."""
-        return self._bytes
 
     @property
     def bytes_on_disk(self) -> int:
@@ -308,12 +301,10 @@ class Journal:
             raise ValueError("the log takes no MEMBERSHIP and no VERSION command")
         entries.append((command, idx, term))
         self._pending.add(RECORD.pack(ENTRY, len(command), idx, term), command, entry=idx)
-        self._bytes += len(command)
 
     def clear(self) -> None:
         """Drop all entries: those of a snapshot that is durable follow."""
         self._entries.clear()
-        self._bytes = 0
         self._lower_durable_index(0)
         self._pending.add_reset(RECORD.pack(RESET, 0, 0, 0))
 
@@ -324,7 +315,6 @@ class Journal:
         index = self._entries[entryFrom][1]
         if index <= self._commit_index:
             self._fail(f"entry {index} is committed (up to {self._commit_index}) and was to be cut")
-        self._bytes -= sum(len(entry[0]) for entry in self._entries[entryFrom:])
         del self._entries[entryFrom:]
         self._lower_durable_index(index - 1)
         self._pending.add(RECORD.pack(TRUNCATE, 0, index, 0))
@@ -333,7 +323,6 @@ class Journal:
         """Drop the entries before position ``entryTo``: a durable snapshot covers them."""
         if entryTo <= 0 or not self._entries:
             return
-        self._bytes -= sum(len(entry[0]) for entry in self._entries[:entryTo])
         following = self.last_index + 1
         del self._entries[:entryTo]
         floor = self.first_index or following

@@ -89,7 +89,8 @@ def test_tasks_of_a_killed_follower_run_again_elsewhere_and_succeed_once(
     for i in hit:
         assert cluster.attempts(victim, tasks[i]) == cluster.attempts(witness, tasks[i])
         assert (tmp_path / f"beats-{i}").read_text().split()[-1] == "2"
-    again = [cluster.submit(victim, ["true"]) for _ in range(6)]
+    # Long enough to be under way together; else the first node that is idle gets them all.
+    again = [cluster.submit(victim, ["sleep", "1"]) for _ in range(6)]
     assert victim in {cluster.finished(victim, task)["node"] for task in again}
 
 
