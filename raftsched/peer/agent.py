@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -17,12 +16,10 @@ import msgspec
 from raftsched.core import reconciler
 from raftsched.core.commands import Applied, Entry
 from raftsched.core.model import TaskSpec
-from raftsched.executor import leftovers
-from raftsched.executor.client import RunnerClient, RunnerLost
+from raftsched.executor.client import RunnerLost
 from raftsched.executor.messages import AttemptReport, StartAttempt
-from raftsched.executor.removal import OutputRemoval
-from raftsched.peer.clock import Clock
 from raftsched.peer.config import PeerConfig
+from raftsched.peer.host import PeerHost, Runner
 from raftsched.peer.messages import Grant, Renew
 from raftsched.peer.registration import Registration
 from raftsched.peer.replica import Replica
@@ -46,19 +43,20 @@ class NodeAgent:
         self,
         config: PeerConfig,
         replica: Replica,
-        clock: Clock,
+        host: PeerHost,
         propose: Propose,
         send_renewal: Callable[[Renew], None],
     ) -> None:
         self._config = config
         self._replica = replica
-        self._clock = clock
+        self._host = host
+        self._clock = host.clock
         self._propose = propose
         self._send_renewal = send_renewal
-        self._runner: RunnerClient | None = None
+        self._runner: Runner | None = None
         self._roster = Roster()
         self._reports = Reports(propose, self._answered, self._has_more)
-        self._removal = OutputRemoval(
+        self._removal = host.removal(
             config.data_dir / "node", lambda task_id: task_id in replica.state.tasks
         )
         #: Tasks with news since the last pass; None: look at all of them.
@@ -68,10 +66,10 @@ class NodeAgent:
         self._grant: Grant | None = None
         #: End of the lease in effect, on the monotonic clock; nothing is started without one.
         self._lease_until = 0.0
-        self.slots = config.slots or 4 * (os.cpu_count() or 1)
+        self.slots = config.slots or 4 * host.cpus
         self.incarnation = ""
         self._registration = Registration(
-            config, replica, self.slots, propose, self._look_and_renew
+            config, replica, self.slots, propose, self._look_and_renew, host
         )
         #: Set while the state has this node's row, as far as this peer knows.
         self.registered = self._registration.done
@@ -153,12 +151,10 @@ class NodeAgent:
                 self.registered.clear()
                 await runner.close(stop_runner=False)
 
-    async def _adopt(self, directory: Path, lost: asyncio.Event) -> RunnerClient:
+    async def _adopt(self, directory: Path, lost: asyncio.Event) -> Runner:
         while True:
             try:
-                runner = await RunnerClient.adopt_or_start(
-                    directory, lease_seconds=self._config.lease_seconds
-                )
+                runner = await self._host.runner(directory, self._config.lease_seconds)
                 break
             except RunnerLost as error:
                 logger.error("no runner yet, trying again: %s", error)
@@ -180,14 +176,12 @@ class NodeAgent:
         self._look_at_all()
         return runner
 
-    async def _watch_runner(
-        self, directory: Path, runner: RunnerClient, lost: asyncio.Event
-    ) -> None:
+    async def _watch_runner(self, directory: Path, runner: Runner, lost: asyncio.Event) -> None:
         """A runner that hangs keeps no lease: end it and its attempts while theirs still holds."""
         await runner.watch(self._config.lease_seconds)
         logger.error("the runner hangs; ending it with its attempts")
         runner.on_lost = lambda: None  # Not before the attempts are dead, too.
-        await asyncio.to_thread(leftovers.end_runner, directory)
+        await self._host.end_runner(directory)
         lost.set()
 
     def _look_and_renew(self) -> None:
@@ -233,7 +227,7 @@ class NodeAgent:
             touched, self._touched = self._touched, {}
             self.step(self._runner, touched)
 
-    def step(self, runner: RunnerClient, task_ids: Iterable[str] | None = None) -> None:
+    def step(self, runner: Runner, task_ids: Iterable[str] | None = None) -> None:
         """Do the difference between what is assigned and what the runner has.
 
         Of ``task_ids``, or of everything.
@@ -265,7 +259,7 @@ class NodeAgent:
         """Has the runner more than it may run at once?"""
         return self._roster.busy > self.slots
 
-    def _start_waiting(self, runner: RunnerClient) -> None:
+    def _start_waiting(self, runner: Runner) -> None:
         """Give the runner all that waits, oldest first; it knows how many may run at once."""
         roster = self._roster
         if not roster.waiting or self._is_draining:
@@ -305,7 +299,7 @@ class NodeAgent:
         if self._runner is not None:
             self._forget(self._runner, tokens)
 
-    def _forget(self, runner: RunnerClient, tokens: list[int]) -> None:
+    def _forget(self, runner: Runner, tokens: list[int]) -> None:
         known = [token for token in tokens if self._roster.remove(token)]
         for token in known:
             self._reports.forget(token)

@@ -18,9 +18,9 @@ from typing import NamedTuple, Protocol
 
 from raftsched.core import codec
 from raftsched.core.commands import ENTRY_VERSION, Batch, Entry
-from raftsched.peer.clock import Clock
 from raftsched.peer.messages import Refused, Resend
 from raftsched.peer.sizes import ENTRY_WEIGHT_MAX, NOTHING, Size, size_of
+from raftsched.raft.host import Clock
 from raftsched.raft.log import ENTRY_BYTES_MAX, LogClosed, LogFull, NotLeader, ReplicatedLog, Role
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from typing import Literal, Self
 
 import msgspec
@@ -20,7 +19,6 @@ from raftsched.core.state import State
 from raftsched.executor.output import OutputReader
 from raftsched.peer import messages
 from raftsched.peer.agent import NodeAgent
-from raftsched.peer.clock import Clock, SystemClock
 from raftsched.peer.config import PeerConfig, check
 from raftsched.peer.errors import (
     IndexNotReached,
@@ -29,6 +27,7 @@ from raftsched.peer.errors import (
     PeerStopped,
     ReadTimeout,
 )
+from raftsched.peer.host import PeerHost
 from raftsched.peer.proposer import Proposer
 from raftsched.peer.replica import Replica, Subscription
 from raftsched.peer.scheduler import Scheduler
@@ -51,10 +50,11 @@ class Peer:
     Implements ``service.PeerService``, which is all that the HTTP API knows of it.
     """
 
-    def __init__(self, config: PeerConfig, *, clock: Clock | None = None) -> None:
+    def __init__(self, config: PeerConfig, *, host: PeerHost | None = None) -> None:
         check(config)
         self.config = config
-        self.clock: Clock = clock or SystemClock()
+        self._host = host or PeerHost()
+        self.clock = self._host.clock
         self.started_at_ms = self.clock.wall_ms()
         self.is_draining = False
         self.replica = Replica(config.cluster_id, paranoid=config.paranoid)
@@ -67,6 +67,7 @@ class Peer:
                 insecure=config.insecure,
             ),
             self.replica,
+            self._host,
         )
         self._proposer: Proposer | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,10 +92,15 @@ class Peer:
             self.replica, self.log, self.clock, config.lease_seconds, self.propose
         )
         self._proposer = Proposer(
-            self.log, self.clock, config.peer_id, time.time_ns(), self._send, self.scheduler
+            self.log,
+            self.clock,
+            config.peer_id,
+            self._host.chance.getrandbits(62),
+            self._send,
+            self.scheduler,
         )
         self.agent = NodeAgent(
-            config, self.replica, self.clock, self._proposer.propose, self._send_renewal
+            config, self.replica, self._host, self._proposer.propose, self._send_renewal
         )
         self._outputs = OutputReader(config.data_dir / "node")
         self.replica.listeners.append(self._entry_applied)

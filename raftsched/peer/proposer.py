@@ -22,11 +22,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from raftsched.core.commands import AnyCommand, Batch, Entry, Outcome
-from raftsched.peer.clock import Clock
 from raftsched.peer.errors import NoLeader, Overloaded, PeerStopped, TooLarge, UnknownOutcome
 from raftsched.peer.intake import Companion, Intake
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
 from raftsched.peer.sizes import NOTHING, size_of
+from raftsched.raft.host import Clock
 from raftsched.raft.log import LogStatus, ReplicatedLog, Role
 
 #: Commands of this peer's callers that may wait for an outcome at once.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable
 
 from raftsched import __version__
@@ -13,6 +12,7 @@ from raftsched.core.commands import Accepted, AnyCommand, NodeLeft, Reason, Regi
 from raftsched.core.model import NodeStatus
 from raftsched.peer.config import PeerConfig
 from raftsched.peer.errors import PeerError
+from raftsched.peer.host import PeerHost
 from raftsched.peer.replica import Replica
 from raftsched.peer.reports import Propose
 
@@ -34,12 +34,14 @@ class Registration:
         slots: int,
         propose: Propose,
         on_done: Callable[[], None],
+        host: PeerHost,
     ) -> None:
         self._config = config
         self._replica = replica
         self._slots = slots
         self._propose = propose
         self._on_done = on_done
+        self._host = host
         self._changed = asyncio.Event()
         self._is_leaving = False
         #: Set while this incarnation's registration stands, as far as this peer knows.
@@ -106,16 +108,11 @@ class Registration:
             node_id=config.peer_id,
             incarnation=incarnation,
             address=f"http://{config.address.api}",
-            cpu_milli=config.cpu_milli or 1000 * (os.cpu_count() or 1),
-            memory_bytes=config.memory_bytes or _memory_bytes(),
+            cpu_milli=config.cpu_milli or 1000 * self._host.cpus,
+            memory_bytes=config.memory_bytes or self._host.memory_bytes,
             slots=slots,
             clean=clean,
             version=__version__,
             labels=config.labels,
             replaces=self._replica.state.incarnation_of(config.peer_id),
         )
-
-
-def _memory_bytes() -> int:
-    """What the machine has, as the kernel says."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -25,12 +25,12 @@ from raftsched.core.commands import (
     ReportAttempts,
     SubmitTasks,
 )
-from raftsched.peer.clock import Clock
 from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.leases import LeaseBook
 from raftsched.peer.messages import Grant, Renew
 from raftsched.peer.pace import Pace
 from raftsched.peer.replica import Replica
+from raftsched.raft.host import Clock
 from raftsched.raft.log import LogStatus, ReplicatedLog, Role
 
 logger = logging.getLogger(__name__)

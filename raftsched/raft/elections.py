@@ -7,13 +7,12 @@ back without disturbing anybody.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable
 from typing import Any
 
 from raftsched.raft.config import LogConfig
 from raftsched.raft.engine import Engine
+from raftsched.raft.host import Host
 
 #: PreVote is asked for again after this, plus up to as much at random.
 PREVOTE_SECONDS = 0.15
@@ -27,13 +26,18 @@ class Elections:
     """When this peer stands for election, and what it answers those that want to."""
 
     def __init__(
-        self, config: LogConfig, engine: Engine, send: Callable[[str, dict[str, Any]], bool]
+        self,
+        config: LogConfig,
+        engine: Engine,
+        send: Callable[[str, dict[str, Any]], bool],
+        host: Host,
     ) -> None:
         self._others = config.others
         self._silence_seconds = config.election_min_seconds
         self._engine = engine
         self._send = send
-        self._random = random.Random()
+        self._clock = host.clock
+        self._chance = host.chance
         self._granted: set[str] | None = None
         self._ask_at = 0.0
         #: When a leader was last heard, in monotonic seconds; None: never, or its link broke.
@@ -41,7 +45,7 @@ class Elections:
 
     def step(self) -> None:
         """Before each tick: let PySyncObj begin an election, or keep it from it."""
-        engine, now = self._engine, self._engine.clock()
+        engine, now = self._engine, self._clock.monotonic()
         if engine.is_leader or not self._others:
             return
         if engine.is_held:
@@ -54,7 +58,7 @@ class Elections:
             self._granted = None
             return
         if now >= self._ask_at:
-            self._ask_at = now + PREVOTE_SECONDS * (1 + self._random.random())
+            self._ask_at = now + PREVOTE_SECONDS * (1 + self._chance.random())
             self._granted = set()
             ask = {
                 "type": "prevote",
@@ -70,7 +74,7 @@ class Elections:
         """Would this peer vote for that one?  Not while it hears a leader."""
         engine = self._engine
         heard = self.heard_at is not None and (
-            time.monotonic() - self.heard_at < self._silence_seconds
+            self._clock.monotonic() - self.heard_at < self._silence_seconds
         )
         theirs = (message["last_log_term"], message["last_log_index"])
         if (
@@ -88,7 +92,7 @@ class Elections:
 
     def heard_leader(self) -> None:
         """A leader of this term or a later one spoke."""
-        self.heard_at = time.monotonic()
+        self.heard_at = self._clock.monotonic()
         self._granted = None
 
     def link_lost(self, peer_id: str) -> None:
@@ -96,5 +100,5 @@ class Elections:
         engine = self._engine
         if peer_id == engine.leader and not engine.is_leader:
             self.heard_at = None
-            soon = engine.clock() + self._random.random() * LEADER_LOST_SECONDS
+            soon = self._clock.monotonic() + self._chance.random() * LEADER_LOST_SECONDS
             engine.election_deadline = min(engine.election_deadline, soon)

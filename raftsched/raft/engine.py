@@ -11,7 +11,6 @@ PySyncObj does with snapshots and with committed entries is replaced:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -20,11 +19,12 @@ import msgspec
 import pysyncobj.syncobj
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.config import FAIL_REASON, SERIALIZER_STATE
-from pysyncobj.node import Node
 
 from raftsched.raft.config import LogConfig
+from raftsched.raft.host import Clock, Host, SystemClock
 from raftsched.raft.journal import Entry, Journal
 from raftsched.raft.log import ENTRY_BYTES_MAX, Role
+from raftsched.raft.node import PeerNode
 from raftsched.raft.snapshot import Snapshot
 from raftsched.raft.snapshot_file import SnapshotMeta
 from raftsched.raft.transport import Transport
@@ -53,8 +53,12 @@ PRIVATE_METHODS = (
     "_SyncObj__doApplyCommand",
     "_SyncObj__loadDumpFile",
     "_SyncObj__parseChangeClusterRequest",
+    "_SyncObj__generateRaftTimeout",
 )
 _REGULAR = b"\0"
+#: PySyncObj asks a function of its module for the time.  Peers of one process may have clocks of
+#: their own, so whoever is about to be called says whose it is.
+_running: Clock = SystemClock()
 _STATES = {0: Role.FOLLOWER, 1: Role.CANDIDATE, 2: Role.LEADER}
 
 #: A part of a snapshot's file on its way: (data, is first, is last, number of the transfer).
@@ -67,6 +71,10 @@ def check_library() -> None:
     found = version("pysyncobj")
     if found != LIBRARY_VERSION:
         raise RuntimeError(f"pysyncobj {LIBRARY_VERSION} is needed, {found} is installed")
+
+
+def _monotonic() -> float:
+    return _running.monotonic()
 
 
 class Hooks(msgspec.Struct, frozen=True):
@@ -105,11 +113,15 @@ class Engine(SyncObj):  # type: ignore[misc]
         transport: Transport,
         hooks: Hooks,
         restored: Snapshot | None,
+        host: Host,
     ) -> None:
         """``journal`` is aligned with the snapshot ``restored``, whose state is in place."""
         check_library()
         self._journal = journal
         self._wire = transport
+        self._clock = host.clock
+        self._chance = host.chance
+        self._timeouts = (config.election_min_seconds, config.election_max_seconds)
         self._hooks = hooks
         self._restored = None if restored is None else restored.meta
         self._applied_term = 0 if restored is None else restored.meta.term
@@ -118,10 +130,12 @@ class Engine(SyncObj):  # type: ignore[misc]
         # PySyncObj finds its journal by this name, and would wake a poller nobody polls.
         pysyncobj.syncobj.createJournal = lambda _: journal
         pysyncobj.syncobj.PIPE_NOTIFIER_ENABLED = False
+        pysyncobj.syncobj.monotonicTime = _monotonic
+        self._is_running()
         super().__init__(
-            Node(config.peer_id),
+            PeerNode(config.peer_id),
             list(transport.nodes.values()),
-            conf=self._configured(config, restored),
+            conf=self._configured(config),
             transport=transport,
         )
         missing = [name for name in PRIVATE if not hasattr(self, name)]
@@ -130,8 +144,10 @@ class Engine(SyncObj):  # type: ignore[misc]
             raise RuntimeError(f"pysyncobj has no {', '.join(missing)}")
         self._poller = _NoPoller()
         self._SyncObj__serializer.getTransmissionData = self._next_piece
+        if restored is not None:
+            self._SyncObj__loadDumpFile(clearJournal=False)
 
-    def _configured(self, config: LogConfig, restored: Snapshot | None) -> SyncObjConf:
+    def _configured(self, config: LogConfig) -> SyncObjConf:
         return SyncObjConf(
             autoTick=False,
             appendEntriesUseBatch=False,
@@ -146,8 +162,8 @@ class Engine(SyncObj):  # type: ignore[misc]
             logCompactionMinEntries=1 << 60,
             logCompactionMinTime=1 << 60,
             journalFile="journal",
-            # Looked at in the first tick: a file that is there has PySyncObj "load" it.
-            fullDumpFile=str(restored.path if restored else config.data_dir / "no-snapshot"),
+            # A snapshot is "loaded" by the constructor; there never is such a file.
+            fullDumpFile="/dev/null/none",
             serializer=self._begin_snapshot,
             deserializer=self._adopted,
             serializeChecker=self._snapshot_state,
@@ -212,12 +228,23 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def match_index(self, peer_id: str) -> int:
         """On the leader: how far that peer is known to have the log."""
-        return int(self._SyncObj__raftMatchIndex.get(Node(peer_id), 0))
+        return int(self._SyncObj__raftMatchIndex.get(PeerNode(peer_id), 0))
 
     # What it is told ---------------------------------------------------------------------------
 
+    def _is_running(self) -> None:
+        """PySyncObj is about to be called: its time is this peer's."""
+        global _running
+        _running = self._clock
+
+    def _SyncObj__generateRaftTimeout(self) -> float:
+        """How long a leader may be silent before this peer stands for election, in seconds."""
+        low, high = self._timeouts
+        return low + (high - low) * self._chance.random()
+
     def tick(self) -> None:
         """One turn: elect, commit, apply a slice, send.  What is to count must be synced before."""
+        self._is_running()
         self.doTick(0)
 
     def append(self, entry: bytes) -> None:
@@ -226,6 +253,7 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def hear(self, peer_id: str, message: dict[str, Any]) -> None:
         """A message as from a peer; it must have passed the filter, or be ours."""
+        self._is_running()
         self._wire.deliver(peer_id, message)
 
     def follow(self, peer_id: str, term: int, commit_index: int) -> None:
@@ -249,14 +277,9 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     # Elections ---------------------------------------------------------------------------------
 
-    @staticmethod
-    def clock() -> float:
-        """PySyncObj's clock, which the election deadline is on."""
-        return float(pysyncobj.syncobj.monotonicTime())
-
     @property
     def election_deadline(self) -> float:
-        """The first tick after it begins an election."""
+        """In seconds of the host's monotonic clock: the first tick after it begins an election."""
         return float(self._SyncObj__raftElectionDeadline)
 
     @election_deadline.setter
@@ -273,7 +296,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     def _SyncObj__applyLogEntries(self) -> bool:
         """Called in every tick; whether anything was applied, which the others should hear."""
         index = before = self.applied_index
-        until = time.monotonic() + APPLY_SECONDS
+        until = self._clock.monotonic() + APPLY_SECONDS
         while index < self.commit_index and not self.is_held:
             index += 1
             command, _, term = self._journal[index - self._journal.first_index]
@@ -281,7 +304,7 @@ class Engine(SyncObj):  # type: ignore[misc]
                 self._hooks.apply(index, term, command[1:])
             self._SyncObj__raftLastApplied = index
             self._applied_term = max(self._applied_term, term)
-            if time.monotonic() >= until:
+            if self._clock.monotonic() >= until:
                 break
         return index > before
 
@@ -319,7 +342,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._journal.setRaftCommitIndex(meta.index)
         self._applied_term = max(self._applied_term, meta.term)
 
-    def _adopted(self, _: str) -> tuple[Entry, Entry, set[Node]]:
+    def _adopted(self, _: str) -> tuple[Entry, Entry, set[PeerNode]]:
         """PySyncObj "loads its dump": what the log begins with."""
         assert self._restored is not None
         return self._restored.last, self._restored.previous, set()
@@ -339,7 +362,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             return int(SERIALIZER_STATE.NOT_SERIALIZING)
         return int(SERIALIZER_STATE.SUCCESS if written else SERIALIZER_STATE.FAILED)
 
-    def _next_piece(self, node: Node) -> Piece | None:
+    def _next_piece(self, node: PeerNode) -> Piece | None:
         """PySyncObj has no entry old enough for a follower and sends the snapshot instead."""
         piece = self._hooks.next_piece(node.id)
         if piece is None:
@@ -349,4 +372,4 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def send_pieces(self, peer_id: str) -> None:
         """Have the next heartbeat go on with the snapshot for that peer."""
-        self._SyncObj__raftNextIndex[Node(peer_id)] = 1
+        self._SyncObj__raftNextIndex[PeerNode(peer_id)] = 1

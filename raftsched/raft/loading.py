@@ -7,7 +7,6 @@ state of its own; the loop swaps it in.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -37,8 +36,10 @@ async def off_loop(work: Callable[[], T]) -> T:
 class Loader:
     """Loads snapshots into one state machine."""
 
-    def __init__(self, machine: StateMachine) -> None:
+    def __init__(self, machine: StateMachine, settle: Callable[[], None]) -> None:
+        """``settle``: what is done with the heap after a swap (`Host.settle`)."""
         self._machine = machine
+        self._settle = settle
         self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -65,19 +66,17 @@ class Loader:
 
         The rows stay for long, so the collector is then spared them (``gc.freeze``).
         """
-        task = asyncio.create_task(off_loop(lambda: _let_go(remains)))
+        task = asyncio.create_task(off_loop(lambda: self._free(remains)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _free(self, remains: Iterable[object] | None) -> None:
+        if remains is not None:
+            for part in remains:
+                del part
+        self._settle()
 
     async def close(self) -> None:
         """Have a load under way end soon; wait until all is let go of."""
         self._is_closed = True
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _let_go(remains: Iterable[object] | None) -> None:
-    if remains is not None:
-        for part in remains:
-            del part
-    gc.collect()
-    gc.freeze()

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +26,7 @@ from raftsched.raft.elections import Elections
 from raftsched.raft.engine import Engine, Hooks
 from raftsched.raft.filter import MessageFilter, keep_alive
 from raftsched.raft.handover import HandOver
+from raftsched.raft.host import Host
 from raftsched.raft.installing import Installer
 from raftsched.raft.journal import Journal, JournalFailed
 from raftsched.raft.laggards import Laggards
@@ -61,8 +61,10 @@ class PySyncObjLog:
 
     journal: Journal
 
-    def __init__(self, config: LogConfig, machine: StateMachine) -> None:
+    def __init__(self, config: LogConfig, machine: StateMachine, host: Host | None = None) -> None:
         self.config = config
+        self._host = host or Host()
+        self._clock = self._host.clock
         self._machine = machine
         self.on_status: Callable[[LogStatus], None] = lambda status: None
         self.on_frame: Callable[[str, bytes], None] = lambda peer, payload: None
@@ -87,10 +89,11 @@ class PySyncObjLog:
             peer_id=self.config.peer_id,
             segment_bytes=self.config.segment_bytes,
             reclaim=False,
+            disk=self._host.disk,
         )
         try:
             self.journal.on_failed = self._fatal
-            self._loader = Loader(self._machine)
+            self._loader = Loader(self._machine, self._host.settle)
             snapshot = await off_loop(self._open_snapshots)
             put_in_place: Placing | None = None
             if snapshot is not None:
@@ -110,7 +113,9 @@ class PySyncObjLog:
     def _open_snapshots(self) -> Snapshot | None:
         """The snapshot to begin with, with the journal aligned to it.  Reads it all: a thread's."""
         self._snapshots = SnapshotStore.open(
-            self.config.data_dir / "snapshots", cluster_id=self.config.cluster_id
+            self.config.data_dir / "snapshots",
+            cluster_id=self.config.cluster_id,
+            disk=self._host.disk,
         )
         snapshot = self._snapshots.usable(self.journal.first_index)
         if snapshot is None:
@@ -134,16 +139,16 @@ class PySyncObjLog:
             begin_snapshot=self._compaction.begin,
             snapshot_written=self._compaction.outcome,
             is_writing=self._is_compacting,
-            next_piece=lambda peer_id: self._laggards.next_piece(peer_id, time.monotonic()),
+            next_piece=lambda peer_id: self._laggards.next_piece(peer_id, self._clock.monotonic()),
         )
-        self._engine = engine = Engine(config, self.journal, transport, hooks, restored)
+        self._engine = engine = Engine(config, self.journal, transport, hooks, restored, self._host)
         self._filter = MessageFilter(engine)
-        self._elections = Elections(config, engine, send)
+        self._elections = Elections(config, engine, send, self._host)
         self._installer = Installer(
             engine, self.journal, self._snapshots, self._loader, send, fatal
         )
         self._prober = Prober(config.others, send)
-        self._reads = Reads(engine, self._prober, send)
+        self._reads = Reads(engine, self._prober, send, self._clock)
         self._hand_over = HandOver(config, engine, transport.connected_peers, self._report)
 
     async def stop(self) -> None:
@@ -180,7 +185,7 @@ class PySyncObjLog:
         self._pass_scheduled = False
         if not self._running:
             return
-        engine, now = self._engine, time.monotonic()
+        engine, now = self._engine, self._clock.monotonic()
         try:
             if self.journal.sync() or not engine.is_leader:
                 self._elections.step()
@@ -333,7 +338,7 @@ class PySyncObjLog:
 
     def status(self) -> LogStatus:
         """What this peer knows now."""
-        engine, now = self._engine, time.monotonic()
+        engine, now = self._engine, self._clock.monotonic()
         is_leader = engine.is_leader
         contact = self._prober.confirmed_sent_at if is_leader else self._elections.heard_at
         return LogStatus(

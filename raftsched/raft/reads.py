@@ -8,11 +8,11 @@ that come later wait for the next.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
 from raftsched.raft.engine import Engine
+from raftsched.raft.host import Clock
 from raftsched.raft.log import LogClosed, NoQuorum
 from raftsched.raft.quorum import Prober
 
@@ -26,9 +26,14 @@ class Reads:
     """The reads that wait on this peer: for an index, or for it to be applied."""
 
     def __init__(
-        self, engine: Engine, prober: Prober, send: Callable[[str, dict[str, Any]], bool]
+        self,
+        engine: Engine,
+        prober: Prober,
+        send: Callable[[str, dict[str, Any]], bool],
+        clock: Clock,
     ) -> None:
         self._engine = engine
+        self._clock = clock
         self._prober = prober
         self._send = send
         self._loop = asyncio.get_running_loop()
@@ -78,7 +83,7 @@ class Reads:
         waiting, self._waiting = self._waiting, []
         self._is_open = True
         index = self._engine.commit_index
-        self._prober.begin(time.monotonic(), lambda: self._settle(waiting, index))
+        self._prober.begin(self._clock.monotonic(), lambda: self._settle(waiting, index))
 
     def _ask(self, leader: str) -> None:
         self._number += 1
@@ -98,7 +103,7 @@ class Reads:
         def confirmed() -> None:
             self._send(peer_id, answer)
 
-        self._prober.begin(time.monotonic(), confirmed)
+        self._prober.begin(self._clock.monotonic(), confirmed)
 
     def answered(self, message: dict[str, Any]) -> None:
         """The leader answered."""

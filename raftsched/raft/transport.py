@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
-from pysyncobj.node import Node
 from pysyncobj.transport import Transport as PySyncObjTransport
 
 from raftsched.raft import frames
 from raftsched.raft.config import LogConfig
+from raftsched.raft.node import PeerNode
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
         super().__init__(None, None, [])
         self.loop = asyncio.get_running_loop()
         self._config = config
-        self._nodes = {p: Node(p) for p in config.peers if p != config.peer_id}
+        self._nodes = {p: PeerNode(p) for p in config.peers if p != config.peer_id}
         self._connections: dict[str, _Connection] = {}
         self._strangers: set[_Connection] = set()
         self._dialers: list[asyncio.Task[None]] = []
@@ -180,7 +180,7 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
     # PySyncObj's side ----------------------------------------------------------------------------
 
     @property
-    def nodes(self) -> dict[str, Node]:
+    def nodes(self) -> dict[str, PeerNode]:
         """PySyncObj's objects for the other peers, by id."""
         return self._nodes
 
@@ -192,7 +192,7 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
     def tryGetReady(self) -> None:
         """Nothing to do."""
 
-    def send(self, node: Node, message: dict[str, Any]) -> bool:
+    def send(self, node: PeerNode, message: dict[str, Any]) -> bool:
         """Send one of PySyncObj's messages; False when there is no connection."""
         changed = self.outgoing(node.id, message)
         return changed is not None and self.send_to(node.id, changed)

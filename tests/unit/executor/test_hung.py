@@ -22,8 +22,8 @@ from raftsched.executor.client import RunnerClient, RunnerLost
 from raftsched.executor.messages import StartAttempt
 from raftsched.executor.runner_socket import listen, socket_address
 from raftsched.peer.agent import NodeAgent
-from raftsched.peer.clock import SystemClock
 from raftsched.peer.config import PeerAddress, PeerConfig
+from raftsched.peer.host import PeerHost
 from raftsched.peer.replica import Replica
 
 from .harness import running
@@ -167,7 +167,7 @@ async def _agent(directory: Path, lease_seconds: float) -> AsyncIterator[NodeAge
         data_dir=directory,
         lease_seconds=lease_seconds,
     )
-    agent = NodeAgent(config, Replica("c"), SystemClock(), accept, lambda renew: None)
+    agent = NodeAgent(config, Replica("c"), PeerHost(), accept, lambda renew: None)
     task = asyncio.create_task(agent.run())
     try:
         yield agent

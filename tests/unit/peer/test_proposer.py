@@ -10,10 +10,10 @@ import pytest
 from raftsched.core import codec
 from raftsched.core.commands import Accepted, Outcome, PauseTask, RegisterNode, SubmitTasks
 from raftsched.core.model import NewTask
-from raftsched.peer.clock import SystemClock
 from raftsched.peer.errors import NoLeader, Overloaded, TooLarge, UnknownOutcome
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
 from raftsched.peer.proposer import Proposer
+from raftsched.raft.host import SystemClock
 from raftsched.raft.log import LogFull, LogStatus, NotLeader, Role
 
 
