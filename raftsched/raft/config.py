@@ -27,6 +27,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: The journal is compacted when it holds this much.
     journal_bytes_max: int = 64 * 1024 * 1024
     segment_bytes: int = 8 * 1024 * 1024
+    #: Kept free on the disk for compaction to work with once it is full.
+    reserve_bytes: int = 16 * 1024 * 1024
 
     @property
     def others(self) -> tuple[str, ...]:

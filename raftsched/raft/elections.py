@@ -56,6 +56,7 @@ class Elections:
             return
         if self._granted is not None and 2 * (len(self._granted) + 1) > len(self._others) + 1:
             self._granted = None
+            engine.election_deadline = 0.0
             return
         if now >= self._ask_at:
             self._ask_at = now + PREVOTE_SECONDS * (1 + self._chance.random())

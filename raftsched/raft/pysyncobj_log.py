@@ -88,6 +88,7 @@ class PySyncObjLog:
             cluster_id=self.config.cluster_id,
             peer_id=self.config.peer_id,
             segment_bytes=self.config.segment_bytes,
+            reserve_bytes=self.config.reserve_bytes,
             reclaim=False,
             disk=self._host.disk,
         )

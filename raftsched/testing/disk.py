@@ -11,6 +11,7 @@ import errno
 import os
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -78,6 +79,8 @@ class MemoryDisk:
         self.capacity: int | None = None
         #: Name of an operation -> errno it raises.
         self.errors: dict[str, int] = {}
+        #: Called before every operation that changes the disk or syncs it; may raise.
+        self.on_operation: Callable[[str], None] | None = None
         #: Longest single write, to see that short writes are gone on with.
         self.write_max = 1 << 30
 
@@ -107,6 +110,18 @@ class MemoryDisk:
 
     def bytes_used(self) -> int:
         return sum(len(file.data) for file in self.names.values())
+
+    def flip_bit(self, choice: float) -> bool:
+        """One bit somewhere on the disk, chosen by a number of 0..1; False if there is none."""
+        files = [file for _, file in sorted(self.names.items()) if file.data]
+        at = int(choice * sum(len(file.data) for file in files) * 8)
+        for file in files:
+            if at < len(file.data) * 8:
+                file.data[at >> 3] ^= 1 << (at & 7)
+                file.durable[:] = file.data
+                return True
+            at -= len(file.data) * 8
+        return False
 
     # The port.
 
@@ -194,6 +209,8 @@ class MemoryDisk:
         self.renames.clear()
 
     def _operation(self, name: str) -> None:
+        if self.on_operation is not None:
+            self.on_operation(name)
         self.operations += 1
         self.calls[name] += 1
         if self.crash_at == self.operations:

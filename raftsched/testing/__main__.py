@@ -1,0 +1,62 @@
+"""``python -m raftsched.testing``: run simulations, and make a failing one small."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+import msgspec
+
+from raftsched.testing.profiles import PROFILES
+from raftsched.testing.simulation import Result, Simulation
+
+
+def main() -> int:
+    """Exit code 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m raftsched.testing", description=__doc__)
+    parser.add_argument("--profile", default="all", choices=[*PROFILES, "each"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on")
+    parser.add_argument("--seconds", type=float, default=60.0, help="simulated, under faults")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each run")
+    parser.add_argument("--log", action="store_true", help="the peers' log lines, too")
+    parser.add_argument("--plan", action="store_true", help="show the faults of the seed")
+    options = parser.parse_args()
+    level = logging.INFO if options.log else logging.CRITICAL + 1
+    logging.basicConfig(level=level, format="%(message)s")
+    profiles = list(PROFILES) if options.profile == "each" else [options.profile]
+    failed = 0
+    for seed in range(options.seed, options.seed + options.seeds):
+        profile = profiles[seed % len(profiles)]
+        simulation = Simulation(profile, seed, options.seconds)
+        if options.plan:
+            print(*simulation.faults, sep="\n")
+        result = simulation.run()
+        failed += bool(result.violations)
+        _show(result, as_json=options.json)
+    return 1 if failed else 0
+
+
+def _show(result: Result, *, as_json: bool) -> None:
+    if as_json:
+        print(msgspec.json.encode(result).decode(), flush=True)
+        return
+    speed = result.seconds / result.took
+    verdict = "VIOLATED" if result.violations else "ok"
+    print(
+        f"{result.profile:9} seed {result.seed:6} {verdict:8} trace {result.trace} "
+        f"{result.committed:5} entries, {result.leader_changes:3} leaders, "
+        f"{result.operations_ok}/{result.operations} operations, {result.attempts} attempts, "
+        f"{result.snapshots_installed} installs, {sum(result.faults.values())} faults, "
+        f"healed in {result.healed_in:.1f} s, {speed:.0f} x",
+        flush=True,
+    )
+    for violation in result.violations:
+        print("   ", violation)
+    if result.violations:
+        print("    again:", result.command, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""What must hold in a simulated cluster at every step, whatever is done to it.
+
+The checks look at what peers do, never at what they say of themselves: at the entries they apply,
+at their journals, at what ran where and when.  Each broken promise is one sentence, with the time.
+
+1. One leader a term; a new one has every committed entry (Raft's election safety, completeness).
+2. An index has one entry, on every peer and for ever; entries are applied in order, none twice.
+3. A committed entry is durable on a majority of disks.
+4. Replicas at one index are equal (G6), and every invariant of the state holds.
+5. No two attempts of a task run at once, tokens rise, nothing runs after a success (G3).
+6. What a client was told has happened, has (G1, G2, G7); what it was told has not, has not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from zlib import crc32
+
+from raftsched.core import invariants
+from raftsched.core.model import TERMINAL
+from raftsched.peer.peer import Peer
+from raftsched.raft.journal import Journal
+from raftsched.raft.log import LogStatus, Role
+from raftsched.testing.machine import Machine
+from raftsched.testing.runner import Span
+from raftsched.testing.world import World
+
+#: Violations that are kept; one is usually followed by others.
+VIOLATIONS_MAX = 20
+#: Every so many entries a replica's state is looked through in full.
+FULL_LOOK_ENTRIES = 200
+
+
+class Checker:
+    """Watches all machines of a cluster; `violations` are its findings."""
+
+    def __init__(self, world: World, machines: Mapping[str, Machine]) -> None:
+        self._world = world
+        self._machines = machines
+        self.violations: list[str] = []
+        #: By index: term and checksum of the entry that was applied first.
+        self._committed: dict[int, tuple[int, int]] = {}
+        self.commit_index = 0
+        self._leaders: dict[int, str] = {}
+        #: By index: what a replica looked like right after it.
+        self._faces: dict[int, tuple[object, ...]] = {}
+        #: The journal of each machine's latest process that had one.
+        self._journals: dict[str, Journal] = {}
+        self.leader_changes = 0
+        self.snapshots_installed = 0
+        #: When an entry was last committed, in the world's time.
+        self.committed_at = 0.0
+
+    def violated(self, what: str) -> None:
+        """A promise is broken."""
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(f"{self._world.time:9.4f} {what}")
+
+    def watch(self, machine: Machine, peer: Peer) -> None:
+        """A new process of a peer: see what it applies and what it takes itself for."""
+        replica, name = peer.replica, machine.name
+        apply, status_changed = replica.apply, peer._status_changed
+
+        def applied(index: int, term: int, entry: bytes) -> None:
+            if index <= replica.state.index:
+                self.violated(f"{name} applies entry {index} after {replica.state.index}")
+            apply(index, term, entry)
+            self._applied(machine, peer, index, term, entry)
+
+        def changed(status: LogStatus) -> None:
+            self._status(machine, peer, status)
+            status_changed(status)
+
+        replica.apply = applied  # type: ignore[method-assign]
+        peer._status_changed = changed  # type: ignore[method-assign]
+        replica.restore_listeners.append(lambda: self._restored(peer))
+
+    # Raft ----------------------------------------------------------------------------------------
+
+    def _restored(self, peer: Peer) -> None:
+        self.snapshots_installed += 1
+        self._face(peer, peer.config.peer_id, peer.replica.state.index)
+
+    def _applied(self, machine: Machine, peer: Peer, index: int, term: int, entry: bytes) -> None:
+        self._journals[machine.name] = peer.log.journal
+        found = (term, crc32(entry))
+        known = self._committed.setdefault(index, found)
+        if known != found:
+            self.violated(
+                f"{machine.name} applies entry {index} of term {term}, "
+                f"another one of term {known[0]} is committed there"
+            )
+        if index > self.commit_index:
+            self.commit_index = index
+            self.committed_at = self._world.time
+            self.durable()
+        self._world.mark(found[1])
+        self._face(peer, machine.name, index)
+        if not index % FULL_LOOK_ENTRIES:
+            for sentence in invariants.check(peer.replica.state):
+                self.violated(f"{machine.name} at {index}: {sentence}")
+
+    def _face(self, peer: Peer, name: str, index: int) -> None:
+        state = peer.replica.state
+        face = (
+            state.now,
+            state.next_token,
+            state.next_order,
+            state.version,
+            state.open_count,
+            len(state.tasks),
+            len(state.keys),
+            len(state.ready),
+            tuple(sorted((n.id, n.incarnation, n.status) for n in state.nodes.values())),
+        )
+        known = self._faces.setdefault(index, face)
+        if known != face:
+            self.violated(f"{name} differs at {index}: {face}, first seen {known}")
+
+    def durable(self) -> None:
+        """The newest committed entry is on a majority of disks."""
+        index = self.commit_index
+        if not index:
+            return
+        term = self._committed[index][0]
+        holders = [name for name in self._machines if self._holds(name, index, term)]
+        if 2 * len(holders) <= len(self._machines):
+            self.violated(
+                f"committed entry {index} of term {term} is on the disks of {holders} only"
+            )
+
+    def _holds(self, name: str, index: int, term: int) -> bool:
+        peer = self._machines[name].peer
+        journal = self._journals.get(name)
+        if peer is not None:
+            journal = getattr(peer.log, "journal", journal)
+        if journal is None or not len(journal):
+            return False
+        return index < journal.first_index or (
+            journal.durable_index >= index and journal.term_at(index) == term
+        )
+
+    def _status(self, machine: Machine, peer: Peer, status: LogStatus) -> None:
+        self._journals[machine.name] = peer.log.journal
+        if status.role is not Role.LEADER:
+            return
+        known = self._leaders.get(status.term)
+        if known is None:
+            self._leaders[status.term] = machine.name
+            self.leader_changes += 1
+            index = self.commit_index
+            journal = peer.log.journal
+            if index >= journal.first_index and index:
+                term = self._committed[index][0]
+                if journal.term_at(index) != term:
+                    self.violated(
+                        f"{machine.name} leads term {status.term} without committed entry {index}"
+                    )
+        elif known != machine.name:
+            self.violated(f"term {status.term} has two leaders: {known} and {machine.name}")
+
+    # The end -------------------------------------------------------------------------------------
+
+    def replicas(self) -> None:
+        """All running replicas stand at one index and are equal, row by row."""
+        seen: tuple[str, object] | None = None
+        for name, machine in self._machines.items():
+            if machine.loop is None or machine.peer is None:
+                continue
+            state = machine.peer.replica.state
+            for sentence in invariants.check(state):
+                self.violated(f"{name} at {state.index}: {sentence}")
+            rows = (
+                state.index,
+                dict(state.tasks.items()),
+                dict(state.nodes),
+                dict(state.keys.items()),
+            )
+            if seen is None:
+                seen = (name, rows)
+            elif seen[1] != rows:
+                self.violated(f"{seen[0]} and {name} differ at the end")
+
+    def attempts(self) -> None:
+        """No two attempts of a task ran at once, and none after it succeeded."""
+        spans: dict[str, list[Span]] = defaultdict(list)
+        for machine in self._machines.values():
+            for span in [*machine.spans, *machine.running()]:
+                spans[span.task_id].append(span)
+        for task_id, those in spans.items():
+            those.sort(key=lambda span: span.began)
+            for before, after in zip(those, those[1:], strict=False):
+                if before.ended is None or before.ended > after.began + 1e-9:
+                    self.violated(
+                        f"attempts {before.number} on {before.node} (to {before.ended}) and "
+                        f"{after.number} on {after.node} (from {after.began:.4f}) of {task_id} overlap"
+                    )
+                if before.token >= after.token:
+                    self.violated(f"{task_id}: token {after.token} began after {before.token}")
+
+    def terminal(self) -> None:
+        """Every task has ended."""
+        for machine in self._machines.values():
+            if machine.loop is not None and machine.peer is not None:
+                for task in machine.peer.replica.state.tasks.values():
+                    if task.status not in TERMINAL:
+                        self.violated(f"task {task.id} is still {task.status} at the end")
+                return

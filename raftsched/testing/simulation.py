@@ -1,0 +1,209 @@
+"""One simulated run from one seed: a cluster, its clients, its faults, and what was found.
+
+Two phases, as TigerBeetle has it: under faults nothing may go wrong; then everything is healed and
+all that was promised must come true within `HEAL_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import msgspec
+
+from raftsched.core.model import TERMINAL
+from raftsched.peer.config import PeerAddress, PeerConfig
+from raftsched.raft.files import Damaged
+from raftsched.raft.journal import JournalFailed
+from raftsched.testing.checks import Checker
+from raftsched.testing.faults import Fault, Nemesis, plan
+from raftsched.testing.machine import Machine, standard_script
+from raftsched.testing.network import Network
+from raftsched.testing.profiles import PROFILES, Profile
+from raftsched.testing.workload import Workload
+from raftsched.testing.world import World
+
+#: After the last fault everything must have come right within this.
+HEAL_SECONDS = 40.0
+#: The world is looked at this often.
+LOOK_SECONDS = 0.5
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What a run was and what it found."""
+
+    profile: str
+    seed: int
+    seconds: float
+    violations: list[str]
+    #: A hash of everything that happened.
+    trace: str
+    committed: int
+    leader_changes: int
+    operations: int
+    operations_ok: int
+    reads: int
+    attempts: int
+    snapshots_installed: int
+    faults: dict[str, int]
+    #: From the healing to the end of the last task, in simulated seconds.
+    healed_in: float
+    #: Real seconds it took.
+    took: float
+
+    @property
+    def command(self) -> str:
+        """What runs it again."""
+        return (
+            f"python -m raftsched.testing --profile {self.profile} --seed {self.seed} "
+            f"--seconds {self.seconds:g}"
+        )
+
+
+class Simulation:
+    """A cluster under a profile's faults; `run` it once."""
+
+    def __init__(
+        self,
+        profile: str,
+        seed: int,
+        seconds: float = 60.0,
+        faults: Sequence[Fault] | None = None,
+    ) -> None:
+        """``faults``: instead of those the seed gives."""
+        self.profile: Profile = PROFILES[profile]
+        self.name, self.seed, self.seconds = profile, seed, seconds
+        self.world = World(seed)
+        self.network = Network(self.world, self.profile.delay)
+        names = [f"n{n + 1}" for n in range(self.profile.peers)]
+        self.machines = {name: self._machine(name, names) for name in names}
+        self.checker = Checker(self.world, self.machines)
+        for machine in self.machines.values():
+            machine.on_new_peer = self.checker.watch
+            machine.on_end = self._ended
+        self.nemesis = Nemesis(self.world, self.network, self.machines)
+        chance = self.world.chance("faults")
+        drawn = plan(chance, self.profile.faults, len(names), seconds)
+        self.faults = drawn if faults is None else list(faults)
+        self.workload = Workload(
+            self.world,
+            list(self.machines.values()),
+            self.checker,
+            per_second=self.profile.per_second,
+            spec_bytes=self.profile.spec_bytes,
+        )
+
+    def _machine(self, name: str, names: list[str]) -> Machine:
+        peers = {
+            each: PeerAddress(f"127.0.0.1:{7001 + n}", f"127.0.0.1:{8001 + n}")
+            for n, each in enumerate(names)
+        }
+        config = PeerConfig(
+            cluster_id="simulated",
+            peer_id=name,
+            peers=peers,
+            data_dir=Path("/simulated") / name,
+            lease_seconds=self.profile.lease_seconds,
+        )
+        script = standard_script(self.world.chance("attempts"))
+        log = {"reserve_bytes": 16 * 1024, **self.profile.log}
+        return Machine(self.world, self.network, config, script, log)
+
+    def _ended(self, machine: Machine, error: BaseException) -> None:
+        """A process ended by itself: is it what should have happened?"""
+        broken = machine.name in self.nemesis.broken
+        if isinstance(error, JournalFailed) or (isinstance(error, Damaged) and broken):
+            return
+        self.checker.violated(f"{machine.name} ended: {error!r}")
+
+    def run(self) -> Result:
+        """All of it."""
+        began = perf_counter()
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            for machine in self.machines.values():
+                machine.start()
+            self.nemesis.follow(self.faults)
+            self._until(self.seconds)
+            self.nemesis.heal()
+            self.workload.stop()
+            healed_at = self.world.now
+            self._until(healed_at + HEAL_SECONDS, healing=True)
+            healed_in = self.world.now - healed_at
+            self._settle()
+        finally:
+            sys.unraisablehook = hook
+        return self._result(healed_in, perf_counter() - began)
+
+    def _until(self, end: float, *, healing: bool = False) -> None:
+        while self.world.now < end and not self.checker.violations:
+            self.world.run(min(end, self.world.now + LOOK_SECONDS))
+            self.checker.durable()
+            if healing and self._is_at_rest():
+                return
+
+    def _is_at_rest(self) -> bool:
+        """Every peer that can runs, has applied the same, and no task is open."""
+        states = []
+        for machine in self.machines.values():
+            if machine.name in self.nemesis.broken:
+                continue
+            if machine.loop is None or machine.peer is None:
+                return False
+            states.append(machine.peer.replica.state)
+        last = self.checker.commit_index
+        return all(state.index >= last and not state.open_count for state in states)
+
+    def _settle(self) -> None:
+        if self.checker.violations:
+            return
+        if not self._is_at_rest():
+            for name, machine in self.machines.items():
+                peer = machine.peer
+                if peer is not None and machine.loop is not None:
+                    status, state = peer.log.status(), peer.replica.state
+                    left = [t.id for t in state.tasks.values() if t.status not in TERMINAL]
+                    self.checker.violated(
+                        f"not at rest {HEAL_SECONDS:.0f} s after the healing: {name} {status.role} "
+                        f"of {status.leader} in term {status.term}, applied {status.applied_index} "
+                        f"of {status.last_index}, open tasks {left[:5]}"
+                    )
+                elif name not in self.nemesis.broken:
+                    self.checker.violated(f"not at rest: {name} does not run")
+            return
+        # What is on its way may still be applied here and not there.
+        self.world.run(self.world.now + 8.0)
+        self.workload.check()
+        self.checker.attempts()
+        self._same_index()
+
+    def _same_index(self) -> None:
+        for _ in range(200):
+            running = [m for m in self.machines.values() if m.loop is not None and m.peer]
+            indexes = {m.peer.replica.state.index for m in running if m.peer is not None}
+            if len(indexes) == 1:
+                break
+            self.world.run(self.world.now + 0.0173)
+        self.checker.replicas()
+
+    def _result(self, healed_in: float, took: float) -> Result:
+        workload, checker = self.workload, self.checker
+        return Result(
+            profile=self.name,
+            seed=self.seed,
+            seconds=self.seconds,
+            violations=checker.violations,
+            trace=self.world.trace,
+            committed=checker.commit_index,
+            leader_changes=checker.leader_changes,
+            operations=workload.invoked,
+            operations_ok=workload.ok,
+            reads=workload.reads,
+            attempts=sum(len(machine.spans) for machine in self.machines.values()),
+            snapshots_installed=checker.snapshots_installed,
+            faults=dict(sorted(self.nemesis.done.items())),
+            healed_in=healed_in,
+            took=took,
+        )

@@ -1,0 +1,211 @@
+"""Clients of a simulated cluster: they submit, cancel and read, and remember what they were told.
+
+An operation ends as ``ok`` (it happened), ``fail`` (it surely did not) or ``info`` (nobody knows).
+A client that does not know tries again under the same id, often at another peer, as real ones do.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from raftsched.core.commands import Accepted, CancelTask, Rejected, SubmitTasks, Submitted
+from raftsched.core.model import NewTask, TaskSpec
+from raftsched.peer.errors import PeerError, UnknownOutcome
+from raftsched.peer.peer import Peer
+from raftsched.raft.log import LogError
+from raftsched.testing.checks import Checker
+from raftsched.testing.loop import PeerLoop
+from raftsched.testing.machine import Machine
+from raftsched.testing.world import World
+
+#: A client waits so long for an answer, in seconds.
+TIMEOUT_SECONDS = 5.0
+#: It tries again after this.
+AGAIN_SECONDS = 0.5
+TRIES_MAX = 4
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Workload:
+    """All clients.  What they know is compared with the state in the end by `check`."""
+
+    def __init__(
+        self,
+        world: World,
+        machines: Sequence[Machine],
+        checker: Checker,
+        *,
+        per_second: float = 8.0,
+        spec_bytes: tuple[int, int] = (20, 400),
+    ) -> None:
+        self._world = world
+        self._machines = machines
+        self._checker = checker
+        self._chance = world.chance("clients")
+        self._per_second = per_second
+        self._spec_bytes = spec_bytes
+        self._is_open = True
+        self._number = 0
+        #: Tasks whose submission was acknowledged, and those nobody ever heard of.
+        self.acknowledged: dict[str, float] = {}
+        self.refused: dict[str, None] = {}
+        #: Acknowledged cancels: attempts the task had had when it was.
+        self.cancelled: dict[str, int] = {}
+        self.invoked = 0
+        self.ok = 0
+        #: Operations without an answer: the process that was asked, and when.
+        self._open: dict[int, tuple[PeerLoop, float]] = {}
+        self.reads = 0
+        world.after(0.5, self._next)
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self._is_open = False
+
+    def _next(self) -> None:
+        if not self._is_open:
+            return
+        self._world.after(self._chance.expovariate(self._per_second), self._next)
+        kind = self._chance.random()
+        if kind < 0.78 or not self.acknowledged:
+            count = 1 if self._chance.random() < 0.8 else self._chance.randint(2, 20)
+            tasks = [self._task() for _ in range(count)]
+            self._submit(tasks, f"k{self._number}" if self._chance.random() < 0.3 else "", 1)
+        elif kind < 0.9:
+            self._read()
+        else:
+            self._cancel(self._chance.choice(list(self.acknowledged)))
+
+    def _task(self) -> NewTask:
+        self._number += 1
+        size = self._chance.randint(*self._spec_bytes)
+        spec = TaskSpec(command=("simulated", "x" * size))
+        return NewTask(
+            id=f"t{self._number:06d}",
+            spec=_encoder.encode(spec),
+            cpu_milli=100,
+            memory_bytes=1 << 20,
+            priority=self._chance.randint(48, 52),
+        )
+
+    def _machine(self) -> Machine | None:
+        up = [m for m in self._machines if m.loop is not None and m.peer is not None]
+        return self._chance.choice(up) if up else None
+
+    def _ask(self, machine: Machine, work: Any, *args: Any) -> None:
+        loop, peer = machine.loop, machine.peer
+        assert loop is not None
+
+        number = self.invoked
+
+        async def operation() -> None:
+            self._open[number] = (loop, self._world.time)
+            await work(peer, *args)
+            del self._open[number]
+
+        loop.call_soon(lambda: machine.keep(loop.start(operation())))
+
+    # Operations ----------------------------------------------------------------------------------
+
+    def _submit(self, tasks: list[NewTask], key: str, attempt: int) -> None:
+        machine = self._machine()
+        if machine is None:
+            return
+        self.invoked += 1
+        self._ask(machine, self._submitting, tasks, key, attempt)
+
+    async def _submitting(self, peer: Peer, tasks: list[NewTask], key: str, attempt: int) -> None:
+        command = SubmitTasks(tuple(tasks), key=key, request_hash=key.encode())
+        try:
+            outcome = await peer.propose(command, TIMEOUT_SECONDS)
+        except UnknownOutcome:
+            if attempt < TRIES_MAX:
+                self._world.after(AGAIN_SECONDS, self._submit, tasks, key, attempt + 1)
+            return
+        except (PeerError, LogError):
+            if attempt == 1:
+                self.refused.update((task.id, None) for task in tasks)
+            elif attempt < TRIES_MAX:
+                self._world.after(AGAIN_SECONDS, self._submit, tasks, key, attempt + 1)
+            return
+        self._submitted(tasks, outcome, attempt)
+
+    def _submitted(self, tasks: list[NewTask], outcome: Accepted | Rejected, attempt: int) -> None:
+        if isinstance(outcome, Rejected):
+            self._checker.violated(f"submission of {tasks[0].id} was refused: {outcome}")
+            return
+        self.ok += 1
+        value: Submitted = outcome.value
+        for position, task in enumerate(tasks):
+            # A repeat without a key finds its own tasks there already.
+            if position not in dict(value.refused) or attempt > 1:
+                self.acknowledged.setdefault(task.id, self._world.time)
+            else:
+                self._checker.violated(f"{task.id} is a duplicate at its first submission")
+
+    def _cancel(self, task_id: str) -> None:
+        machine = self._machine()
+        if machine is not None:
+            self.invoked += 1
+            self._ask(machine, self._cancelling, task_id)
+
+    async def _cancelling(self, peer: Peer, task_id: str) -> None:
+        try:
+            outcome = await peer.propose(CancelTask(task_id, "by a client"), TIMEOUT_SECONDS)
+        except (PeerError, LogError):
+            return
+        self.ok += 1
+        task = peer.replica.state.tasks.get(task_id)
+        if isinstance(outcome, Accepted) and task is not None:
+            self.cancelled.setdefault(task_id, len(task.attempts))
+
+    def _read(self) -> None:
+        machine = self._machine()
+        if machine is not None:
+            self.invoked += 1
+            self._ask(machine, self._reading, list(self.acknowledged)[-20:])
+
+    async def _reading(self, peer: Peer, must_see: list[str]) -> None:
+        """A linearizable read sees everything that was acknowledged before it began (G4)."""
+        try:
+            state = await peer.read(timeout_seconds=TIMEOUT_SECONDS)
+        except (PeerError, LogError):
+            return
+        self.reads += 1
+        for task_id in must_see:
+            if task_id not in state.tasks:
+                self._checker.violated(
+                    f"a read on {peer.config.peer_id} at {state.index} does not see {task_id}"
+                )
+
+    # The end -------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Compare what clients were told with what is there."""
+        peers = [m.peer for m in self._machines if m.loop is not None and m.peer is not None]
+        if not peers:
+            self._checker.violated("no peer runs at the end")
+            return
+        for loop, since in self._open.values():
+            if not loop.is_dead and self._world.time - since > TIMEOUT_SECONDS + 2:
+                self._checker.violated(f"{loop.name} never answered what was asked at {since:.3f}")
+        state = max((peer.replica.state for peer in peers), key=lambda s: s.index)
+        for task_id in self.acknowledged:
+            if task_id not in state.tasks:
+                self._checker.violated(f"acknowledged task {task_id} is lost")
+        for task_id in self.refused:
+            if task_id in state.tasks:
+                self._checker.violated(f"task {task_id} is there; its client was told it is not")
+        for task_id, attempts in self.cancelled.items():
+            task = state.tasks.get(task_id)
+            if task is not None and len(task.attempts) > attempts:
+                self._checker.violated(f"{task_id} was assigned after its cancel was acknowledged")
+
+
+def draw(chance: random.Random, low: float, high: float) -> float:
+    """A duration: short ones are as likely as long ones."""
+    return float(low * (high / low) ** chance.random())
