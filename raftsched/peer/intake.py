@@ -4,7 +4,7 @@ Rules
 1. What is taken in a term is appended in that term or refused back to its sender; nothing waits
    over a change of terms.
 2. Per (origin, session) sequences have no gap: what was taken is dropped, what is missing is asked
-   for.
+   for.  What was taken in a term is never refused later, and what was refused never taken.
 3. There is no time window: a few entries are in flight, and what comes meanwhile makes the next.
 """
 
@@ -64,9 +64,12 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiting] = deque()
         self._items = 0
+        #: The term this peer led last.
         self._term = 0
-        #: Last sequence taken per (origin, session) in this term.
+        #: In that term, per (origin, session): the last sequence taken, and the last one refused.
+        #: Kept when leadership ends: what was taken stays in the log, and may yet be committed.
         self._taken: dict[tuple[str, int], int] = {}
+        self._refused: dict[tuple[str, int], int] = {}
         self._in_flight = 0
         self._pump_scheduled = False
         self._closed = False
@@ -78,26 +81,39 @@ class Intake:
     def term_changed(self, term: int, *, leads: bool) -> None:
         """The log's term or role may have changed."""
         if term != self._term or not leads:
-            self._drop(term)
+            self._drop()
+        if leads:
+            self._lead(term)
+
+    def _lead(self, term: int) -> None:
+        if term != self._term:
+            self._term = term
+            self._taken.clear()
+            self._refused.clear()
 
     def take(self, term: int, base: int, batch: Batch) -> Refused | Resend | None:
         """Take a batch that was sent for ``term``, or say why not.
 
-        ``base`` is the first sequence its origin used in this term.
+        ``base``: whatever its origin sent in this term under lower sequences is settled.  A refusal
+        is for good: what its origin had sent before it heard of it comes under an old base.
         """
-        count = len(batch.commands)
         status = self._log.status()
-        if status.role is not Role.LEADER or status.term != term or status.paused or self._closed:
-            return Refused(term, batch.session, batch.sequence, count, "not-leader")
+        leads = status.role is Role.LEADER and status.term == term
+        if leads:
+            self._lead(term)
         if self._term != term:
-            self._drop(term)
+            # Perhaps an earlier life of this peer led it: who knows what is in the log?
+            return None
         who = (batch.origin, batch.session)
-        taken = self._taken.get(who, base - 1)
-        if batch.sequence > taken + 1:
-            return Resend(term, batch.session, taken + 1)
-        fresh = batch.commands[taken + 1 - batch.sequence :]
+        taken = max(self._taken.get(who, 0), base - 1)
+        fresh = batch.commands[max(taken + 1 - batch.sequence, 0) :]
         if not fresh:
             return None
+        if not leads or status.paused or self._closed or base <= self._refused.get(who, 0):
+            self._refused[who] = max(self._refused.get(who, 0), batch.sequence, taken + 1)
+            return Refused(term, batch.session, taken + 1, len(fresh), "not-leader")
+        if batch.sequence > taken + 1:
+            return Resend(term, batch.session, taken + 1)
         size = NOTHING
         for command in fresh:
             size = size.plus(size_of(command))
@@ -122,16 +138,16 @@ class Intake:
             self._pump_scheduled = True
             self._loop.call_soon(self._pump)
 
-    def _drop(self, term: int) -> None:
-        """Another term: nothing that waits here may be appended any more."""
+    def _drop(self) -> None:
+        """This peer leads that term no more: nothing that waits may be appended any more."""
         dropped, self._waiting = self._waiting, deque()
         self._items = 0
         self._in_flight = 0
-        old_term, self._term = self._term, term
-        self._taken.clear()
         for batch, _ in dropped:
-            count = len(batch.commands)
-            refused = Refused(old_term, batch.session, batch.sequence, count, "not-leader")
+            who, count = (batch.origin, batch.session), len(batch.commands)
+            self._taken[who] = min(self._taken.get(who, 0), batch.sequence - 1)
+            self._refused[who] = max(self._refused.get(who, 0), batch.sequence + count - 1)
+            refused = Refused(self._term, batch.session, batch.sequence, count, "not-leader")
             self._refuse(batch.origin, refused)
 
     def _pump(self) -> None:
@@ -152,7 +168,7 @@ class Intake:
                 logger.debug("entry waits: %s", error)
                 return  # The proposer's sweep tries again; callers have deadlines.
             except NotLeader:
-                self._drop(0)
+                self._drop()
                 return
             self._in_flight += 1
             if self._companion is not None and along is not None:

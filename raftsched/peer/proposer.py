@@ -105,6 +105,8 @@ class Proposer:
         self._sent_term = 0
         self._sent_leader: str | None = None
         self._next_sequence = 1
+        #: Everything sent in this term under a lower sequence is settled or in ``_sent``.
+        self._base = 1
         self._flush_scheduled = False
         self._closed = False
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -194,7 +196,7 @@ class Proposer:
         if self._sent_term != status.term or self._sent_leader != status.leader:
             self._sent_term = status.term
             self._sent_leader = status.leader
-            self._next_sequence = 1
+            self._next_sequence = self._base = 1
         while self._unsent:
             if not self._send_some(status):
                 return
@@ -210,14 +212,16 @@ class Proposer:
             commands=tuple(pending.command for pending in chosen),
         )
         if status.leader == self._peer_id:
-            refusal = self._intake.take(status.term, 1, batch)
+            refusal = self._intake.take(status.term, self._base, batch)
             if isinstance(refusal, Refused):
                 if refusal.why == "overloaded":
                     self._fail_overloaded([self._unsent.popleft() for _ in chosen])
                     self._next_sequence += len(chosen)
                     return True
+                self._next_sequence += len(chosen)
+                self._base = self._next_sequence
                 return False
-        elif not self._send(status.leader, Forward(term=status.term, base=1, batch=batch)):
+        elif not self._send(status.leader, Forward(status.term, self._base, batch)):
             return False
         for pending in chosen:
             self._unsent.popleft()
@@ -228,14 +232,20 @@ class Proposer:
         return True
 
     def _revive(self, from_sequence: int) -> None:
-        """What was sent from a sequence on is surely in no log: it waits again, in order."""
-        back = [p for sequence, p in self._sent.items() if sequence >= from_sequence]
+        """What was sent from a sequence on is surely in no log: it waits again, in order.
+
+        A refusal of what was sent under an earlier base says nothing of what was sent since.
+        """
+        is_old = 0 < from_sequence < self._base
+        end = self._base if is_old else self._next_sequence
+        back = [p for sequence, p in self._sent.items() if from_sequence <= sequence < end]
         for pending in back:
             del self._sent[pending.sequence]
             pending.sent_term = pending.sequence = 0
             pending.waiting_since = self._clock.monotonic()
-        if from_sequence:
-            self._next_sequence = from_sequence
+        # Copies of it may be on their way yet: its sequences are not used again.
+        if not is_old:
+            self._base = self._next_sequence
         self._unsent.extendleft(p for p in reversed(back) if not p.future.done())
 
     def _fail_overloaded(self, pendings: list[_Pending]) -> None:
@@ -299,7 +309,8 @@ class Proposer:
             sequence=chosen[0].sequence,
             commands=tuple(pending.command for pending in chosen),
         )
-        self._send(self._sent_leader, Forward(term=self._sent_term, base=1, batch=batch))
+        base = min(self._base, batch.sequence)
+        self._send(self._sent_leader, Forward(self._sent_term, base, batch))
 
     def _no_leader(self, status: LogStatus, waited: float) -> NoLeader:
         reachable = len(status.connected) + 1

@@ -54,12 +54,14 @@ PRIVATE_METHODS = (
     "_SyncObj__loadDumpFile",
     "_SyncObj__parseChangeClusterRequest",
     "_SyncObj__generateRaftTimeout",
+    "_SyncObj__setState",
 )
 _REGULAR = b"\0"
 #: PySyncObj asks a function of its module for the time.  Peers of one process may have clocks of
 #: their own, so whoever is about to be called says whose it is.
 _running: Clock = SystemClock()
-_STATES = {0: Role.FOLLOWER, 1: Role.CANDIDATE, 2: Role.LEADER}
+_FOLLOWER = 0
+_STATES = {_FOLLOWER: Role.FOLLOWER, 1: Role.CANDIDATE, 2: Role.LEADER}
 
 #: A part of a snapshot's file on its way: (data, is first, is last, number of the transfer).
 #: PySyncObj looks at whether it is the last.
@@ -267,6 +269,13 @@ class Engine(SyncObj):  # type: ignore[misc]
                 peer_id,
                 {"type": "request_vote", "term": term, "last_log_term": -1, "last_log_index": 0},
             )
+
+    def resign(self) -> None:
+        """Lead no more; as a follower nobody follows, until somebody is elected."""
+        self._is_running()
+        self._SyncObj__setState(_FOLLOWER)
+        self._SyncObj__raftLeader = None
+        self.election_deadline = self._clock.monotonic() + self._SyncObj__generateRaftTimeout()
 
     def hand_over(self, peer_id: str) -> bool:
         """Ask a follower that has the whole log to have itself elected; False: refused here."""

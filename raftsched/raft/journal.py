@@ -367,9 +367,7 @@ class Journal:
         return self._hard_state.state.vote
 
     def onOneSecondTimer(self) -> None:
-        """Try to leave a pause; nothing else happens by time.  Raises JournalFailed."""
-        if self.paused and self._group is None:
-            self.try_resume()
+        """Nothing happens by time: who owns the journal calls `try_resume`."""
 
     # Inside.
 

@@ -15,6 +15,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from raftsched.raft.log import (
     LogClosed,
     LogFull,
     LogStatus,
+    NoQuorum,
     NotLeader,
     StateMachine,
 )
@@ -50,6 +52,8 @@ logger = logging.getLogger(__name__)
 PROBE_SECONDS = 0.25
 #: The longest pause between passes when nothing happens.
 IDLE_SECONDS = 0.02
+#: A full disk is looked at this often.
+RESUME_SECONDS = 1.0
 #: While a laggard needs the log, it may grow to so many times ``journal_bytes_max``.
 PATIENCE_FACTOR = 4
 #: Messages that promise something.
@@ -74,6 +78,9 @@ class PySyncObjLog:
         self._pass_scheduled = False
         self._last_status: tuple[Any, ...] = ()
         self._probe_at = 0.0
+        #: When a full disk is looked at again; 0: it is not full, as far as is known.
+        self._resume_at = 0.0
+        self._giving_up: asyncio.Task[None] | None = None
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -158,7 +165,8 @@ class PySyncObjLog:
             return
         self._running = False
         self._ticker.cancel()
-        await asyncio.gather(self._ticker, return_exceptions=True)
+        under_way = [task for task in (self._ticker, self._giving_up) if task is not None]
+        await asyncio.gather(*under_way, return_exceptions=True)
         await self._installer.close()
         await self._compaction.close()
         await self._transport.close()
@@ -188,6 +196,8 @@ class PySyncObjLog:
             return
         engine, now = self._engine, self._clock.monotonic()
         try:
+            if self.journal.paused:
+                self._endure(now)
             if self.journal.sync() or not engine.is_leader:
                 self._elections.step()
                 engine.tick()
@@ -202,6 +212,24 @@ class PySyncObjLog:
             self._probe_at = now + PROBE_SECONDS
             self._prober.begin(now)
         self._report()
+
+    def _endure(self, now: float) -> None:
+        """The disk is full: look for room every second; somebody else should lead meanwhile."""
+        if now < self._resume_at:
+            return
+        is_new, self._resume_at = self._resume_at == 0.0, now + RESUME_SECONDS
+        if self.journal.try_resume():
+            self._resume_at = 0.0
+        elif self._engine.is_leader and self.config.others:
+            if is_new:
+                self._giving_up = asyncio.create_task(self._give_up())
+            else:
+                self._engine.resign()
+
+    async def _give_up(self) -> None:
+        """Hand leadership to whoever takes it."""
+        with contextlib.suppress(NotLeader, NoQuorum):
+            await self._hand_over.run(None, RESUME_SECONDS / 2)
 
     def _look_after_laggards(self, now: float) -> None:
         if self._laggards.need_log:

@@ -253,7 +253,7 @@ class Nemesis:
     def _transfer(self, machine: Machine, fault: Fault) -> bool:
         """Somebody asks for another leader."""
         loop, peer = machine.loop, machine.peer
-        if loop is None or peer is None:
+        if loop is None or peer is None or not machine.is_serving:
             return False
 
         async def ask() -> None:

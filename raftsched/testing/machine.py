@@ -60,6 +60,8 @@ class Machine(PeerHost):
         self._disk_chance = world.chance(f"disk/{self.name}")
         self.loop: PeerLoop | None = None
         self.peer: Peer | None = None
+        #: The peer has started in this process: it can be asked.
+        self.is_serving = False
         #: The attempts that have ended on this machine, in any life of it.
         self.spans: list[Span] = []
         self._runner: SimulatedRunner | None = None
@@ -119,6 +121,7 @@ class Machine(PeerHost):
         """The peer's process starts."""
         assert self.loop is None
         self.boots += 1
+        self.is_serving = False
         self.network.machine_is_up(self.name)
         assert isinstance(self.clock, SimulatedClock)
         loop = self.loop = PeerLoop(self.world, self.name, self.clock, self.network)
@@ -139,6 +142,7 @@ class Machine(PeerHost):
             peer.log.on_fatal = self._fatal
             self.on_new_peer(self, peer)
             await peer.start()
+            self.is_serving = True
             assert peer.failed is not None
             await peer.failed
         except asyncio.CancelledError:
@@ -175,6 +179,7 @@ class Machine(PeerHost):
     def kill(self) -> None:
         """SIGKILL: what was written stays, and so does the runner."""
         loop, self.loop = self.loop, None
+        self.is_serving = False
         if loop is None:
             return
         loop.kill()
@@ -187,6 +192,7 @@ class Machine(PeerHost):
     def power_off(self) -> None:
         """The power fails: what was not synced may be gone, and everything that ran is."""
         loop, self.loop = self.loop, None
+        self.is_serving = False
         if loop is not None:
             loop.kill()
             self.network.machine_died(loop)

@@ -93,7 +93,7 @@ class Workload:
         )
 
     def _machine(self) -> Machine | None:
-        up = [m for m in self._machines if m.loop is not None and m.peer is not None]
+        up = [machine for machine in self._machines if machine.is_serving]
         return self._chance.choice(up) if up else None
 
     def _ask(self, machine: Machine, work: Any, *args: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raftsched.core import codec
-from raftsched.core.commands import Accepted, Outcome, PauseTask, RegisterNode, SubmitTasks
+from raftsched.core.commands import Accepted, Batch, Outcome, PauseTask, RegisterNode, SubmitTasks
 from raftsched.core.model import NewTask
 from raftsched.peer.errors import NoLeader, Overloaded, TooLarge, UnknownOutcome
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
@@ -154,18 +154,61 @@ async def test_command_of_a_dead_term_is_sent_to_the_next_leader() -> None:
     caller.cancel()
 
 
-async def test_refused_batch_is_sent_again_under_the_same_sequence() -> None:
-    bench = Bench("n2")
-    bench.follow("n1", 3)
-    caller = bench.propose("a")
+async def test_refused_batch_is_sent_again_and_its_old_copies_do_not_count() -> None:
+    follower, leader = Bench("n2"), Bench("n1")
+    leader.lead(3)
+    leader.status(paused="disk-full")
+    follower.follow("n1", 3)
+    caller = follower.propose("a")
     await settle()
-    first = bench.sent.pop()[1]
+    first = follower.sent.pop()[1]
     assert isinstance(first, Forward)
-    bench.proposer.frame("n1", Refused(3, 7, first.batch.sequence, 1, "not-leader"))
+    leader.proposer.frame("n2", first)
+    (_, refused) = leader.sent.pop()
+    assert isinstance(refused, Refused)
+    follower.proposer.frame("n1", refused)
     await asyncio.sleep(0.12)
-    again = bench.sent.pop()[1]
-    assert isinstance(again, Forward) and again.batch == first.batch
-    caller.cancel()
+    again = follower.sent.pop()[1]
+    assert isinstance(again, Forward) and again.batch.commands == first.batch.commands
+    leader.status(paused="")
+    leader.proposer.frame("n2", first)  # It was on its way when the follower heard of the refusal.
+    await settle()
+    assert leader.log.entries == [] and isinstance(leader.sent[-1][1], Refused)
+    follower.proposer.frame("n1", leader.sent.pop()[1])  # type: ignore[arg-type]
+    leader.proposer.frame("n2", again)
+    await settle()
+    assert len(leader.log.entries) == 1 and leader.sent == []
+    follower.log.entries = leader.log.entries
+    follower.apply()
+    assert await caller == Accepted("a")
+
+
+@pytest.mark.parametrize("since", ["paused", "deposed"])
+async def test_command_that_stands_in_the_log_is_never_refused(since: str) -> None:
+    """Its sender would take it for surely not applied, and it may yet be committed."""
+    leader = Bench("n1")
+    leader.lead(3)
+    forward = Forward(3, 1, Batch("n2", 9, 1, (PauseTask("a"),)))
+    leader.proposer.frame("n2", forward)
+    await settle()
+    assert len(leader.log.entries) == 1
+    if since == "paused":
+        leader.status(paused="disk-full")
+    else:
+        leader.follow(None, 3)
+    leader.proposer.frame("n2", forward)
+    assert leader.sent == []
+    more = Forward(3, 1, Batch("n2", 9, 1, (PauseTask("a"), PauseTask("b"))))
+    leader.proposer.frame("n2", more)
+    assert leader.sent == [("n2", Refused(3, 9, 2, 1, "not-leader"))]
+
+
+async def test_peer_that_did_not_lead_the_term_in_this_life_says_nothing() -> None:
+    """Its earlier life may have, and then the log may hold the command."""
+    restarted = Bench("n1")
+    restarted.follow(None, 3)
+    restarted.proposer.frame("n2", Forward(3, 1, Batch("n2", 9, 1, (PauseTask("a"),))))
+    assert restarted.sent == []
 
 
 async def test_without_a_leader_the_caller_hears_so_within_a_second() -> None:
