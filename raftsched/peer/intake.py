@@ -132,6 +132,11 @@ class Intake:
             self._in_flight -= 1
             self.schedule()
 
+    @property
+    def has_waiting(self) -> bool:
+        """Something waits for a place in an entry."""
+        return bool(self._waiting)
+
     def schedule(self) -> None:
         """Append what waits, after the other callbacks of this pass had their say."""
         if self._waiting and not self._pump_scheduled and not self._closed:

@@ -109,7 +109,7 @@ class Proposer:
         self._base = 1
         self._flush_scheduled = False
         self._closed = False
-        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._sweeper: asyncio.TimerHandle | None = None
 
     # Callers ---------------------------------------------------------------------------------
 
@@ -127,13 +127,15 @@ class Proposer:
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self._unsent.append(_Pending(command, future, now, now + timeout_seconds))
         self._schedule_flush()
+        self._watch()
         return await future
 
     def close(self) -> None:
         """Fail what is open: surely-not-applied where that is known, unknown otherwise."""
         self._closed = True
         self._intake.close()
-        self._sweeper.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         for pending in self._unsent:
             _fail(pending, PeerStopped("this peer is stopping; it was not applied"))
         for pending in self._sent.values():
@@ -252,9 +254,15 @@ class Proposer:
         for pending in pendings:
             _fail(pending, Overloaded("the leader's intake is full; retry later"))
 
+    def _watch(self) -> None:
+        """Sweep soon, if anything is open."""
+        is_open = self._unsent or self._sent or self._intake.has_waiting
+        if self._sweeper is None and is_open and not self._closed:
+            self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
     def _sweep(self) -> None:
         """Deadlines, and another try for what was refused."""
-        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._sweeper = None
         now = self._clock.monotonic()
         if self._unsent:
             status = self._log.status()
@@ -282,6 +290,7 @@ class Proposer:
                 )
         self._ask_again(now)
         self._intake.schedule()
+        self._watch()
 
     def _ask_again(self, now: float) -> None:
         """Repeat the oldest unanswered batch to a leader that may have lost it with a connection.
@@ -328,6 +337,7 @@ class Proposer:
             answer = self._intake.take(frame.term, frame.base, frame.batch)
             if answer is not None:
                 self._send(sender, answer)
+            self._watch()
         elif frame.session != self._session or frame.term != self._sent_term:
             return
         elif isinstance(frame, Resend):

@@ -41,6 +41,7 @@ PRIVATE = (
     "_SyncObj__raftState",
     "_SyncObj__raftLeader",
     "_SyncObj__raftElectionDeadline",
+    "_SyncObj__newAppendEntriesTime",
     "_SyncObj__raftMatchIndex",
     "_SyncObj__raftNextIndex",
     "_SyncObj__transferInProgress",
@@ -294,6 +295,13 @@ class Engine(SyncObj):  # type: ignore[misc]
     @election_deadline.setter
     def election_deadline(self, value: float) -> None:
         self._SyncObj__raftElectionDeadline = value
+
+    @property
+    def due_at(self) -> float:
+        """When the next tick has something to do by time: a heartbeat, or an election."""
+        if self.is_leader:
+            return float(self._SyncObj__newAppendEntriesTime)
+        return self.election_deadline
 
     @property
     def transfer_in_progress(self) -> bool:

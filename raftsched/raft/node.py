@@ -14,8 +14,12 @@ from pysyncobj.node import Node
 class PeerNode(Node):  # type: ignore[misc]
     """A peer by its id."""
 
+    def __init__(self, peer_id: str) -> None:
+        super().__init__(peer_id)
+        self._hash = crc32(peer_id.encode())
+
     def __hash__(self) -> int:
-        return crc32(str(self.id).encode())
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Node) and bool(self.id == other.id)

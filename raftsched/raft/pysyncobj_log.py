@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -50,8 +51,10 @@ logger = logging.getLogger(__name__)
 
 #: A leader probes this often, for lease grants and to notice that it lost its quorum.
 PROBE_SECONDS = 0.25
-#: The longest pause between passes when nothing happens.
-IDLE_SECONDS = 0.02
+#: The longest and the shortest pause between passes when nothing happens.
+IDLE_SECONDS = (0.002, 0.1)
+#: The longest while something is looked at that tells nobody: what connections to laggards take.
+POLL_SECONDS = 0.02
 #: A full disk is looked at this often.
 RESUME_SECONDS = 1.0
 #: While a laggard needs the log, it may grow to so many times ``journal_bytes_max``.
@@ -77,7 +80,8 @@ class PySyncObjLog:
         self._running = False
         self._pass_scheduled = False
         self._last_status: tuple[Any, ...] = ()
-        self._probe_at = 0.0
+        #: When the next probe is due; never while another peer leads.
+        self._probe_at = math.inf
         #: When a full disk is looked at again; 0: it is not full, as far as is known.
         self._resume_at = 0.0
         self._giving_up: asyncio.Task[None] | None = None
@@ -115,8 +119,9 @@ class PySyncObjLog:
             self.journal.close(clean=False)
             raise
         self._running = True
+        self._wake_at = self._clock.monotonic()
+        self._waker = self._loop.call_soon(self._awake)
         self._pass()
-        self._ticker = asyncio.create_task(self._tick())
 
     def _open_snapshots(self) -> Snapshot | None:
         """The snapshot to begin with, with the journal aligned to it.  Reads it all: a thread's."""
@@ -164,9 +169,9 @@ class PySyncObjLog:
         if not self._running:
             return
         self._running = False
-        self._ticker.cancel()
-        under_way = [task for task in (self._ticker, self._giving_up) if task is not None]
-        await asyncio.gather(*under_way, return_exceptions=True)
+        self._waker.cancel()
+        if self._giving_up is not None:
+            await asyncio.gather(self._giving_up, return_exceptions=True)
         await self._installer.close()
         await self._compaction.close()
         await self._transport.close()
@@ -179,10 +184,25 @@ class PySyncObjLog:
 
     # Passes --------------------------------------------------------------------------------------
 
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(IDLE_SECONDS)
-            self._schedule()
+    def _awake(self) -> None:
+        """The time came that was waited for."""
+        self._wake_at = math.inf
+        self._schedule()
+
+    def _wait(self, now: float) -> None:
+        """At the end of a pass: come back when a timer is due, also if nothing happens till then.
+
+        A timer that moves away has one pass too many; one that comes nearer has its own.
+        """
+        shortest, longest = IDLE_SECONDS
+        due = min(self._engine.due_at, self._probe_at)
+        if self._laggards.need_log:
+            longest = POLL_SECONDS
+        wake_at = now + min(max(due - now, shortest), longest)
+        if wake_at < self._wake_at - shortest / 2:
+            self._waker.cancel()
+            self._wake_at = wake_at
+            self._waker = self._loop.call_later(wake_at - now, self._awake)
 
     def _schedule(self) -> None:
         if not self._pass_scheduled and self._running:
@@ -208,9 +228,12 @@ class PySyncObjLog:
             return
         if engine.has_backlog or (self.journal.dirty and not self.journal.paused):
             self._schedule()
-        if engine.is_leader and now >= self._probe_at:
+        if not engine.is_leader:
+            self._probe_at = math.inf
+        elif now >= self._probe_at or self._probe_at == math.inf:
             self._probe_at = now + PROBE_SECONDS
             self._prober.begin(now)
+        self._wait(now)
         self._report()
 
     def _endure(self, now: float) -> None:

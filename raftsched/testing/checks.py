@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import pairwise
 from zlib import crc32
 
 from raftsched.core import invariants
@@ -190,11 +191,12 @@ class Checker:
                 spans[span.task_id].append(span)
         for task_id, those in spans.items():
             those.sort(key=lambda span: span.began)
-            for before, after in zip(those, those[1:], strict=False):
+            for before, after in pairwise(those):
                 if before.ended is None or before.ended > after.began + 1e-9:
                     self.violated(
                         f"attempts {before.number} on {before.node} (to {before.ended}) and "
-                        f"{after.number} on {after.node} (from {after.began:.4f}) of {task_id} overlap"
+                        f"{after.number} on {after.node} (from {after.began:.4f}) of {task_id} "
+                        "overlap"
                     )
                 if before.token >= after.token:
                     self.violated(f"{task_id}: token {after.token} began after {before.token}")

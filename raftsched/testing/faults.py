@@ -169,9 +169,13 @@ class Nemesis:
 
     def _flap(self, machine: Machine, fault: Fault) -> bool:
         """Cut off again and again."""
+        again = fault._replace(seconds=0.1 + fault.choice / 2)
+
+        def cut() -> None:
+            self._isolate(machine, again)
+
         for number in range(5):
-            again = fault._replace(seconds=0.1 + fault.choice / 2)
-            self._later(number * 2 * again.seconds, lambda f=again: self._isolate(machine, f))  # type: ignore[misc]
+            self._later(number * 2 * again.seconds, cut)
         return True
 
     def _slow(self, machine: Machine, fault: Fault) -> bool:
@@ -195,7 +199,7 @@ class Nemesis:
             self._network.break_connections(machine.name, other)
         return True
 
-    # Processes and machines ------------------------------------------------------------------------
+    # Processes and machines ----------------------------------------------------------------------
 
     def _pause(self, machine: Machine, fault: Fault) -> bool:
         machine.pause(fault.seconds)
@@ -265,7 +269,7 @@ class Nemesis:
         loop.call_soon(lambda: machine.keep(loop.start(ask())))
         return True
 
-    # Disks and clocks ------------------------------------------------------------------------------
+    # Disks and clocks ----------------------------------------------------------------------------
 
     def _fix_disk(self, machine: Machine) -> None:
         assert isinstance(machine.disk, MemoryDisk)

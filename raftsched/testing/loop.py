@@ -22,6 +22,10 @@ TURN_SECONDS = 30e-6
 THREAD_SECONDS = 0.003
 
 
+#: Nearly all of asyncio's interface is left out: what a peer does not use, nobody has simulated.
+_Base: Any = asyncio.AbstractEventLoop
+
+
 class Killed(BaseException):
     """Raised where a simulated process dies: nothing after it happens."""
 
@@ -60,7 +64,7 @@ class _Task(asyncio.Task):  # type: ignore[type-arg]
         return self._number
 
 
-class PeerLoop(asyncio.AbstractEventLoop):
+class PeerLoop(_Base):  # type: ignore[misc]
     """See the module."""
 
     def __init__(self, world: World, name: str, clock: SimulatedClock, wires: Wires) -> None:
@@ -97,7 +101,7 @@ class PeerLoop(asyncio.AbstractEventLoop):
         try:
             for _ in range(len(ready)):
                 handle = ready.popleft()
-                if not handle._cancelled:  # type: ignore[attr-defined]
+                if not handle._cancelled:
                     handle._run()
                 if self.is_dead:
                     return
@@ -154,7 +158,7 @@ class PeerLoop(asyncio.AbstractEventLoop):
         return handle
 
     def _due(self, handle: asyncio.TimerHandle) -> None:
-        if handle._cancelled or self.is_dead:  # type: ignore[attr-defined]
+        if handle._cancelled or self.is_dead:
             return
         if self.clock.monotonic() < handle.when() - 1e-9:
             # The clock runs slower than it did when this was asked for.

@@ -1,4 +1,4 @@
-"""What a simulation is like: the faults, the size of the cluster, the work, the limits of the log."""
+"""What a simulation is like: its faults, the size of the cluster, the work, the log's limits."""
 
 from __future__ import annotations
 

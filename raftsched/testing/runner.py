@@ -97,6 +97,8 @@ class SimulatedRunner:
 
     def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
         """Run these when there is room."""
+        if self.is_dead:
+            return
         self._slots = slots
         for spec in attempts:
             known = spec.token in self._attempts or spec.token in self._finished

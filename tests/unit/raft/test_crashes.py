@@ -15,8 +15,7 @@ import pytest
 from raftsched.raft.journal import Entry, Journal
 from raftsched.raft.snapshot import SnapshotStore
 from raftsched.raft.snapshot_file import SnapshotMeta
-
-from .memory_disk import Crash, MemoryDisk
+from raftsched.testing.disk import Crash, MemoryDisk
 
 DIRECTORY = Path("/data")
 

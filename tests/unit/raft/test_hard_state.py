@@ -8,8 +8,7 @@ import pytest
 
 from raftsched.raft.files import JournalDamaged
 from raftsched.raft.hard_state import HardState, HardStateFile
-
-from .memory_disk import Crash, MemoryDisk
+from raftsched.testing.disk import Crash, MemoryDisk
 
 PATH = Path("/data/hard-state")
 

@@ -11,8 +11,7 @@ import pytest
 
 from raftsched.raft.files import DirectoryLocked, JournalDamaged, WrongOwner
 from raftsched.raft.journal import Entry, Journal, JournalFailed
-
-from .memory_disk import Crash, MemoryDisk
+from raftsched.testing.disk import Crash, MemoryDisk
 
 DIRECTORY = Path("/data")
 SEGMENT = DIRECTORY / "segment-000000000001.log"

@@ -9,8 +9,7 @@ import pytest
 from raftsched.raft.laggards import PATIENCE_SECONDS, PIECE_BYTES, WINDOW_BYTES, Laggards
 from raftsched.raft.snapshot import SnapshotStore
 from raftsched.raft.snapshot_file import SnapshotMeta
-
-from .memory_disk import MemoryDisk
+from raftsched.testing.disk import MemoryDisk
 
 NOBODY_HAS_ANYTHING = {"n2": 0}.__getitem__
 

@@ -11,8 +11,7 @@ import pytest
 from raftsched.raft.files import SnapshotDamaged, WrongOwner
 from raftsched.raft.snapshot import Snapshot, SnapshotFailed, SnapshotStore
 from raftsched.raft.snapshot_file import SnapshotMeta
-
-from .memory_disk import MemoryDisk
+from raftsched.testing.disk import MemoryDisk
 
 DIRECTORY = Path("/data/snapshots")
 CHUNKS = [b"one" * 10, b"two", b"three" * 5]
