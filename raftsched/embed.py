@@ -33,6 +33,7 @@ from raftsched.core.commands import (
 from raftsched.core.model import TERMINAL, Task
 from raftsched.peer.config import PeerConfig, load_config
 from raftsched.peer.errors import NoLeader, Overloaded, ReadTimeout, UnknownOutcome
+from raftsched.peer.host import PeerHost
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 from raftsched.peer.peer import Peer as _Peer
 
@@ -47,8 +48,8 @@ READ_SECONDS = 5.0
 class Peer(_Peer):
     """A member of the cluster with its HTTP API."""
 
-    def __init__(self, config: PeerConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: PeerConfig, *, host: PeerHost | None = None) -> None:
+        super().__init__(config, host=host)
         self._api: ApiServer | None = None
 
     # What programs use ------------------------------------------------------------------------
@@ -77,7 +78,7 @@ class Peer(_Peer):
             elif idempotency_key:
                 task_id = derived_id(parsed.namespace, idempotency_key, 0)
             else:
-                task_id = uuid7(self.clock.wall_ms())
+                task_id = uuid7(self.clock.wall_ms(), self._host.unique_bytes(10))
             new = to_new_task(parsed, task_id)
         except (msgspec.ValidationError, Problem) as error:
             raise ValueError(str(error)) from error

@@ -17,9 +17,12 @@ _BITS = (1 << 128) - 1 & ~(0xF << 76) & ~(0x3 << 62)
 _STEP = 0x9E3779B97F4A7C15F39CC0605CEDC835
 
 
-def uuid7(now_ms: int) -> str:
-    """A fresh id that sorts by ``now_ms`` (milliseconds since the Unix epoch)."""
-    return _layout(now_ms, secrets.token_bytes(10))
+def uuid7(now_ms: int, unique: bytes | None = None) -> str:
+    """A fresh id that sorts by ``now_ms`` (milliseconds since the Unix epoch).
+
+    ``unique``: ten bytes nobody else has; drawn at random if there are none.
+    """
+    return _layout(now_ms, secrets.token_bytes(10) if unique is None else unique)
 
 
 def derived_id(namespace: str, key: str, line: int) -> str:

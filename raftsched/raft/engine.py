@@ -76,6 +76,10 @@ def check_library() -> None:
         raise RuntimeError(f"pysyncobj {LIBRARY_VERSION} is needed, {found} is installed")
 
 
+def _no_journal(_: str) -> Journal:
+    raise RuntimeError("a log was made without a journal of ours")
+
+
 def _monotonic() -> float:
     return _running.monotonic()
 
@@ -141,6 +145,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             conf=self._configured(config),
             transport=transport,
         )
+        pysyncobj.syncobj.createJournal = _no_journal
         missing = [name for name in PRIVATE if not hasattr(self, name)]
         missing += [name for name in PRIVATE_METHODS if not hasattr(SyncObj, name)]
         if missing:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import random
+import secrets
 import time
 from typing import Protocol
 
@@ -47,6 +48,10 @@ class Host:
         self.disk: Disk = disk or OsDisk()
         #: For election timeouts and the like; nothing secret comes of it.
         self.chance = chance or random.Random()
+
+    def unique_bytes(self, count: int) -> bytes:
+        """Bytes nobody else has."""
+        return secrets.token_bytes(count)
 
     def settle(self) -> None:
         """After a big load, in a thread: what is there stays, so spare the collector looking."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
+from collections.abc import Sequence
 
 import msgspec
 
+from raftsched.testing.faults import Fault, parsed
 from raftsched.testing.profiles import PROFILES
-from raftsched.testing.simulation import Result, Simulation
+from raftsched.testing.shrink import shrink
+from raftsched.testing.simulation import Result, Simulation, again_command
 
 
 def main() -> int:
@@ -22,6 +26,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one line of JSON for each run")
     parser.add_argument("--log", action="store_true", help="the peers' log lines, too")
     parser.add_argument("--plan", action="store_true", help="show the faults of the seed")
+    parser.add_argument(
+        "--shrink", action="store_true", help="make the plan of a failing seed small"
+    )
+    parser.add_argument("--only", metavar="PLAN", help="run a plan that --shrink has shown")
     options = parser.parse_args()
     level = logging.INFO if options.log else logging.CRITICAL + 1
     logging.basicConfig(level=level, format="%(message)s")
@@ -29,13 +37,29 @@ def main() -> int:
     failed = 0
     for seed in range(options.seed, options.seed + options.seeds):
         profile = profiles[seed % len(profiles)]
-        simulation = Simulation(profile, seed, options.seconds)
+        faults = None if options.only is None else parsed(options.only)
+        simulation = Simulation(profile, seed, options.seconds, faults)
         if options.plan:
             print(*simulation.faults, sep="\n")
         result = simulation.run()
         failed += bool(result.violations)
         _show(result, as_json=options.json)
+        if options.shrink and result.violations:
+            _shrink(simulation)
     return 1 if failed else 0
+
+
+def _shrink(failing: Simulation) -> None:
+    def fails(faults: Sequence[Fault]) -> bool:
+        again = Simulation(failing.name, failing.seed, failing.seconds, faults).run()
+        print(".", end="", file=sys.stderr, flush=True)
+        return bool(again.violations)
+
+    small = shrink(failing.faults, fails)
+    print(file=sys.stderr)
+    print(f"    {len(small)} of {len(failing.faults)} faults are enough:")
+    command = again_command(failing.name, failing.seed, failing.seconds)
+    print(f"    {command} --only {shlex.quote(';'.join(map(str, small)))}")
 
 
 def _show(result: Result, *, as_json: bool) -> None:

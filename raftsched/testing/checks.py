@@ -77,6 +77,10 @@ class Checker:
         peer._status_changed = changed  # type: ignore[method-assign]
         replica.restore_listeners.append(lambda: self._restored(peer))
 
+    def end(self) -> None:
+        """Let go of what was watched."""
+        self._journals.clear()
+
     # Raft ----------------------------------------------------------------------------------------
 
     def _restored(self, peer: Peer) -> None:

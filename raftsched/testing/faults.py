@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from raftsched.raft.log import Role
-from raftsched.testing.clocks import SimulatedClock
-from raftsched.testing.disk import MemoryDisk
 from raftsched.testing.machine import Machine
 from raftsched.testing.network import Network
 from raftsched.testing.world import World
@@ -34,7 +32,16 @@ class Fault(NamedTuple):
     choice: float
 
     def __str__(self) -> str:
-        return f"{self.at:.2f} {self.kind} {self.target} {self.seconds:.2f} {self.choice:.4f}"
+        return f"{self.at!r} {self.kind} {self.target} {self.seconds!r} {self.choice!r}"
+
+
+def parsed(plan: str) -> list[Fault]:
+    """Faults as their text, with semicolons between them.  Raises ValueError."""
+    faults = []
+    for text in filter(None, plan.split(";")):
+        at, kind, target, seconds, choice = text.split()
+        faults.append(Fault(float(at), kind, target, float(seconds), float(choice)))
+    return faults
 
 
 def plan(
@@ -84,8 +91,7 @@ class Nemesis:
         for machine in self._machines.values():
             machine.kill_in = None
             self._fix_disk(machine)
-            assert isinstance(machine.clock, SimulatedClock)
-            machine.clock.drift(1.0)
+            machine.simulated_clock.drift(1.0)
             self._start(machine)
 
     def _start(self, machine: Machine) -> None:
@@ -272,14 +278,14 @@ class Nemesis:
     # Disks and clocks ----------------------------------------------------------------------------
 
     def _fix_disk(self, machine: Machine) -> None:
-        assert isinstance(machine.disk, MemoryDisk)
-        machine.disk.capacity = None
-        machine.disk.errors.clear()
+        machine.simulated_disk.capacity = None
+        machine.simulated_disk.errors.clear()
         machine.sync_seconds = (0.0001, 0.0012)
 
     def _disk_full(self, machine: Machine, fault: Fault) -> bool:
-        assert isinstance(machine.disk, MemoryDisk)
-        machine.disk.capacity = machine.disk.bytes_used() + int(20_000 * fault.choice)
+        machine.simulated_disk.capacity = machine.simulated_disk.bytes_used() + int(
+            20_000 * fault.choice
+        )
         self._later(fault.seconds, lambda: self._fix_disk(machine))
         return True
 
@@ -291,8 +297,7 @@ class Nemesis:
 
     def _disk_error(self, machine: Machine, fault: Fault) -> bool:
         """The next sync fails: the process must end rather than go on."""
-        assert isinstance(machine.disk, MemoryDisk)
-        machine.disk.errors["datasync"] = 5
+        machine.simulated_disk.errors["datasync"] = 5
         self._later(fault.seconds / 4, lambda: self._fix_disk(machine))
         self._later(fault.seconds / 4 + 0.5, lambda: self._start(machine))
         return True
@@ -302,19 +307,16 @@ class Nemesis:
         if 2 * (len(self.broken) + 1) >= len(self._machines) or machine.name in self.broken:
             return False
         machine.kill()
-        assert isinstance(machine.disk, MemoryDisk)
-        if not machine.disk.flip_bit(fault.choice):
+        if not machine.simulated_disk.flip_bit(fault.choice):
             return False
         self.broken[machine.name] = None
         self._world.after(0.5, machine.start)
         return True
 
     def _clock_step(self, machine: Machine, fault: Fault) -> bool:
-        assert isinstance(machine.clock, SimulatedClock)
-        machine.clock.step(int((fault.choice - 0.5) * 2 * 1000 * 60**fault.seconds**0.25))
+        machine.simulated_clock.step(int((fault.choice - 0.5) * 2 * 1000 * 60**fault.seconds**0.25))
         return True
 
     def _clock_drift(self, machine: Machine, fault: Fault) -> bool:
-        assert isinstance(machine.clock, SimulatedClock)
-        machine.clock.drift(1.0 + (fault.choice - 0.5) * 0.02)
+        machine.simulated_clock.drift(1.0 + (fault.choice - 0.5) * 0.02)
         return True

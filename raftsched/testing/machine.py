@@ -46,9 +46,11 @@ class Machine(PeerHost):
         log: dict[str, Any],
     ) -> None:
         """``log``: fields of ``raft.config.LogConfig`` that differ from the defaults."""
+        self.simulated_clock = SimulatedClock(world)
+        self.simulated_disk = MemoryDisk()
         super().__init__(
-            clock=SimulatedClock(world),
-            disk=MemoryDisk(),
+            clock=self.simulated_clock,
+            disk=self.simulated_disk,
             chance=world.chance(f"peer/{config.peer_id}"),
         )
         self.world = world
@@ -70,6 +72,10 @@ class Machine(PeerHost):
         #: Kill the process after so many more operations of its disk, in the middle of the next.
         self.kill_in: int | None = None
         self.power_off_then = False
+        #: Makes the peer of a new process.
+        self.make_peer: Callable[[Machine], Peer] = lambda machine: Peer(
+            machine.config, host=machine
+        )
         #: Called with a new `Peer` before it starts, to watch it.
         self.on_new_peer: Callable[[Machine, Peer], None] = lambda machine, peer: None
         #: Called when the process ended by itself: with what made going on unsafe, or a start fail.
@@ -79,6 +85,9 @@ class Machine(PeerHost):
         self.boots = 0
 
     # What the peer asks of its host --------------------------------------------------------------
+
+    def unique_bytes(self, count: int) -> bytes:
+        return self.chance.randbytes(count)
 
     def settle(self) -> None:
         """The collector is left alone."""
@@ -97,9 +106,13 @@ class Machine(PeerHost):
         adopted = self._runner is not None and not self._runner.is_dead
         await asyncio.sleep(0.005 if adopted else self._disk_chance.random() * RUNNER_START_SECONDS)
         if not adopted or self._runner is None or self._runner.is_dead:
-            assert isinstance(self.clock, SimulatedClock)
             self._runner = SimulatedRunner(
-                self.world, self.name, self.clock, lease_seconds, self._script, self.spans
+                self.world,
+                self.name,
+                self.simulated_clock,
+                lease_seconds,
+                self._script,
+                self.spans,
             )
             adopted = False
         return Connection(self._runner, self.loop, adopted=adopted)
@@ -123,12 +136,9 @@ class Machine(PeerHost):
         self.boots += 1
         self.is_serving = False
         self.network.machine_is_up(self.name)
-        assert isinstance(self.clock, SimulatedClock)
-        loop = self.loop = PeerLoop(self.world, self.name, self.clock, self.network)
+        loop = self.loop = PeerLoop(self.world, self.name, self.simulated_clock, self.network)
         loop.on_error = self._uncaught
-        disk = self.disk
-        assert isinstance(disk, MemoryDisk)
-        disk.on_operation = lambda name: self._disk_operation(loop, name)
+        self.simulated_disk.on_operation = lambda name: self._disk_operation(loop, name)
         loop.call_soon(self._boot)
 
     def _boot(self) -> None:
@@ -137,7 +147,7 @@ class Machine(PeerHost):
 
     async def _main(self) -> None:
         try:
-            peer = self.peer = Peer(self.config, host=self)
+            peer = self.peer = self.make_peer(self)
             peer.log.config = msgspec.structs.replace(peer.log.config, **self._log)
             peer.log.on_fatal = self._fatal
             self.on_new_peer(self, peer)
@@ -201,17 +211,23 @@ class Machine(PeerHost):
         self._leave_disk(self._disk_chance.getrandbits(32))
 
     def _leave_disk(self, power_loss_seed: int | None) -> None:
-        disk = self.disk
-        assert isinstance(disk, MemoryDisk)
+        disk = self.simulated_disk
         disk.on_operation = _dead
         self._graves.append(disk)
-        self.disk = disk.restarted(power_loss_seed)
-        self.disk.capacity = disk.capacity
+        self.disk = self.simulated_disk = disk.restarted(power_loss_seed)
+        self.simulated_disk.capacity = disk.capacity
         self.kill_in = None
 
     def keep(self, what: object) -> None:
         """Until the end of the simulation: collecting a dead coroutine would run its last words."""
         self._graves.append(what)
+
+    def bury(self) -> None:
+        """At the end: let go of everything that ran here."""
+        self.kill()
+        self.kill_runner()
+        self.peer = None
+        self._graves.clear()
 
     def kill_runner(self) -> None:
         """The runner dies, and all it runs with it."""

@@ -224,6 +224,11 @@ class Network:
         if not endpoint.held:
             self._endpoints.pop(endpoint, None)
 
+    def end(self) -> None:
+        """Let go of everything that was connected."""
+        self._endpoints.clear()
+        self.listeners.clear()
+
     # Sending -------------------------------------------------------------------------------------
 
     def send(self, endpoint: Endpoint, what: bytes | Exception | None) -> None:

@@ -6,7 +6,6 @@ all that was promised must come true within `HEAL_SECONDS`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +22,7 @@ from raftsched.testing.machine import Machine, standard_script
 from raftsched.testing.network import Network
 from raftsched.testing.profiles import PROFILES, Profile
 from raftsched.testing.workload import Workload
-from raftsched.testing.world import World
+from raftsched.testing.world import World, quiet_graves
 
 #: After the last fault everything must have come right within this.
 HEAL_SECONDS = 40.0
@@ -56,10 +55,12 @@ class Result(msgspec.Struct, kw_only=True):
     @property
     def command(self) -> str:
         """What runs it again."""
-        return (
-            f"python -m raftsched.testing --profile {self.profile} --seed {self.seed} "
-            f"--seconds {self.seconds:g}"
-        )
+        return again_command(self.profile, self.seed, self.seconds)
+
+
+def again_command(profile: str, seed: int, seconds: float) -> str:
+    """What runs a simulation again."""
+    return f"python -m raftsched.testing --profile {profile} --seed {seed} --seconds {seconds:g}"
 
 
 class Simulation:
@@ -120,21 +121,27 @@ class Simulation:
 
     def run(self) -> Result:
         """All of it."""
-        began = perf_counter()
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        try:
+        with quiet_graves():
+            result = self._run()
             for machine in self.machines.values():
-                machine.start()
-            self.nemesis.follow(self.faults)
-            self._until(self.seconds)
-            self.nemesis.heal()
-            self.workload.stop()
-            healed_at = self.world.now
-            self._until(healed_at + HEAL_SECONDS, healing=True)
-            healed_in = self.world.now - healed_at
-            self._settle()
-        finally:
-            sys.unraisablehook = hook
+                machine.bury()
+            self.network.end()
+            self.checker.end()
+            self.world.end()
+        return result
+
+    def _run(self) -> Result:
+        began = perf_counter()
+        for machine in self.machines.values():
+            machine.start()
+        self.nemesis.follow(self.faults)
+        self._until(self.seconds)
+        self.nemesis.heal()
+        self.workload.stop()
+        healed_at = self.world.now
+        self._until(healed_at + HEAL_SECONDS, healing=True)
+        healed_in = self.world.now - healed_at
+        self._settle()
         return self._result(healed_in, perf_counter() - began)
 
     def _until(self, end: float, *, healing: bool = False) -> None:

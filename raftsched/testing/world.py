@@ -6,14 +6,28 @@ with the same seed do the same, event for event, which `World.trace` proves.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import heapq
 import random
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _MARK = struct.Struct("<dI")
+
+
+@contextmanager
+def quiet_graves() -> Iterator[None]:
+    """Coroutines of dead processes complain when they are collected: nobody wants to hear it."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        gc.collect()
+        sys.unraisablehook = hook
 
 
 class Event:
@@ -79,6 +93,10 @@ class World:
     def after(self, seconds: float, callback: Callable[..., object], *args: Any) -> Event:
         """Call it so many seconds from now."""
         return self.at(self.time + seconds, callback, *args)
+
+    def end(self) -> None:
+        """Nothing happens any more."""
+        self._events.clear()
 
     def run(self, until: float, stop: Callable[[], bool] | None = None) -> None:
         """Let everything happen up to a time, or until ``stop`` says so after an event."""
