@@ -270,9 +270,12 @@ def _dead(name: str) -> None:
 
 
 def standard_script(chance: random.Random) -> Script:
-    """Attempts of 50 ms to 2 s; one in ten fails."""
+    """Attempts of 50 ms to 2 s, now and then of up to 15 s; some fail, some ignore SIGTERM."""
 
     def script(spec: Any) -> Run:
-        return Run(0.05 + 2 * chance.random() ** 3, int(not chance.randrange(10)))
+        seconds = 0.05 + 2 * chance.random() ** 3
+        if not chance.randrange(25):
+            seconds = 3 + 12 * chance.random()
+        return Run(seconds, int(not chance.randrange(10)), ignores_sigterm=not chance.randrange(20))
 
     return script

@@ -55,6 +55,9 @@ class Workload:
         self.refused: dict[str, None] = {}
         #: Acknowledged cancels: attempts the task had had when it was.
         self.cancelled: dict[str, int] = {}
+        #: By key: the ids that were answered; the first id of every try.
+        self._by_key: dict[str, tuple[str, ...]] = {}
+        self._sent_with: dict[str, list[str]] = {}
         self.invoked = 0
         self.ok = 0
         #: Operations without an answer: the process that was asked, and when.
@@ -74,7 +77,10 @@ class Workload:
         if kind < 0.78 or not self.acknowledged:
             count = 1 if self._chance.random() < 0.8 else self._chance.randint(2, 20)
             tasks = [self._task() for _ in range(count)]
-            self._submit(tasks, f"k{self._number}" if self._chance.random() < 0.3 else "", 1)
+            key = f"k{self._number}" if self._chance.random() < 0.3 else ""
+            self._submit(tasks, key, 1)
+            if key and self._chance.random() < 0.3:
+                self._submit(self._anew(tasks), key, 2)
         elif kind < 0.9:
             self._read()
         else:
@@ -90,7 +96,16 @@ class Workload:
             cpu_milli=100,
             memory_bytes=1 << 20,
             priority=self._chance.randint(48, 52),
+            attempts_max=self._chance.choice((1, 1, 3)),
         )
+
+    def _anew(self, tasks: list[NewTask]) -> list[NewTask]:
+        """The same work under other ids, as a client sends it that only has its key."""
+        fresh = []
+        for task in tasks:
+            self._number += 1
+            fresh.append(msgspec.structs.replace(task, id=f"t{self._number:06d}"))
+        return fresh
 
     def _machine(self) -> Machine | None:
         up = [machine for machine in self._machines if machine.is_serving]
@@ -116,23 +131,34 @@ class Workload:
         if machine is None:
             return
         self.invoked += 1
+        if key:
+            self._sent_with.setdefault(key, []).append(tasks[0].id)
         self._ask(machine, self._submitting, tasks, key, attempt)
 
     async def _submitting(self, peer: Peer, tasks: list[NewTask], key: str, attempt: int) -> None:
         command = SubmitTasks(tuple(tasks), key=key, request_hash=key.encode())
         try:
             outcome = await peer.propose(command, TIMEOUT_SECONDS)
-        except UnknownOutcome:
-            if attempt < TRIES_MAX:
-                self._world.after(AGAIN_SECONDS, self._submit, tasks, key, attempt + 1)
-            return
-        except (PeerError, LogError):
-            if attempt == 1:
+        except (PeerError, LogError) as error:
+            if attempt == 1 and not isinstance(error, UnknownOutcome):
                 self.refused.update((task.id, None) for task in tasks)
             elif attempt < TRIES_MAX:
-                self._world.after(AGAIN_SECONDS, self._submit, tasks, key, attempt + 1)
+                again = self._anew(tasks) if key else tasks
+                self._world.after(AGAIN_SECONDS, self._submit, again, key, attempt + 1)
             return
-        self._submitted(tasks, outcome, attempt)
+        if key and isinstance(outcome, Accepted):
+            self._keyed(tasks, key, outcome.value)
+        else:
+            self._submitted(tasks, outcome, attempt)
+
+    def _keyed(self, tasks: list[NewTask], key: str, value: Submitted) -> None:
+        """Whoever asks with a key hears of the same tasks (G2)."""
+        self.ok += 1
+        known = self._by_key.setdefault(key, value.task_ids)
+        if known != value.task_ids:
+            self._checker.violated(f"key {key} was answered with {known} and {value.task_ids}")
+        for task_id in value.task_ids:
+            self.acknowledged.setdefault(task_id, self._world.time)
 
     def _submitted(self, tasks: list[NewTask], outcome: Accepted | Rejected, attempt: int) -> None:
         if isinstance(outcome, Rejected):
@@ -197,6 +223,10 @@ class Workload:
         for task_id in self.acknowledged:
             if task_id not in state.tasks:
                 self._checker.violated(f"acknowledged task {task_id} is lost")
+        for key, firsts in self._sent_with.items():
+            there = [task_id for task_id in firsts if task_id in state.tasks]
+            if len(there) > 1:
+                self._checker.violated(f"key {key} took effect more than once: {there}")
         for task_id in self.refused:
             if task_id in state.tasks:
                 self._checker.violated(f"task {task_id} is there; its client was told it is not")

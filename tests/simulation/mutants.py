@@ -1,0 +1,313 @@
+"""Bugs planted on purpose, one at a time: the simulation must find each within its budget.
+
+A mutant replaces functions of the product for the length of a run.  None of them is in the product,
+and no switch for any of them.  ``faults`` aims where chance would take long to hit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import msgspec
+
+from raftsched.core import machine
+from raftsched.core.handlers import attempts, nodes, tasks
+from raftsched.peer.intake import Intake
+from raftsched.peer.leases import LeaseBook
+from raftsched.peer.messages import Refused
+from raftsched.raft import opening
+from raftsched.raft.compaction import Compaction
+from raftsched.raft.engine import Engine
+from raftsched.raft.filter import MessageFilter
+from raftsched.raft.hard_state import HardStateFile
+from raftsched.raft.journal import Journal
+from raftsched.raft.log import Role
+from raftsched.raft.pysyncobj_log import PySyncObjLog
+from raftsched.raft.reads import Reads
+from raftsched.testing.faults import Fault
+from raftsched.testing.simulation import Result, Simulation
+
+
+class Mutant(NamedTuple):
+    """One planted bug."""
+
+    name: str
+    #: What is broken, of G1-G10 or Raft's own.
+    breaks: str
+    plant: Callable[[], AbstractContextManager[Any]]
+    profile: str
+    #: It must be found within so many seeds, of so many simulated seconds each.
+    seeds: int
+    seconds: float = 20.0
+    #: Instead of those the seed gives.
+    faults: Sequence[Fault] | None = None
+    #: A seed that shows it, for the short form.
+    known_seed: int = 0
+
+
+def hunt(mutant: Mutant, first_seed: int = 0) -> tuple[int, Result | None]:
+    """Seeds tried, and the run that found it; None if none did."""
+    for tried in range(1, mutant.seeds + 1):
+        with mutant.plant():
+            simulation = Simulation(
+                mutant.profile, first_seed + tried - 1, mutant.seconds, mutant.faults
+            )
+            result = simulation.run()
+        if result.violations:
+            return tried, result
+    return mutant.seeds, None
+
+
+# Raft and its disk -------------------------------------------------------------------------------
+
+
+def _acknowledge_before_sync() -> AbstractContextManager[Any]:
+    def outgoing(self: Any, peer_id: str, message: dict[str, Any]) -> Any:
+        return self._filter.outgoing(message)
+
+    return patch.object(PySyncObjLog, "_outgoing", outgoing)
+
+
+def _never_sync() -> AbstractContextManager[Any]:
+    original = opening.open_directory
+
+    def unsynced(*arguments: Any, **options: Any) -> Any:
+        return original(*arguments, **{**options, "sync": False})
+
+    return patch.object(opening, "open_directory", unsynced)
+
+
+def _forget_votes() -> AbstractContextManager[Any]:
+    def save(self: Any, term: int, vote: str | None) -> None:
+        self.state = msgspec.structs.replace(self.state, term=term, vote=vote)
+
+    return patch.object(HardStateFile, "save", save)
+
+
+def _truncate_what_matches() -> AbstractContextManager[Any]:
+    original = MessageFilter._append
+
+    def append(self: Any, message: dict[str, Any]) -> Any:
+        view = self._view
+        known = view.term_at(message.get("prevLogIdx", -1))
+        if message["term"] >= view.term and known is not None and known == message["prevLogTerm"]:
+            return message, None
+        return original(self, message)
+
+    return patch.object(MessageFilter, "_append", append)
+
+
+def _commit_what_is_not_verified() -> AbstractContextManager[Any]:
+    def heartbeat(self: Any, message: dict[str, Any], verified: int) -> dict[str, Any]:
+        commit = min(message["commit_index"], self._view.last_index)
+        return {"type": "append_entries", "term": message["term"], "commit_index": commit}
+
+    return patch.object(MessageFilter, "_heartbeat", heartbeat)
+
+
+def _drop_the_journal_behind_a_snapshot() -> AbstractContextManager[Any]:
+    original = Journal.align
+
+    def align(self: Any, previous: Any, last: Any, *more: Any) -> None:
+        self.clear()
+        self.add(*previous)
+        self.add(*last)
+        self.sync()
+        original(self, previous, last, *more)
+
+    return patch.object(Journal, "align", align)
+
+
+def _trim_before_the_snapshot_is_there() -> AbstractContextManager[Any]:
+    original = Compaction.begin
+
+    def begin(self: Any, *arguments: Any) -> None:
+        original(self, *arguments)
+        self._outcome = True
+
+    return ExitStackOf(
+        patch.object(Compaction, "begin", begin),
+        patch.object(Compaction, "is_writing", property(lambda self: False)),
+        patch.object(Journal, "deleteEntriesTo", _trim_at_once),
+    )
+
+
+def _trim_at_once(self: Any, position: int) -> None:
+    if position > 0 and len(self):
+        del self._entries[:position]
+        self._floor = self.first_index
+        self._release(self._floor)
+
+
+@contextmanager
+def ExitStackOf(*managers: AbstractContextManager[Any]) -> Iterator[None]:
+    """Several patches as one."""
+    with ExitStack() as stack:
+        for manager in managers:
+            stack.enter_context(manager)
+        yield
+
+
+def _lead_on_with_a_full_disk() -> AbstractContextManager[Any]:
+    return patch.object(PySyncObjLog, "_endure", lambda self, now: None)
+
+
+# Reads, leases, verdicts -------------------------------------------------------------------------
+
+
+def _read_without_asking_anybody() -> AbstractContextManager[Any]:
+    def begin_round(self: Any) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._settle(waiting, self._engine.commit_index)
+
+    return patch.object(Reads, "_begin_round", begin_round)
+
+
+def _read_before_the_first_entry_of_the_term() -> AbstractContextManager[Any]:
+    return patch.object(Engine, "is_current", property(lambda self: True))
+
+
+def _read_what_is_applied_here() -> AbstractContextManager[Any]:
+    async def index(self: Any, timeout_seconds: float) -> int:
+        return int(self._engine.applied_index)
+
+    return patch.object(Reads, "index", index)
+
+
+def _grant_without_a_quorum() -> AbstractContextManager[Any]:
+    original = LeaseBook.grant
+
+    def grant(self: Any, node_id: str, incarnation: str, now: float, age: Any) -> bool:
+        return original(self, node_id, incarnation, now, 0.0)
+
+    configured = Engine._configured
+
+    def patient(self: Any, config: Any) -> Any:
+        conf = configured(self, config)
+        conf.leaderFallbackTimeout = 60.0
+        return conf
+
+    # As long as a leader without a quorum steps down, what it grants does not matter.
+    return ExitStackOf(
+        patch.object(LeaseBook, "grant", grant), patch.object(Engine, "_configured", patient)
+    )
+
+
+def _do_not_wait_for_the_lease() -> AbstractContextManager[Any]:
+    original = LeaseBook.condemned
+
+    def condemned(self: Any, state: Any, now: float) -> Any:
+        return original(self, state, now + 5.0)
+
+    return patch.object(LeaseBook, "condemned", condemned)
+
+
+def _believe_a_deposed_leader() -> AbstractContextManager[Any]:
+    original = nodes.lost
+
+    def lost(changes: Any, command: Any) -> Any:
+        return original(changes, msgspec.structs.replace(command, term=changes.term))
+
+    return patch.dict(machine.HANDLERS, {nodes.NodeLost: lost})
+
+
+# The state machine -------------------------------------------------------------------------------
+
+
+def _believe_any_token() -> AbstractContextManager[Any]:
+    def is_live(task: Any, node_id: str, token: int) -> bool:
+        return bool(task.attempts) and task.status in attempts.HOLDING
+
+    return patch.object(attempts, "_is_live", is_live)
+
+
+def _run_what_was_cancelled_again() -> AbstractContextManager[Any]:
+    original = attempts.lose
+
+    def lose(changes: Any, task: Any, reason: str) -> None:
+        if task.status is attempts.TaskStatus.CANCELLING:
+            task = msgspec.structs.replace(task, status=attempts.TaskStatus.RUNNING)
+        original(changes, task, reason)
+
+    return ExitStackOf(
+        patch.object(attempts, "lose", lose), patch.object(nodes, "lose", lose, create=True)
+    )
+
+
+def _forget_keys() -> AbstractContextManager[Any]:
+    original = tasks.submit
+
+    def submit(changes: Any, command: Any) -> Any:
+        return original(changes, msgspec.structs.replace(command, key=""))
+
+    return patch.dict(machine.HANDLERS, {tasks.SubmitTasks: submit})
+
+
+def _look_at_a_clock_in_apply() -> AbstractContextManager[Any]:
+    original = machine.apply
+    clock = itertools.count(1_800_000_000_000)
+
+    def apply(state: Any, index: int, entry: Any) -> Any:
+        return original(state, index, msgspec.structs.replace(entry, now=next(clock)))
+
+    return patch.object(machine, "apply", apply)
+
+
+# Proposing ---------------------------------------------------------------------------------------
+
+
+def _refuse_what_stands_in_the_log() -> AbstractContextManager[Any]:
+    original = Intake.take
+
+    def take(self: Any, term: int, base: int, batch: Any) -> Any:
+        status = self._log.status()
+        if status.role is not Role.LEADER or status.term != term or status.paused:
+            return Refused(term, batch.session, batch.sequence, len(batch.commands), "not-leader")
+        return original(self, term, base, batch)
+
+    return patch.object(Intake, "take", take)
+
+
+def _away(at: float, seconds: float) -> list[Fault]:
+    """The leader is cut off for long."""
+    return [Fault(at, "isolate", "leader", seconds, 0.5)]
+
+
+def _asleep() -> list[Fault]:
+    """The leader sleeps for longer than a lease, again and again."""
+    return [Fault(4.0 + 11.0 * n, "pause", "leader", 8.0, 0.5) for n in range(3)]
+
+
+def _lone_pair() -> list[Fault]:
+    """One of three is away, and the two others lose power in the middle of writing, in turn."""
+    cuts = [Fault(5.0 + 3.0 * n, "power_at", str(1 + n % 2), 0.5, n * 0.03) for n in range(5)]
+    return [Fault(3.0, "isolate", "0", 17.0, 0.5), *cuts]
+
+
+MUTANTS = (
+    Mutant(
+        "acknowledge before sync", "G1", _acknowledge_before_sync, "power", 20, 20, _lone_pair()
+    ),
+    Mutant("never sync", "G1", _never_sync, "power", 6),
+    Mutant("forget votes", "one leader a term", _forget_votes, "power", 40),
+    Mutant("truncate what matches", "S2", _truncate_what_matches, "lag", 6),
+    Mutant("commit what is not verified", "S1", _commit_what_is_not_verified, "net", 20),
+    Mutant("drop the journal", "S4", _drop_the_journal_behind_a_snapshot, "kill", 6),
+    Mutant("trim too early", "S5", _trim_before_the_snapshot_is_there, "kill", 12),
+    Mutant("lead with a full disk", "G9", _lead_on_with_a_full_disk, "disk", 20),
+    Mutant("read without asking", "G4", _read_without_asking_anybody, "net", 20),
+    Mutant("read too early", "G4", _read_before_the_first_entry_of_the_term, "lag", 30),
+    Mutant("read what is here", "G4", _read_what_is_applied_here, "net", 3),
+    Mutant("grant without a quorum", "G3", _grant_without_a_quorum, "net", 6, 30, _away(5, 20)),
+    Mutant("do not wait for the lease", "G3", _do_not_wait_for_the_lease, "net", 6, 30),
+    Mutant("believe a deposed leader", "G3", _believe_a_deposed_leader, "net", 12, 40, _asleep()),
+    Mutant("believe any token", "G3", _believe_any_token, "kill", 10, 30),
+    Mutant("run what was cancelled", "G7", _run_what_was_cancelled_again, "kill", 20, 30),
+    Mutant("forget keys", "G2", _forget_keys, "kill", 3),
+    Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1),
+    Mutant("refuse what is in the log", "G2", _refuse_what_stands_in_the_log, "disk", 40, 30),
+)

@@ -1,0 +1,92 @@
+"""The real peers under faults, in virtual time: nothing that was promised is ever broken.
+
+64 seeds of 20 simulated seconds over all profiles, and every seed that once failed.  The long form
+(``make soak``) runs more and longer ones.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from raftsched.testing.profiles import PROFILES
+from raftsched.testing.simulation import Result, Simulation
+
+IS_SOAK = bool(os.environ.get("RAFTSCHED_SOAK"))
+SEEDS = 64
+SECONDS = 20.0
+#: Runs of one test, so that two workers can share them.
+GROUP = 8
+SOAK_SEEDS = 512
+SOAK_SECONDS = 60.0
+KEPT = tomllib.loads(Path(__file__).with_name("seeds.toml").read_text(encoding="utf-8"))["seed"]
+ROOT = Path(__file__).parents[2]
+
+
+def run(profile: str, seed: int, seconds: float) -> Result:
+    """A run that must not break any promise."""
+    result = Simulation(profile, seed, seconds).run()
+    assert not result.violations, "\n".join([*result.violations, result.command])
+    return result
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
+def test_no_promise_is_broken(first: int) -> None:
+    names = list(PROFILES)
+    results = [run(names[s % len(names)], s, SECONDS) for s in range(first, first + GROUP)]
+    # A pass must be earned: these runs did something, and something was done to them.
+    assert sum(result.operations_ok for result in results) >= 40 * GROUP
+    assert sum(result.committed for result in results) >= 100 * GROUP
+    assert sum(result.attempts for result in results) >= 80 * GROUP
+    assert sum(result.reads for result in results) >= 2 * GROUP
+    assert sum(sum(result.faults.values()) for result in results) >= 4 * GROUP
+    assert sum(result.leader_changes for result in results) >= 2 * GROUP
+    assert all(result.operations_ok and result.leader_changes for result in results)
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda k: f"{k['profile']}-{k['seed']}")
+def test_seed_that_once_failed_passes(kept: dict[str, object]) -> None:
+    run(str(kept["profile"]), int(str(kept["seed"])), float(str(kept.get("seconds", 60.0))))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_does_what_it_is_for(profile: str) -> None:
+    """Each kind of fault a profile names can be drawn, and is really done in some run."""
+    done: set[str] = set()
+    wanted = {kind for kind, weight in PROFILES[profile].faults.items() if weight >= 1.0}
+    for seed in range(40):
+        simulation = Simulation(profile, seed, 60.0)
+        done |= {fault.kind for fault in simulation.faults}
+    assert wanted <= done
+
+
+def test_same_seed_does_the_same_in_another_process() -> None:
+    """Also with other hashes of strings: nothing depends on the order of a set."""
+    command = [sys.executable, "-m", "raftsched.testing", "--profile", "all", "--seed", "11"]
+    command += ["--seconds", "10", "--json"]
+    lines = [
+        subprocess.run(
+            command,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "77")
+    ]
+    assert lines[0].split(b'"took"')[0] == lines[1].split(b'"took"')[0]
+    other = Simulation("all", 12, 10.0).run()
+    assert other.trace.encode() not in lines[0]
+
+
+@pytest.mark.skipif(not IS_SOAK, reason="make soak")
+@pytest.mark.parametrize("first", range(10_000, 10_000 + SOAK_SEEDS, GROUP))
+def test_no_promise_is_broken_for_long(first: int) -> None:
+    names = list(PROFILES)
+    for seed in range(first, first + GROUP):
+        run(names[seed % len(names)], seed, SOAK_SECONDS)
