@@ -32,7 +32,13 @@ from raftsched.core.commands import (
 )
 from raftsched.core.model import TERMINAL, Task
 from raftsched.peer.config import PeerConfig, load_config
-from raftsched.peer.errors import NoLeader, Overloaded, ReadTimeout, UnknownOutcome
+from raftsched.peer.errors import (
+    MustStop,
+    NoLeader,
+    Overloaded,
+    ReadTimeout,
+    UnknownOutcome,
+)
 from raftsched.peer.host import PeerHost
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 from raftsched.peer.peer import Peer as _Peer
@@ -154,7 +160,7 @@ class Peer(_Peer):
             again = error.retry_after_seconds
             return Overloaded(f"overloaded for {waited:.1f} s: {error}", retry_after_seconds=again)
         status = self.status()
-        peers = f"{len(status.connected) + 1} of {len(self.config.peers)} peers reachable"
+        peers = f"{len(status.connected) + 1} of {len(self.log.members().voters)} peers reachable"
         why = f"intake is paused ({status.paused})" if status.paused else "no leader"
         if status.leader is not None and not status.paused:
             why = f"the leader {status.leader} took nothing in"
@@ -182,7 +188,7 @@ class Peer(_Peer):
 
 
 async def serve(config: PeerConfig) -> int:
-    """Run one peer until SIGTERM or SIGINT; the exit code."""
+    """Run one peer until SIGTERM or SIGINT; the exit code.  Raises MustStop."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -195,7 +201,9 @@ async def serve(config: PeerConfig) -> int:
         done, _ = await asyncio.wait(futures, return_when="FIRST_COMPLETED")
         waiting.cancel()
         if peer.failed in done:
-            peer.failed.exception()
+            error = peer.failed.exception()
+            if isinstance(error, MustStop):
+                raise error
             return 1
         logger.info("stopping")
     return 0

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 from raftsched import __version__
+from raftsched.api.checks import check_view
 from raftsched.api.context import Context, body_of, decode, flag, no_fields
 from raftsched.api.problems import CATALOGUE, Problem, unknown_node
 from raftsched.api.views import NodePage, NodeView, instant, node_view
@@ -78,20 +79,28 @@ async def cluster(context: Context, request: web.Request) -> web.StreamResponse:
     service = context.service
     status = service.status()
     peers = []
-    for peer_id, address in sorted(service.config.peers.items()):
-        row = service.state.nodes.get(peer_id)
+    told = service.told()
+    for member in service.members():
+        peer_id = member.id
+        row, facts = service.state.nodes.get(peer_id), told.get(peer_id)
         peers.append(
             {
                 "id": peer_id,
-                "raft": address.raft,
-                "api": address.api,
-                "is_leader": peer_id == status.leader,
-                "connected": peer_id == status.peer_id or peer_id in status.connected,
+                "raft": member.raft,
+                "api": member.api,
+                "member": member.role,
+                "is_leader": member.is_leader,
+                "connected": member.connected,
                 "node_status": row.status.value if row else None,
                 "eligibility": row.eligibility.value if row else None,
+                "program": facts.program if facts else None,
+                "version_max": facts.version_max if facts else None,
+                "clock_offset_ms": facts.clock_offset_ms if facts else None,
             }
         )
-    reachable = sum(1 for peer in peers if peer["connected"])
+    check = service.state.check
+    voters = [peer for peer in peers if peer["member"] == "voter"]
+    reachable = sum(1 for peer in voters if peer["connected"])
     return context.answer(
         {
             "cluster_id": service.config.cluster_id,
@@ -99,7 +108,7 @@ async def cluster(context: Context, request: web.Request) -> web.StreamResponse:
             "role": status.role.value,
             "leader": status.leader,
             "term": status.term,
-            "has_quorum": 2 * reachable > len(peers),
+            "has_quorum": 2 * reachable > len(voters),
             "peers": peers,
             "last_index": status.last_index,
             "durable_index": status.durable_index,
@@ -107,8 +116,12 @@ async def cluster(context: Context, request: web.Request) -> web.StreamResponse:
             "applied_index": status.applied_index,
             "last_contact_ms": status.last_contact_ms,
             "paused": status.paused,
+            "suspect": service.state.suspect,
+            "check": None if check is None else check_view(check, service.state),
             "tasks": {name.value: count for name, count in service.state.counts.items() if count},
             "version": __version__,
+            "cluster_version": service.state.version,
+            "now": instant(service.state.now),
         }
     )
 
@@ -116,9 +129,11 @@ async def cluster(context: Context, request: web.Request) -> web.StreamResponse:
 async def transfer(context: Context, request: web.Request) -> web.StreamResponse:
     """Hand leadership over."""
     parsed: TransferRequest = decode(_transfers, await body_of(request) or b"{}")
-    if parsed.target is not None and parsed.target not in context.service.config.peers:
-        known = ", ".join(sorted(context.service.config.peers))
-        raise Problem("invalid", f"no such peer; known: {known}", pointer="/target")
+    voters = [member.id for member in context.service.members() if member.role == "voter"]
+    if parsed.target is not None and parsed.target not in voters:
+        raise Problem(
+            "invalid", f"no such voter; there are: {', '.join(voters)}", pointer="/target"
+        )
     if flag(request, "dry_run"):
         return context.answer({"valid": True})
     leader = await context.service.transfer_leadership(parsed.target)
@@ -141,7 +156,7 @@ async def ready(context: Context, request: web.Request) -> web.StreamResponse:
         why = "no leader is known"
     elif not status.is_current:
         why = "not caught up with the present term"
-    elif len(context.service.config.peers) > 1 and (contact is None or contact > CONTACT_MS_MAX):
+    elif len(context.service.members()) > 1 and (contact is None or contact > CONTACT_MS_MAX):
         why = f"no word from {'a majority' if status.leader == status.peer_id else 'the leader'}"
     elif status.commit_index - status.applied_index > LAG_MAX:
         why = "too many entries are not applied yet"
@@ -149,6 +164,8 @@ async def ready(context: Context, request: web.Request) -> web.StreamResponse:
         why = "its node has not registered yet"
     if why:
         raise Problem("no-leader", f"not ready: {why}")
+    if context.service.state.suspect:
+        raise Problem("replica-divergence", "not ready: no majority of the replicas agrees")
     return context.answer({"ready": True})
 
 

@@ -56,7 +56,11 @@ class Context:
             }
             # One entry resolves many requests: those of one pass share what is only a hint.
             asyncio.get_running_loop().call_soon(self._forget_standing)
-        return {"Raftsched-Index": str(self.service.state.index), **standing}
+        state = self.service.state
+        headers = {"Raftsched-Index": str(state.index), **standing}
+        if state.suspect:
+            headers["Raftsched-Suspect"] = "true"
+        return headers
 
     def _forget_standing(self) -> None:
         self._standing = None

@@ -39,10 +39,13 @@ CATALOGUE: dict[str, Kind] = {
     "not-found": Kind(404, "There is nothing under this address"),
     "unknown-task": Kind(404, "No such task"),
     "unknown-node": Kind(404, "No such node"),
+    "unknown-peer": Kind(404, "No such peer"),
     "method-not-allowed": Kind(405, "This address does not take this method"),
+    "change-refused": Kind(409, "This change of the group is not allowed, or not now"),
     "task-terminal": Kind(409, "The task has ended"),
     "task-not-terminal": Kind(409, "The task has not ended"),
     "duplicate-id": Kind(409, "Another task has this id"),
+    "needs-version": Kind(409, "Not all peers run a program that knows this yet"),
     "output-gone": Kind(410, "The output was rotated away or never written"),
     "too-large": Kind(413, "The request is over a limit"),
     "unsupported-media-type": Kind(415, "The Content-Type must be application/json"),
@@ -54,6 +57,7 @@ CATALOGUE: dict[str, Kind] = {
     "node-unreachable": Kind(502, "The node that has this cannot be reached", retryable=True),
     "no-leader": Kind(503, "No majority leads just now", retryable=True),
     "index-not-reached": Kind(503, "The index was not applied here in time", retryable=True),
+    "replica-divergence": Kind(503, "The replicas differ and no majority of them agrees"),
     "stopping": Kind(503, "This peer is stopping", retryable=True),
     "outcome-unknown": Kind(504, "The outcome is not known", applied="unknown", retryable=True),
 }
@@ -196,6 +200,12 @@ def of_peer_error(error: errors.PeerError) -> Problem:
         return Problem("stopping", str(error))
     if isinstance(error, errors.TooLarge):
         return Problem("too-large", str(error))
+    if isinstance(error, errors.UnknownPeer):
+        return Problem("unknown-peer", str(error))
+    if isinstance(error, errors.ChangeRefused):
+        return Problem("change-refused", str(error))
+    if isinstance(error, errors.NeedsVersion):
+        return Problem("needs-version", str(error))
     if isinstance(error, errors.IndexNotReached):
         return Problem("index-not-reached", str(error))
     leader = error.leader if isinstance(error, errors.NoLeader) else None

@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from raftsched.api import batch, cluster, listing, openapi, output, submission, tasks
+from raftsched.api import (
+    batch,
+    checks,
+    clock,
+    cluster,
+    listing,
+    openapi,
+    output,
+    peers,
+    submission,
+    tasks,
+)
 from raftsched.api.context import Context
 from raftsched.api.documents import TaskRequest
 from raftsched.api.views import AttemptList, NodePage, NodeView, TaskPage, TaskView
@@ -55,6 +66,8 @@ _DELETE = ("unknown-task", "task-not-terminal")
 _OUTPUT = ("unknown-task", "output-gone", "node-unreachable")
 _UNKNOWN_NODE = ("unknown-node",)
 _NO_LEADER = ("no-leader",)
+_READY = ("no-leader", "replica-divergence")
+_CHANGE = ("unknown-peer", "change-refused", "invalid")
 _DRY_RUN = ("dry_run",)
 _READ = ("consistency", "min_index")
 #: A read that may wait for a change.
@@ -115,13 +128,30 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/v1/cluster/leader:transfer", "admin", cluster.transfer, cluster.TransferRequest,
         query=_DRY_RUN,
     ),
+    Route(
+        "POST", "/v1/cluster:check", "admin", checks.check, None, checks.CheckView,
+        problems=("needs-version",), query=("wait",),
+    ),
+    Route(
+        "POST", "/v1/cluster/clock:reset", "admin", clock.reset, clock.ResetRequest,
+        problems=("invalid", "needs-version"), query=_DRY_RUN,
+    ),
+    Route("GET", "/v1/cluster/peers", "read", peers.listing, None, peers.MembersView),
+    Route(
+        "POST", "/v1/cluster/peers", "admin", peers.add, peers.AddRequest, peers.MembersView,
+        problems=_CHANGE, query=("wait", *_DRY_RUN),
+    ),
+    Route(
+        "DELETE", "/v1/cluster/peers/{id}", "admin", peers.remove, None, peers.MembersView,
+        problems=_CHANGE, query=("wait", *_DRY_RUN),
+    ),
     Route("GET", "/v1/agent", "admin", cluster.agent),
     Route("GET", "/v1/agent/config", "admin", cluster.agent_config),
     Route("GET", "/v1/problems", "none", cluster.problems),
     Route("GET", "/v1/problems/{code}", "none", cluster.problem, problems=("not-found",)),
     Route("GET", "/v1/openapi.json", "none", openapi.document),
     Route("GET", "/health/live", "none", cluster.live),
-    Route("GET", "/health/ready", "none", cluster.ready, problems=_NO_LEADER),
+    Route("GET", "/health/ready", "none", cluster.ready, problems=_READY),
     Route("GET", "/health/leader", "none", cluster.leader, problems=_NO_LEADER),
     Route("GET", "/metrics", "none", cluster.metrics),
 )  # fmt: skip

@@ -13,6 +13,7 @@ import click
 _WHAT_THERE_IS = {
     "unknown-task": "; 'raftsched ls' lists the tasks there are",
     "unknown-node": "; 'raftsched node ls' lists the nodes there are",
+    "unknown-peer": "; 'raftsched peers ls' lists the peers there are",
 }
 
 
@@ -30,6 +31,12 @@ class Exit(IntEnum):
     TASK_FAILED = 8
     PARTIAL = 9
     CHECK_FAILED = 10
+    #: A peer cannot go on (`peer.errors`): the cluster runs a version that this program does not
+    #: know; its replica is not the majority's.
+    UPGRADE_NEEDED = 11
+    REPLICA_DIVERGED = 12
+    #: A peer was removed from the cluster.
+    REMOVED = 13
     INTERRUPTED = 130
 
 
@@ -97,6 +104,8 @@ def _explain_client(error: Exception) -> tuple[str, Exit]:
             f"{said}; surely not applied, try again when a majority of the peers is up",
             Exit.NO_LEADER,
         )
+    if isinstance(error, errors.ReplicaDivergence):
+        return text, Exit.CHECK_FAILED
     if isinstance(error, errors.Unavailable):
         return f"{text}; surely not applied, try again", Exit.NO_LEADER
     if isinstance(error, errors.OutcomeUnknown):

@@ -33,8 +33,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resume": ("tasks", "resume", "Undo a pause."),
     "rm": ("tasks", "rm", "Remove tasks that have ended."),
     "node": ("nodes", "node", "Nodes: ls, cordon, uncordon."),
-    "cluster": ("cluster", "cluster", "The cluster: status."),
+    "cluster": ("cluster", "cluster", "The cluster: status, check, reset-clock."),
+    "peers": ("peers", "peers", "The group of peers: ls, add, remove, replace."),
+    "recover": ("recover", "recover", "Go on with the one survivor of a lost majority."),
     "leader": ("cluster", "leader", "The leader: show, transfer."),
+    "init": ("init", "init", "Write the directories of a new cluster: configuration, TLS, token."),
+    "cert": ("cert", "cert", "Certificates of peers: ca, create, info."),
     "bench": ("bench", "bench", "Measure this machine; JSON on stdout."),
     "version": ("version", "version", "Print the version."),
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from raftsched.cli.exits import Exit, Failure, complain
 
@@ -50,9 +51,20 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     default="info",
     show_default=True,
 )
+@click.option(
+    "--join",
+    "joins",
+    is_flag=True,
+    help="A new peer of a cluster there is: with an empty directory, wait to be added.",
+)
 @click.option("--with-parent", type=int, default=0, hidden=True)
 def serve(
-    config_path: Path, peer_id: str, data_dir: Path, log_level: str, with_parent: int
+    config_path: Path,
+    peer_id: str,
+    data_dir: Path,
+    log_level: str,
+    joins: bool,
+    with_parent: int,
 ) -> None:
     """Run one peer until SIGTERM or SIGINT.
 
@@ -66,7 +78,7 @@ def serve(
         raise Failure(str(error), Exit.CHECK_FAILED) from None
     if with_parent:
         _end_with_parent(with_parent)
-    raise click.exceptions.Exit(_run(config, log_level))
+    raise click.exceptions.Exit(_run(msgspec.structs.replace(config, joins=joins), log_level))
 
 
 def _run(config: PeerConfig, log_level: str) -> int:
@@ -90,7 +102,8 @@ def _run(config: PeerConfig, log_level: str) -> int:
                 raise
             logging.getLogger(__name__).debug("peer ended", exc_info=True)
             reason = _refused_address(config, error) or _reason(error)
-            raise Failure(f"peer {config.peer_id} cannot run: {reason}") from None
+            code = Exit(getattr(_bottom(error), "exit_code", Exit.ERROR))
+            raise Failure(f"peer {config.peer_id} cannot run: {reason}", code) from None
 
 
 def _bottom(error: BaseException) -> BaseException:
@@ -148,12 +161,12 @@ def _end_with_parent(parent: int) -> None:
     metavar="FILE",
     help="The same as FILE, as `serve` takes it (cluster.toml).",
 )
-@click.option("--id", "peer_id", default="", help="Check also that there is this peer.")
+@click.option("--id", "peer_id", default="", help="Check also this peer and its TLS files.")
 def check_config(file: Path | None, config_path: Path | None, peer_id: str) -> None:
     """Say whether a cluster.toml can be used, and what it means; changes nothing."""
     import tomllib
 
-    from raftsched.peer.config import ConfigError, parse_config
+    from raftsched.peer.config import ConfigError, check_tls, parse_config
 
     if file is not None and config_path is not None:
         raise click.UsageError("give FILE or --config FILE, not both")
@@ -162,9 +175,10 @@ def check_config(file: Path | None, config_path: Path | None, peer_id: str) -> N
         peers = sorted(tomllib.loads(config_path.read_text(encoding="utf-8"))["peers"])
     except (OSError, ValueError, KeyError, TypeError):
         peers = []
-    peer_id = peer_id or (peers[0] if peers else "n1")
     try:
-        config, _ = parse_config(config_path, peer_id, Path())
+        config, _ = parse_config(config_path, peer_id or (peers[0] if peers else "n1"), Path())
+        if peer_id:  # Otherwise this may be any machine, without them.
+            check_tls(config)
     except ConfigError as error:
         raise Failure(str(error), Exit.CHECK_FAILED) from None
     count = len(peers)

@@ -170,6 +170,10 @@ class NoLeader(Unavailable):
     """Nobody leads the cluster."""
 
 
+class ReplicaDivergence(Unavailable):
+    """The peers' copies of the state differ; somebody has to act before anything is taken."""
+
+
 class ServerFault(ProblemError):
     """The server failed in a way it has no word for."""
 
@@ -180,6 +184,7 @@ _BY_CODE: dict[str, type[ProblemError]] = {
     "task-terminal": TaskTerminal,
     "task-not-terminal": TaskNotTerminal,
     "no-leader": NoLeader,
+    "replica-divergence": ReplicaDivergence,
 }
 
 _BY_STATUS: dict[int, type[ProblemError]] = {

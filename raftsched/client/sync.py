@@ -379,10 +379,37 @@ class Client:
         """What the answering peer knows of the cluster; works without a leader too."""
         return _document(self._send(Request("GET", "/v1/cluster"), timeout_seconds))
 
+    def peers(self) -> Document:
+        """The members of the group as the leader knows them: ``items``, ``waits_for``, ``done``."""
+        return _document(self._send(Request("GET", "/v1/cluster/peers")))
+
+    def add_peer(
+        self, peer_id: str, raft: str, api: str, *, replaces: str = "", wait_seconds: float = 5.0
+    ) -> Document:
+        """Add a peer, or replace one; ``done`` is false while it goes on: ask again to wait."""
+        body = {"id": peer_id, "raft": raft, "api": api, "replaces": replaces}
+        query = {"wait": f"{wait_seconds:g}s"}
+        return _document(self._write("/v1/cluster/peers", body, query=query))
+
+    def remove_peer(self, peer_id: str, *, wait_seconds: float = 5.0) -> Document:
+        """Remove a peer for good; ``done`` is false while it goes on: ask again to wait."""
+        path = f"/v1/cluster/peers/{_part(peer_id)}" + _query({"wait": f"{wait_seconds:g}s"})
+        return _document(self._send(Request("DELETE", path)))
+
     def transfer_leader(self, target: str | None = None) -> Document:
         """Hand leadership to a peer (None: the most advanced one)."""
         body = {"target": target} if target else {}
         return _document(self._write("/v1/cluster/leader:transfer", body, repeatable=False))
+
+    def check_replicas(self, wait_seconds: float = 5.0) -> Document:
+        """Have the peers compare their replicas; waits so long for those that are connected."""
+        query = {"wait": f"{wait_seconds:g}s"}
+        return _document(self._write("/v1/cluster:check", {}, query=query))
+
+    def reset_clock(self, now: str | None = None, by: str = "") -> Document:
+        """Set the cluster's clock (RFC 3339; None: to that of the peer that answers)."""
+        body = {"by": by} if now is None else {"by": by, "now": now}
+        return _document(self._write("/v1/cluster/clock:reset", body, repeatable=False))
 
     def request(
         self, method: str, path: str, body: Any = None, *, timeout_seconds: float | None = None

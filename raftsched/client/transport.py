@@ -28,6 +28,7 @@ from raftsched.client.errors import (
     ConnectionFailed,
     OutcomeUnknown,
     ProblemError,
+    ReplicaDivergence,
     problem_error,
 )
 
@@ -279,7 +280,7 @@ class _Call:
 
     def _judge(self, endpoint: _Endpoint, problem: ProblemError, response: HTTPResponse) -> None:
         """Raise what is final; return to have it tried again."""
-        if problem.status in (429, 503):
+        if problem.status in (429, 503) and not isinstance(problem, ReplicaDivergence):
             self._last = self._unavailable = problem
             self._pause(endpoint, response, everyone=problem.status == 429)
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from raftsched.core.commands import Event
+from raftsched.core.commands import Entry, Event
 from raftsched.core.model import Attempt, KeyRecord, Node, Task
 from raftsched.core.state import Staged, State
 from raftsched.core.tables import SHARD_MASK
@@ -15,7 +15,9 @@ class Changes:
 
     __slots__ = (
         "_shards",
+        "check",
         "deleted",
+        "entry",
         "events",
         "index",
         "keys",
@@ -23,17 +25,16 @@ class Changes:
         "next_token",
         "nodes",
         "state",
+        "suspect",
         "tasks",
-        "term",
     )
 
-    def __init__(self, state: State, index: int, term: int) -> None:
+    def __init__(self, state: State, index: int, entry: Entry) -> None:
         #: For reading only.
         self.state = state
-        #: Index of the entry that is being applied.
+        #: The entry that is being applied, and its index.
         self.index = index
-        #: Its leader's.
-        self.term = term
+        self.entry = entry
         #: By id: the shard, the row that stands in the state, the row to write.
         self.tasks: dict[str, Staged] = {}
         self.nodes: dict[str, Node] = {}
@@ -43,6 +44,9 @@ class Changes:
         #: Become ``state.next_token`` and ``state.next_order``.
         self.next_token = state.next_token
         self.next_order = state.next_order
+        #: Become ``state.check`` and ``state.suspect``.
+        self.check = state.check
+        self.suspect = state.suspect
         self._shards = state.tasks.shards
 
     def find(self, task_id: str) -> tuple[int, Task | None, Task | None]:
@@ -75,6 +79,8 @@ class Changes:
         state = self.state
         state.next_token = self.next_token
         state.next_order = self.next_order
+        state.check = self.check
+        state.suspect = self.suspect
         if self.tasks:
             state.put_tasks(self.tasks)
         for node in self.nodes.values():

@@ -1,6 +1,7 @@
 """Entries and snapshots as bytes.  Both carry a version; what is not known is not guessed at.
 
-Whatever the bytes are, reading them ends in a value, `UnknownVersion` or ``msgspec.DecodeError``.
+Whatever the bytes are, reading them ends in a value, ``versions.UnknownVersion`` or
+``msgspec.DecodeError``.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ from typing import TypeVar
 
 import msgspec
 
-from raftsched.core.commands import ENTRY_VERSION, Entry
+from raftsched.core.commands import Entry
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import Attempt, KeyRecord, Node, Settings, Task
+from raftsched.core.model import Attempt, Check, KeyRecord, Node, Settings, Task
 from raftsched.core.state import State
+from raftsched.core.versions import SUPPORTED, Supports, written
+from raftsched.core.versions import check as check_version
 
-#: Version of the snapshot format this code writes, and the only one it reads.
-SNAPSHOT_VERSION = 2
+#: Version of the snapshot format this code writes once the cluster's version is as high, and the
+#: lowest it reads.
+SNAPSHOT_VERSION = 3
+SNAPSHOT_VERSION_MIN = 2
 #: Rows encoded into one chunk of a snapshot.
 CHUNK_ROWS = 1_000
 #: A chunk of rows is closed when it reaches this size.
 CHUNK_BYTES = 256 * 1024
-
-
-class UnknownVersion(Exception):
-    """Written by another version of raftsched, most likely a newer one: upgrade this peer."""
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):
@@ -41,6 +42,10 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     keys: int
     settings: Settings
     nodes: tuple[Node, ...]
+    # Since version 3, and passed over by those who read version 2.
+    clock_resets: int = 0
+    check: Check | None = None
+    suspect: bool = False
 
 
 class _Rows(msgspec.Struct, frozen=True, array_like=True):
@@ -63,15 +68,16 @@ def encode_entry(entry: Entry) -> bytes:
     return _encoder.encode(entry)
 
 
-def decode_entry(data: bytes) -> Entry:
+def decode_entry(data: bytes, supports: Supports = SUPPORTED) -> Entry:
     """The entry the log stored.  Raises UnknownVersion, or msgspec.DecodeError for damage."""
+    supports = Supports(1, supports.highest)
     try:
         entry = _decode(_entries, data)
     except msgspec.DecodeError:
-        _check(data, 1, ENTRY_VERSION, "entry")
+        _check(data, supports, "entry")
         raise
-    if not 1 <= entry.version <= ENTRY_VERSION:
-        _check(data, 1, ENTRY_VERSION, "entry")
+    if not 1 <= entry.version <= supports.highest:
+        _check(data, supports, "entry")
     return entry
 
 
@@ -83,7 +89,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes) -> _T:
         raise msgspec.DecodeError(f"damaged: {error}") from error
 
 
-def _check(data: bytes, lowest: int, highest: int, what: str) -> None:
+def _check(data: bytes, supports: Supports, what: str) -> None:
     """Raises UnknownVersion, or DecodeError if there is no version at all."""
     parts = _decode(_versions, data)
     if not parts:
@@ -91,8 +97,7 @@ def _check(data: bytes, lowest: int, highest: int, what: str) -> None:
     version = _decode(_integer, bytes(parts[0]))
     if version < 1:
         raise msgspec.DecodeError(f"{what} version {version}")
-    if not lowest <= version <= highest:
-        raise UnknownVersion(f"{what} version {version}, known are {lowest} to {highest}")
+    check_version(version, supports, what)
 
 
 def snapshot_chunks(state: State) -> Iterator[bytes]:
@@ -101,7 +106,7 @@ def snapshot_chunks(state: State) -> Iterator[bytes]:
     The first chunk is the header.  The caller calls ``state.end_snapshot`` afterwards.
     """
     header = _Header(
-        SNAPSHOT_VERSION,
+        min(SNAPSHOT_VERSION, written(state.version)),
         state.cluster_id,
         state.now,
         state.index,
@@ -112,6 +117,9 @@ def snapshot_chunks(state: State) -> Iterator[bytes]:
         len(state.keys),
         state.settings,
         tuple(state.nodes[node_id] for node_id in sorted(state.nodes)),
+        state.clock_resets,
+        state.check,
+        state.suspect,
     )
     return _draw(header, state.tasks.freeze(), state.keys.freeze())
 
@@ -140,46 +148,58 @@ def _draw(
             yield _encoder.encode(_Rows(keys=tuple(items[start : start + CHUNK_ROWS])))
 
 
-def restore_state(chunks: Iterable[bytes]) -> State:
+def restore_state(chunks: Iterable[bytes], supports: Supports = SUPPORTED) -> State:
     """The state of a snapshot.  Raises UnknownVersion, or msgspec.DecodeError for damage."""
     drawn = iter(chunks)
-    header = _read_header(next(drawn, b""))
+    header = _read_header(next(drawn, b""), supports)
     state = State(header.cluster_id)
     state.now, state.index = header.now, header.index
     state.version, state.next_token = header.behaviour, header.next_token
     state.next_order = header.next_order
     state.settings = header.settings
+    state.clock_resets = header.clock_resets
+    state.check, state.suspect = header.check, header.suspect
     for node in header.nodes:
         state.put_node(node)
-    share = _Sharing(state)
-    tasks: list[Task] = []
-    keys = 0
-    for chunk in drawn:
-        rows = _decode(_rows, chunk)
-        tasks += [share.task(task) for task in rows.tasks]
-        keys += len(rows.keys)
-        for key, record in rows.keys:
-            state.put_key(key, record)
-    if (len(tasks), keys, len(state.keys)) != (header.tasks, header.keys, header.keys):
-        raise msgspec.DecodeError(
-            f"{len(tasks)} tasks and {keys} keys in a snapshot of "
-            f"{header.tasks} and {header.keys}: chunks are missing or doubled"
-        )
     try:
-        state.load(tasks)
+        _load(state, header, drawn)
+    except msgspec.DecodeError:
+        raise
     except ValueError as error:
         raise msgspec.DecodeError(f"damaged: {error}") from error
     return state
 
 
-def _read_header(data: bytes) -> _Header:
+def _load(state: State, header: _Header, chunks: Iterator[bytes]) -> None:
+    """All rows.  Raises DecodeError, and ValueError for a row that stands there twice."""
+    share = _Sharing(state)
+    tasks: list[Task] = []
+    keys = 0
+    for chunk in chunks:
+        rows = _decode(_rows, chunk)
+        # Hashed at once, as long as they are in the processor's cache.
+        state.tasks.sum.add([(task.id, task) for task in rows.tasks])
+        tasks += [share.task(task) for task in rows.tasks]
+        keys += len(rows.keys)
+        state.load_keys(rows.keys)
+    if (len(tasks), keys, len(state.keys)) != (header.tasks, header.keys, header.keys):
+        raise msgspec.DecodeError(
+            f"{len(tasks)} tasks and {keys} keys in a snapshot of "
+            f"{header.tasks} and {header.keys}: chunks are missing or doubled"
+        )
+    state.load(tasks)
+
+
+def _read_header(data: bytes, supports: Supports) -> _Header:
+    readable = Supports(SNAPSHOT_VERSION_MIN, min(SNAPSHOT_VERSION, supports.highest))
     try:
         header = _decode(_headers, data)
     except msgspec.DecodeError:
-        _check(data, SNAPSHOT_VERSION, SNAPSHOT_VERSION, "snapshot")
+        _check(data, readable, "snapshot")
         raise
-    if header.version != SNAPSHOT_VERSION:
-        _check(data, SNAPSHOT_VERSION, SNAPSHOT_VERSION, "snapshot")
+    if not readable.lowest <= header.version <= readable.highest:
+        _check(data, readable, "snapshot")
+    check_version(header.behaviour, supports, "snapshot of cluster")
     return header
 
 

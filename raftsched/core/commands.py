@@ -14,8 +14,8 @@ import msgspec
 
 from raftsched.core.model import Eligibility, NewTask, Settings
 
-#: Version of the entry format this code writes; a peer refuses to apply a higher one.
-ENTRY_VERSION = 2
+#: The highest version this code applies, and writes once it is in force (``versions``).
+ENTRY_VERSION = 3
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
@@ -164,6 +164,43 @@ class NodeLeft(Command, frozen=True, tag=13):
     incarnation: str
 
 
+class ActivateVersion(Command, frozen=True, tag=16):
+    """From here on the cluster is of this version, and never again of a lower one.
+
+    Stands in an entry of the version it activates, so that a peer that does not know it stops
+    before.
+    """
+
+    version: int
+
+
+class ResetClock(Command, frozen=True, tag=17):
+    """Set ``state.now``, also backwards; what was stamped stays as it is."""
+
+    #: Milliseconds since the Unix epoch.
+    now: int
+    #: Who asked, for the logs of all peers.
+    by: str = ""
+
+
+class CheckReplicas(Command, frozen=True, tag=14):
+    """Compare the replicas: every peer freezes its digest behind this entry, and reports it."""
+
+    #: Ids of all voting peers, as the proposer knows them.
+    voters: tuple[str, ...]
+    #: ``digest.FORMAT`` of the proposer; peers with another one have nothing to compare.
+    format: int
+
+
+class ReportDigest(Command, frozen=True, tag=15):
+    """A peer's digest at the index of the latest `CheckReplicas`; of an earlier one is stale."""
+
+    peer_id: str
+    index: int
+    #: 16 bytes.
+    digest: bytes
+
+
 AnyCommand = (
     SubmitTasks
     | CancelTask
@@ -178,6 +215,10 @@ AnyCommand = (
     | ApplyRetention
     | UpdateSettings
     | NodeLeft
+    | CheckReplicas
+    | ReportDigest
+    | ActivateVersion
+    | ResetClock
 )
 
 
@@ -199,9 +240,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     #: The leader's term when it proposed.  An entry that stands in the log under another term was
     #: not meant to be there and is skipped whole by every peer.
     term: int
-    #: The leader's stamp; ``state.now`` becomes the larger of this and itself.
+    #: The leader's stamp; ``state.now`` becomes the larger of this and itself, within bounds.
     now: int
     batches: tuple[Batch, ...]
+    #: The stamp is of a clock that a majority of peers agrees with.  Since version 3.
+    agreed: bool = False
 
 
 class Reason(StrEnum):
@@ -222,8 +265,11 @@ class Reason(StrEnum):
     NODE_FULL = "node-full"
     STALE_INCARNATION = "stale-incarnation"
     STALE_TERM = "stale-term"
+    STALE_CHECK = "stale-check"
+    REPLICA_DIVERGENCE = "replica-divergence"
     UNKNOWN_STRATEGY = "unknown-strategy"
     BATCH_REFUSED = "batch-refused"
+    NEEDS_VERSION = "needs-version"
     INVALID = "invalid"
     INTERNAL = "internal"
 

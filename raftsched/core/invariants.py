@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from operator import attrgetter
+from typing import Any
 
 from raftsched.core.indexes import Usage
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import ATTEMPT_TERMINAL, TERMINAL, AttemptStatus, Task, TaskStatus
 from raftsched.core.state import State
+from raftsched.core.tables import Table
 
 
 def check(state: State) -> list[str]:
@@ -66,6 +68,14 @@ def _derived(state: State) -> Iterator[str]:
         if node_id not in state.nodes:
             yield f"node {node_id} holds attempts and is unknown"
     yield from _orders(state, tasks)
+    yield from _sums("tasks", state.tasks)
+    yield from _sums("keys", state.keys)
+
+
+def _sums(name: str, table: Table[Any]) -> Iterator[str]:
+    """The digest's part of a table, added up anew."""
+    if table.sum.now(table.get) != table.sum.recount(table.items()):
+        yield f"the digest of the {name} differs from the rows"
 
 
 def _orders(state: State, tasks: list[Task]) -> Iterator[str]:

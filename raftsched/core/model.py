@@ -290,6 +290,62 @@ class Settings(msgspec.Struct, frozen=True, array_like=True):
     losses_max: int = 3
 
 
+class DigestReport(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a peer's replica came to at the index of a check."""
+
+    peer: str
+    #: ``State.digest``, 16 bytes.
+    digest: bytes
+
+
+class Check(msgspec.Struct, frozen=True, array_like=True):
+    """A comparison of all replicas, as far as it is.  What it shows follows from its fields."""
+
+    #: Of the entry that began it: every peer's digest is that of its state behind this entry.
+    index: int
+    #: How digests are made; a peer that makes others reports none.
+    format: int
+    started_at: int
+    #: Ids of the peers whose majority is right, sorted.
+    voters: tuple[str, ...]
+    #: In the order they came, one a voter.
+    reports: tuple[DigestReport, ...] = ()
+
+    @property
+    def majority(self) -> bytes:
+        """The digest that more than half of the voters reported; empty: none, or not yet."""
+        digest, count = self._most()
+        return digest if 2 * count > len(self.voters) else b""
+
+    @property
+    def diverged(self) -> tuple[str, ...]:
+        """Who reported another digest than the majority did, in the order of the reports."""
+        right = self.majority
+        if not right:
+            return ()
+        return tuple([report.peer for report in self.reports if report.digest != right])
+
+    @property
+    def differs(self) -> bool:
+        """Were there two different digests?"""
+        return any(report.digest != self.reports[0].digest for report in self.reports)
+
+    @property
+    def is_split(self) -> bool:
+        """Can no digest have a majority any more, whatever is still to be reported?"""
+        missing = len(self.voters) - len(self.reports)
+        return 2 * (self._most()[1] + missing) <= len(self.voters)
+
+    def _most(self) -> tuple[bytes, int]:
+        """The digest reported most often (of several, the one reported first), and how often."""
+        digests = [report.digest for report in self.reports]
+        return max([(d, digests.count(d)) for d in digests], key=_count, default=(b"", 0))
+
+
+def _count(counted: tuple[bytes, int]) -> int:
+    return counted[1]
+
+
 #: Longest task id, in characters.
 TASK_ID_MAX = 64
 #: Characters of a reason that are kept.

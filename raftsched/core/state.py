@@ -8,15 +8,17 @@ kept step by step (``invariants``).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 
 import msgspec
 
+from raftsched.core.digest import as_bytes, row_hash, sum_of
 from raftsched.core.indexes import Finished, Listing, ReadyQueue, Usage
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import (
     TERMINAL,
+    Check,
     KeyRecord,
     Node,
     Settings,
@@ -34,6 +36,8 @@ TERMS_MAX = 10_000
 SORT_MAX = 20_000
 
 _QUEUED = TaskStatus.QUEUED
+#: Numbers of the tables in the digest; they never change.
+_TASKS, _KEYS, _NODES, _SCALARS = range(1, 5)
 
 
 class State:
@@ -41,21 +45,27 @@ class State:
 
     def __init__(self, cluster_id: str = "") -> None:
         self.cluster_id = cluster_id
-        #: Milliseconds since the Unix epoch as the leaders stamped it; never falls.
+        #: Milliseconds since the Unix epoch as the leaders stamped it; falls by `ResetClock` only.
         self.now = 0
         #: Index of the last applied entry.
         self.index = 0
-        #: Version of apply's behaviour in force.
+        #: Version of apply's behaviour in force; never falls.
         self.version = 1
+        #: How often the clock was set by `ResetClock`.
+        self.clock_resets = 0
         #: Highest fencing token ever given plus one; never falls, survives snapshots.
         self.next_token = 1
         #: Highest ``Task.order`` ever given plus one.
         self.next_order = 1
         self.settings = Settings()
-        self.tasks: Table[Task] = Table()
+        self.tasks: Table[Task] = Table(_TASKS)
         self.nodes: dict[str, Node] = {}
         #: By ``namespace NUL key``.
-        self.keys: Table[KeyRecord] = Table()
+        self.keys: Table[KeyRecord] = Table(_KEYS)
+        #: The latest comparison of the replicas, done or not.
+        self.check: Check | None = None
+        #: The replicas differ and no digest has a majority: what anybody wants is refused.
+        self.suspect = False
 
         # Derived.
         self.ready = ReadyQueue()
@@ -70,6 +80,8 @@ class State:
         self._expiring: list[tuple[int, str]] = []
         #: By their fields; only so that equal ones are kept once.
         self.terms: dict[tuple[str | int, ...], Terms] = {}
+        #: Sum of what is not in a table, when the digest was frozen last.
+        self._rest = 0
 
     # Reading ---------------------------------------------------------------------------------
 
@@ -110,11 +122,51 @@ class State:
         """How many tasks are terminal."""
         return len(self.tasks) - self.open_count
 
+    # Comparing with other replicas ------------------------------------------------------------
+
+    def digest(self) -> bytes:
+        """Of the state as it is.  Changes nothing; takes as long as all rows not hashed yet."""
+        tables = self.tasks.sum.now(self.tasks.get) + self.keys.sum.now(self.keys.get)
+        return as_bytes(tables + self._sum_rest())
+
+    def freeze_digest(self) -> None:
+        """Begin the digest of the state as it stands; the state may go on."""
+        self._rest = self._sum_rest()
+        self.tasks.sum.freeze()
+        self.keys.sum.freeze()
+
+    def frozen_digest(self, limit: int) -> bytes | None:
+        """The digest begun last; None: ask again.  Hashes up to ``limit`` rows of each table."""
+        tasks = self.tasks.sum.frozen(limit, self.tasks.get)
+        keys = self.keys.sum.frozen(limit, self.keys.get)
+        if tasks is None or keys is None:
+            return None
+        return as_bytes(tasks + keys + self._rest)
+
+    def _sum_rest(self) -> int:
+        """Of what is small enough to be hashed whenever the digest is wanted."""
+        scalars = (
+            self.cluster_id,
+            self.now,
+            self.version,
+            self.clock_resets,
+            self.next_token,
+            self.next_order,
+            self.settings,
+            self.check,
+            self.suspect,
+        )
+        nodes = [row_hash(_NODES, node_id, node) for node_id, node in self.nodes.items()]
+        return sum_of([row_hash(_SCALARS, "", scalars), *nodes])
+
     # Writing: the machine only ----------------------------------------------------------------
 
     def put_tasks(self, staged: Mapping[str, Staged]) -> None:
         """Insert or replace tasks, in order, and keep everything derived right."""
         self.tasks.update(staged)
+        self._derive(staged)
+
+    def _derive(self, staged: Mapping[str, Staged]) -> None:
         counts = self.counts
         for _, old, task in staged.values():
             status = task.status
@@ -185,15 +237,13 @@ class State:
     def load(self, tasks: list[Task]) -> None:
         """All tasks of a snapshot, into a state that has its nodes and no task yet.
 
-        Everything derived comes out as it was: each index is filled in its own order.  Raises
-        ValueError if a task stands there twice.
+        Everything derived comes out as it was: each index is filled in its own order.  Their
+        hashes are in ``tasks.sum`` already.  Raises ValueError if a task stands there twice.
         """
-        shards = self.tasks.shards
         for task in _sorted(tasks, "order"):
             number = shard_of(task.id)
-            if task.id in shards[number]:
-                raise ValueError(f"task {task.id} stands there twice")
-            self.put_tasks({task.id: (number, None, task)})
+            self.tasks.load([(number, task.id, task)])
+            self._derive({task.id: (number, None, task)})
         self.finished = Finished()
         ended = [task for task in tasks if task.status in TERMINAL]
         for task in _sorted(ended, "modify_index"):
@@ -202,6 +252,13 @@ class State:
         self.by_node = {node_id: {} for node_id in self.by_node}
         for task in _sorted(held, "token"):
             self.by_node[task.node][task.id] = None
+
+    def load_keys(self, keys: Sequence[tuple[str, KeyRecord]]) -> None:
+        """Some idempotency keys of a snapshot.  Raises ValueError if one stands there twice."""
+        self.keys.sum.add(keys)
+        self.keys.load([(shard_of(key), key, record) for key, record in keys])
+        for key, record in keys:
+            heapq.heappush(self._expiring, (record.expires_at, key))
 
     def end_snapshot(self) -> None:
         """The view taken last is not used any more."""

@@ -6,9 +6,11 @@ A snapshot freezes all shards; the first write to a frozen shard copies that one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 from zlib import crc32
+
+from raftsched.core.digest import RowSum
 
 Row = TypeVar("Row")
 
@@ -30,13 +32,16 @@ class Table(Generic[Row]):
     the shards' numbers and hands them to `update`.
     """
 
-    __slots__ = ("_frozen", "_length", "_shards")
+    __slots__ = ("_frozen", "_length", "_shards", "sum")
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
+        """``number``: the table's own in the digest."""
         self._shards: list[dict[str, Row]] = [{} for _ in range(SHARDS)]
         #: Shards that a view shares; copied before their first change.
         self._frozen: list[bool] = [False] * SHARDS
         self._length = 0
+        #: The digest's part of this table; every change below is told to it.
+        self.sum: RowSum[Row] = RowSum(number)
 
     def __len__(self) -> int:
         return self._length
@@ -62,19 +67,36 @@ class Table(Generic[Row]):
 
     def update(self, rows: Mapping[str, tuple[int, Row | None, Row]]) -> None:
         """Insert or replace rows, each with its shard's number and the row that stands there."""
-        shards, frozen = self._shards, self._frozen
+        shards, frozen, changed = self._shards, self._frozen, self.sum.changed
         for key, (number, old, row) in rows.items():
             if frozen[number]:
                 self._writable(number)
             shards[number][key] = row
             if old is None:
                 self._length += 1
+            if key not in changed:
+                changed[key] = old
+        self.sum.written(len(rows), self.get)
+
+    def load(self, rows: Iterable[tuple[int, str, Row]]) -> None:
+        """Rows of a snapshot, with their shards' numbers; `RowSum.add` has counted them already.
+
+        Raises ValueError for a key that is there.
+        """
+        shards = self._shards
+        for number, key, row in rows:
+            if key in shards[number]:
+                raise ValueError(f"{key} stands there twice")
+            shards[number][key] = row
+            self._length += 1
 
     def pop(self, key: str) -> Row | None:
         """Remove and return the row; None if there was none."""
         row = self._writable(shard_of(key)).pop(key, None)
         if row is not None:
             self._length -= 1
+            self.sum.changed.setdefault(key, row)
+            self.sum.written(1, self.get)
         return row
 
     def items(self) -> Iterator[tuple[str, Row]]:
@@ -99,6 +121,7 @@ class Table(Generic[Row]):
     def take_apart(self) -> Iterator[dict[str, Row]]:
         """The shards, one by one; the table is empty afterwards."""
         self._length = 0
+        self.sum.clear()
         for number in range(SHARDS):
             shard, self._shards[number] = self._shards[number], {}
             yield shard

@@ -6,6 +6,7 @@ Every complaint is one line that names the file, the key and what to do (`Config
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import secrets
 import tomllib
@@ -14,8 +15,18 @@ from typing import Any
 
 import msgspec
 
+from raftsched.raft.config import TlsFiles as TlsFiles
+from raftsched.raft.credentials import Credentials, TlsError
+from raftsched.raft.files import Identity
+from raftsched.raft.host import SystemClock
+
+logger = logging.getLogger(__name__)
+
 #: Bounds a configuration must keep.
 PEERS_MAX = 9
+#: In UTF-8; with two ids of peers it must fit a handshake, and be a certificate's common name.
+CLUSTER_ID_BYTES_MAX = 64
+PEER_ID_BYTES_MAX = 32
 SLOTS_MAX = 10_000
 LEASE_SECONDS_MIN = 2.0
 LEASE_SECONDS_MAX = 3_600.0
@@ -52,10 +63,16 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float = 15.0
     #: Allows addresses other than loopback although nothing is encrypted; logged at every start.
     insecure: bool = False
+    #: The same for the HTTP API alone; connections between peers need `tls` then.
+    insecure_http: bool = False
+    #: For connections between peers; None: they are not encrypted.
+    tls: TlsFiles | None = None
     #: Bearer token of the whole cluster; see `token_from`.
     token: str = ""
     #: Host names beside loopback and the configured addresses that requests may name.
     hosts: tuple[str, ...] = ()
+    #: An empty directory is that of a peer that is to be added to a cluster there is (`--join`).
+    joins: bool = False
     #: Check all invariants after every entry (slow; for hunting bugs).
     paranoid: bool = False
 
@@ -68,6 +85,7 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
 class _Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     insecure: bool = False
+    insecure_http: bool = False
     token_file: str = ""
     hosts: tuple[str, ...] = ()
 
@@ -80,9 +98,23 @@ class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
 
 
+class _Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+class _Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    raft: str
+    api: str
+    #: What of [tls] is different for this peer.
+    tls: _Tls = _Tls()
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster: _Cluster
-    peers: dict[str, PeerAddress]
+    peers: dict[str, _Peer]
+    tls: _Tls = _Tls()
     node: _Node = _Node()
 
 
@@ -145,7 +177,7 @@ def parse_config(path: Path, peer_id: str, data_dir: Path) -> tuple[PeerConfig, 
     config = PeerConfig(
         cluster_id=parsed.cluster.id,
         peer_id=peer_id,
-        peers=parsed.peers,
+        peers={name: PeerAddress(peer.raft, peer.api) for name, peer in parsed.peers.items()},
         data_dir=data_dir,
         slots=node.slots,
         cpu_milli=cpu_milli,
@@ -153,6 +185,8 @@ def parse_config(path: Path, peer_id: str, data_dir: Path) -> tuple[PeerConfig, 
         labels=node.labels,
         lease_seconds=node.lease_seconds,
         insecure=parsed.cluster.insecure,
+        insecure_http=parsed.cluster.insecure_http,
+        tls=_tls_files(path, parsed, peer_id),
         hosts=parsed.cluster.hosts,
     )
     try:
@@ -162,6 +196,18 @@ def parse_config(path: Path, peer_id: str, data_dir: Path) -> tuple[PeerConfig, 
     token_file = parsed.cluster.token_file
     token_path = path.parent / token_file if token_file else data_dir / "token"
     return config, token_path
+
+
+def _tls_files(path: Path, parsed: _File, peer_id: str) -> TlsFiles | None:
+    """The files of [tls], or of [peers.ID.tls] where that names others; None when none does."""
+    common, own = parsed.tls, parsed.peers[peer_id].tls
+    names = {key: getattr(own, key) or getattr(common, key) for key in ("ca", "cert", "key")}
+    if not any(names.values()):
+        return None
+    for key, name in names.items():
+        if not name:
+            raise ConfigError(f"{path}: tls.{key} is missing; [tls] needs ca, cert and key")
+    return TlsFiles(**{key: path.parent / name for key, name in names.items()})
 
 
 def _read(path: Path) -> _File:
@@ -183,8 +229,7 @@ def _read(path: Path) -> _File:
 
 def check(config: PeerConfig) -> None:
     """Raise ConfigError for what no peer may start with."""
-    if not config.cluster_id or len(config.cluster_id) > 64:
-        raise ConfigError("cluster.id must have 1 to 64 characters")
+    check_cluster_id(config.cluster_id)
     if config.peer_id not in config.peers:
         raise ConfigError(f"peer {config.peer_id!r} is not among the peers")
     if not 1 <= len(config.peers) <= PEERS_MAX:
@@ -196,21 +241,77 @@ def check(config: PeerConfig) -> None:
             f"node.lease_seconds is {config.lease_seconds}; "
             f"allowed are {LEASE_SECONDS_MIN} to {LEASE_SECONDS_MAX}"
         )
-    seen: dict[str, str] = {}
+    _check_addresses(config)
+
+
+def check_cluster_id(cluster_id: str) -> None:
+    """Raise ConfigError for what cannot be a cluster's id."""
+    size = len(cluster_id.encode(errors="replace"))
+    if not 1 <= size <= CLUSTER_ID_BYTES_MAX or not cluster_id.isprintable():
+        raise ConfigError(
+            f"cluster.id must have 1 to {CLUSTER_ID_BYTES_MAX} characters (bytes of UTF-8)"
+        )
+
+
+def check_peer_id(peer_id: str) -> None:
+    """Raise ConfigError for what cannot be a peer's id."""
+    is_word = peer_id.isascii() and peer_id.replace("-", "").isalnum()
+    if not is_word or len(peer_id) > PEER_ID_BYTES_MAX:
+        raise ConfigError(
+            f"peers.{peer_id}: an id has 1 to {PEER_ID_BYTES_MAX} letters, digits or hyphens"
+        )
+
+
+def _check_addresses(config: PeerConfig) -> None:
+    """Each its own, and none but loopback for what is not encrypted."""
+    seen: dict[tuple[str, str], str] = {}
     for peer_id, address in sorted(config.peers.items()):
-        if not peer_id or len(peer_id) > 32 or not peer_id.replace("-", "").isalnum():
-            raise ConfigError(f"peers.{peer_id}: an id has 1 to 32 letters, digits or hyphens")
+        check_peer_id(peer_id)
+        machine, _ = split_address(f"peers.{peer_id}.raft", address.raft)
         for name, value in (("raft", address.raft), ("api", address.api)):
             key = f"peers.{peer_id}.{name}"
             host, _ = split_address(key, value)
-            if value in seen:
-                raise ConfigError(f"{key} is {value}, which {seen[value]} has already")
-            seen[value] = key
-            if not config.insecure and not is_loopback(host):
+            # Loopback of two machines is not the same place.
+            place = ("" if not is_loopback(host) or is_loopback(machine) else machine, value)
+            if place in seen:
+                raise ConfigError(f"{key} is {value}, which {seen[place]} has already")
+            seen[place] = key
+            if is_loopback(host) or config.insecure:
+                continue
+            if name == "raft" and config.tls is None:
                 raise ConfigError(
-                    f"{key} is {value}: traffic is not encrypted in this version, so anything "
-                    "but loopback needs cluster.insecure = true"
+                    f"{key} is {value}: anything but loopback needs [tls] "
+                    "(see 'raftsched init'), or cluster.insecure = true, unencrypted"
                 )
+            if name == "api" and not config.insecure_http:
+                raise ConfigError(
+                    f"{key} is {value}: HTTP is not encrypted in this version, so anything but "
+                    "loopback needs cluster.insecure_http = true"
+                )
+
+
+def check_tls(config: PeerConfig) -> None:
+    """Raise ConfigError when the files of [tls] cannot be used by this peer; reads them."""
+    if config.tls is None:
+        return
+    owner = Identity(config.cluster_id, config.peer_id)
+    try:
+        Credentials(config.tls, owner, SystemClock().wall_ms).load()
+    except TlsError as error:
+        raise ConfigError(str(error)) from None
+
+
+def warn_of_what_is_open(config: PeerConfig) -> None:
+    """Log, at every start, what others on the network can read."""
+    if config.insecure and config.tls is None:
+        logger.warning("insecure = true: traffic of this cluster is not encrypted")
+    elif not is_loopback(split_address("api", config.address.api)[0]):
+        flag = "insecure_http" if config.insecure_http else "insecure"
+        logger.warning(
+            "%s = true: HTTP on %s is not encrypted; whoever can read it reads the token",
+            flag,
+            config.address.api,
+        )
 
 
 def split_address(key: str, value: str) -> tuple[str, int]:

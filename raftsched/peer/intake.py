@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from raftsched.core import codec
-from raftsched.core.commands import ENTRY_VERSION, Batch, Entry
+from raftsched.core.commands import ActivateVersion, Batch, Entry
 from raftsched.peer.messages import Refused, Resend
 from raftsched.peer.sizes import ENTRY_WEIGHT_MAX, NOTHING, Size, size_of
-from raftsched.raft.host import Clock
+from raftsched.peer.stamping import Head
 from raftsched.raft.log import ENTRY_BYTES_MAX, LogClosed, LogFull, NotLeader, ReplicatedLog, Role
 
 logger = logging.getLogger(__name__)
@@ -52,12 +52,13 @@ class Intake:
     def __init__(
         self,
         log: ReplicatedLog,
-        clock: Clock,
+        head: Callable[[], Head],
         refuse: Callable[[str, Refused], None],
         companion: Companion | None = None,
     ) -> None:
         self._log = log
-        self._clock = clock
+        #: What an entry that is made now begins with.
+        self._head = head
         #: Tells an origin that its batch was surely not appended.
         self._refuse = refuse
         self._companion = companion
@@ -183,7 +184,13 @@ class Intake:
 
     def _encode(self, batches: list[Batch]) -> bytes | None:
         """The entry; None if the log would not take it."""
-        entry = Entry(ENTRY_VERSION, self._term, self._clock.wall_ms(), tuple(batches))
+        version, now, agreed = self._head()
+        for batch in batches:
+            for command in batch.commands:
+                if type(command) is ActivateVersion:
+                    # In an entry of its own version, which a peer that does not know it refuses.
+                    version = max(version, command.version)
+        entry = Entry(version, self._term, now, tuple(batches), agreed)
         try:
             data = codec.encode_entry(entry)
         except (ValueError, OverflowError, TypeError) as error:

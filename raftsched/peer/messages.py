@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from raftsched.core.commands import Batch
+from raftsched.raft.membership import Address
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
@@ -75,7 +76,54 @@ class HandOver(Frame, frozen=True, tag=6):
     target: str | None
 
 
-AnyFrame = Forward | Resend | Refused | Renew | Grant | HandOver
+class ChangeMembers(Frame, frozen=True, tag=20):
+    """Asks whoever leads for a change of the group; with nothing to do, for what there is."""
+
+    number: int
+    add: dict[str, Address]
+    #: Empty: nobody is to be removed.
+    remove: str
+    #: How long the answer may wait for the end of it.
+    wait_ms: int
+
+
+class MemberRow(msgspec.Struct, frozen=True):
+    """One member of the group."""
+
+    id: str
+    #: ``voter``, or ``learner``: it catches up and votes then.
+    role: str
+    raft: str
+    api: str
+    is_leader: bool
+    connected: bool
+    #: Whom it stands for; that one is removed once it votes.
+    replaces: str
+    #: How far it has the log, and how many entries it lacks; None where this is not known.
+    match_index: int | None
+    lag_entries: int | None
+    #: Milliseconds since it answered the leader last.
+    heard_ms: int | None
+
+
+class MembersTold(Frame, frozen=True, tag=21):
+    """The answer to `ChangeMembers` of that number."""
+
+    number: int
+    #: Empty (done), ``waits`` (begun, and goes on), ``refused``, ``unknown``, ``not-leader``
+    #: or ``stopping``.
+    trouble: str
+    #: What it waits for, or why it was refused.
+    detail: str
+    rows: tuple[MemberRow, ...]
+
+    @property
+    def is_done(self) -> bool:
+        """All that was asked for is committed."""
+        return not self.trouble
+
+
+AnyFrame = ChangeMembers | MembersTold | Forward | Resend | Refused | Renew | Grant | HandOver
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)

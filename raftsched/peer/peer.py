@@ -13,27 +13,36 @@ from typing import Literal, Self
 
 import msgspec
 
+from raftsched import __version__
 from raftsched.core.commands import AnyCommand, Applied, Entry, Outcome
-from raftsched.core.model import Task
+from raftsched.core.model import Check, Task
 from raftsched.core.state import State
+from raftsched.core.versions import SUPPORTED, Supports, missing
 from raftsched.executor.output import OutputReader
-from raftsched.peer import messages
+from raftsched.peer import evidence, messages
 from raftsched.peer.agent import NodeAgent
-from raftsched.peer.config import PeerConfig, check
+from raftsched.peer.config import PeerAddress, PeerConfig, check, warn_of_what_is_open
 from raftsched.peer.errors import (
     IndexNotReached,
+    NeedsVersion,
     NoLeader,
     OutputGone,
     PeerStopped,
     ReadTimeout,
+    ReplicaDiverged,
 )
 from raftsched.peer.host import PeerHost
+from raftsched.peer.members import Departures, Members
 from raftsched.peer.proposer import Proposer
 from raftsched.peer.replica import Replica, Subscription
 from raftsched.peer.scheduler import Scheduler
-from raftsched.peer.service import OutputChunk
+from raftsched.peer.selfcheck import SelfCheck
+from raftsched.peer.service import OutputChunk, Told
+from raftsched.peer.timekeeping import Timekeeper
+from raftsched.peer.upgrades import Upgrades, about, told_by
 from raftsched.raft.config import LogConfig
-from raftsched.raft.log import LogClosed, LogStatus, NoQuorum, NotLeader, Role
+from raftsched.raft.log import LogClosed, LogStatus, MustStop, NoQuorum, NotLeader, Role
+from raftsched.raft.membership import Address
 from raftsched.raft.pysyncobj_log import PySyncObjLog
 
 logger = logging.getLogger(__name__)
@@ -50,14 +59,21 @@ class Peer:
     Implements ``service.PeerService``, which is all that the HTTP API knows of it.
     """
 
-    def __init__(self, config: PeerConfig, *, host: PeerHost | None = None) -> None:
+    def __init__(
+        self,
+        config: PeerConfig,
+        *,
+        host: PeerHost | None = None,
+        supports: Supports = SUPPORTED,
+    ) -> None:
+        """``supports``: versions that this peer can apply; fewer than it could are for tests."""
         check(config)
         self.config = config
         self._host = host or PeerHost()
         self.clock = self._host.clock
         self.started_at_ms = self.clock.wall_ms()
         self.is_draining = False
-        self.replica = Replica(config.cluster_id, paranoid=config.paranoid)
+        self.replica = Replica(config.cluster_id, paranoid=config.paranoid, supports=supports)
         self.log = PySyncObjLog(
             LogConfig(
                 cluster_id=config.cluster_id,
@@ -65,10 +81,22 @@ class Peer:
                 peers={peer_id: address.raft for peer_id, address in config.peers.items()},
                 data_dir=config.data_dir / "raft",
                 insecure=config.insecure,
+                tls=config.tls,
+                api={peer_id: address.api for peer_id, address in config.peers.items()},
+                joins=config.joins,
             ),
             self.replica,
             self._host,
         )
+        self.log.about = about(supports, __version__)
+        self.timekeeper = Timekeeper(self.replica, self.log, self.clock, self._other_voters)
+        self._members = Members(self.log, self.clock, config.peer_id, self._send)
+        self.log.on_removed = self._removed
+        self._end_process = self.log.on_fatal
+        self.log.on_fatal = self._fatal
+        #: Why this peer stands still, never to go on: its replica is not the majority's.
+        self.diverged: ReplicaDiverged | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._proposer: Proposer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hand_over_task: asyncio.Task[None] | None = None
@@ -85,11 +113,25 @@ class Peer:
         await self.stop()
 
     async def start(self) -> None:
-        """Join the cluster.  Returns when this peer takes part; it may not know a leader yet."""
+        """Join the cluster.  Returns when this peer takes part; it may not know a leader yet.
+
+        Raises what the log does, or ReplicaDiverged.
+        """
         config = self.config
+        await evidence.refuse(self._host.disk, config.data_dir)
         self.failed = asyncio.get_running_loop().create_future()
+        upgrades = Upgrades(self.replica, self.log, self.clock, self._others, self.propose)
+        departures = Departures(self.replica, self.log.members, self.propose)
+        self.selfcheck = SelfCheck(
+            self.replica, self._host, config.peer_id, self._voters, config.data_dir, self.propose
+        )
         self.scheduler = Scheduler(
-            self.replica, self.log, self.clock, config.lease_seconds, self.propose
+            self.replica,
+            self.log,
+            self.clock,
+            config.lease_seconds,
+            self.propose,
+            (self.timekeeper.watch, upgrades.step, self.selfcheck.lead, departures.step),
         )
         self._proposer = Proposer(
             self.log,
@@ -97,6 +139,7 @@ class Peer:
             config.peer_id,
             self._host.chance.getrandbits(62),
             self._send,
+            self.timekeeper.head,
             self.scheduler,
         )
         self.agent = NodeAgent(
@@ -104,19 +147,24 @@ class Peer:
         )
         self._outputs = OutputReader(config.data_dir / "node")
         self.replica.listeners.append(self._entry_applied)
+        self.replica.restore_listeners.append(self.selfcheck.restored)
+        self.replica.restore_listeners.append(self.timekeeper.restored)
         self.replica.restore_listeners.append(self._proposer.restored)
         self.replica.restore_listeners.append(self.agent.restored)
         self.log.on_status = self._status_changed
         self.log.on_frame = self._frame
-        if config.insecure:
-            logger.warning("insecure = true: traffic of this cluster is not encrypted")
+        warn_of_what_is_open(config)
         try:
             await self.log.start()
         except BaseException:
             self._proposer.close()
             self._proposer = None
             raise
-        for name, loop in (("leader loop", self.scheduler.run), ("node", self.agent.run)):
+        for name, loop in (
+            ("leader loop", self.scheduler.run),
+            ("self-check", self.selfcheck.run),
+            ("node", self.agent.run),
+        ):
             task = asyncio.create_task(loop(), name=name)
             task.add_done_callback(self._task_done)
             self._tasks.append(task)
@@ -129,35 +177,79 @@ class Peer:
         logger.critical("the %s of this peer failed", task.get_name(), exc_info=error)
         self.failed.set_exception(error)
 
+    def _removed(self, error: MustStop) -> None:
+        """Nobody has anything to do with this peer any more; what it runs ends with its lease."""
+        logger.critical("%s", error)
+        self.is_draining = True
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _fatal(self, error: BaseException) -> None:
+        """The log stands still.  A replica that differs is kept to be looked at; then `failed`."""
+        if not isinstance(error, ReplicaDiverged):
+            self._end_process(error)
+        elif self.diverged is None:
+            self.diverged = error
+            self.is_draining = True
+            logger.critical("%s", error)
+            if self._proposer is not None:
+                self._proposer.close()
+            self._keeping = asyncio.create_task(self._keep_evidence(error))
+
+    async def _keep_evidence(self, error: ReplicaDiverged) -> None:
+        await self.selfcheck.keep_evidence(error)
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_exception(error)
+            self.failed.exception()  # It is in the log, also if nobody asks for it here.
+
     async def stop(self) -> None:
         """Hand over leadership, say good-bye, and leave.  Attempts under way keep their runner."""
         if self._proposer is None:
             return
         self.is_draining = True
-        await self.agent.leave()
-        if self.log.status().role is Role.LEADER and len(self.config.peers) > 1:
+        if self.diverged is None:
+            await self.agent.leave()
+        if self.diverged is None and self.log.status().role is Role.LEADER and self._other_voters():
             with contextlib.suppress(NoQuorum, LogClosed):
                 await self.log.transfer_leadership(None, HAND_OVER_SECONDS)
         await self.agent.stop_runner()
+        await self._members.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         self._proposer.close()
         self._proposer = None
+        if self._keeping is not None:
+            await asyncio.wait({self._keeping})
         await self.log.stop()
         if self.failed is not None and not self.failed.done():
             self.failed.cancel()
 
+    def _voters(self) -> tuple[str, ...]:
+        """All voting members, in order."""
+        return tuple(sorted(self.log.members().voters))
+
+    def _other_voters(self) -> tuple[str, ...]:
+        return tuple(p for p in self._voters() if p != self.config.peer_id)
+
+    def _others(self) -> tuple[str, ...]:
+        """The other members, whether they vote or not, in order."""
+        return tuple(sorted(self.log.members().members.keys() - {self.config.peer_id}))
+
     # Wiring ----------------------------------------------------------------------------------
 
     def _entry_applied(self, entry: Entry, applied: Applied) -> None:
+        self.selfcheck.applied()
+        self.timekeeper.applied(entry)
         if self._proposer is not None:
             self._proposer.entry_applied(entry, applied.outcomes)
         self.scheduler.entry_applied(entry, applied)
         self.agent.entry_applied(entry, applied)
 
     def _status_changed(self, status: LogStatus) -> None:
+        if status.role is not Role.LEADER:
+            self.timekeeper.deposed()
         if self._proposer is not None:
             self._proposer.status_changed(status)
         self.scheduler.status_changed(status)
@@ -190,6 +282,8 @@ class Peer:
         elif isinstance(frame, messages.HandOver):
             if self.log.status().role is Role.LEADER:
                 self._hand_over_task = asyncio.create_task(self._hand_over(frame.target))
+        elif isinstance(frame, messages.ChangeMembers | messages.MembersTold):
+            self._members.frame(sender, frame)
         elif self._proposer is not None:
             self._proposer.frame(sender, frame)
 
@@ -208,6 +302,9 @@ class Peer:
         """The command's outcome once applied here.  Errors as ``errors`` draws them."""
         if self._proposer is None:
             raise PeerStopped("this peer does not run")
+        why = missing(command, self.replica.state.version)
+        if why:
+            raise NeedsVersion(why)
         return await self._proposer.propose(command, timeout_seconds)
 
     async def read(
@@ -221,6 +318,8 @@ class Peer:
         Raises ReadTimeout (after ``LEADERLESS_SECONDS`` when no leader can be heard),
         IndexNotReached or PeerStopped.
         """
+        if self.diverged is not None:
+            raise PeerStopped(str(self.diverged))
         deadline = self.clock.monotonic() + timeout_seconds
         index = min_index
         try:
@@ -266,7 +365,7 @@ class Peer:
         status = self.log.status()
         if status.leader is None:
             return False
-        if len(self.config.peers) == 1:
+        if self._voters() == (self.config.peer_id,):
             return True
         contact = status.last_contact_ms
         return (
@@ -324,11 +423,42 @@ class Peer:
             f"{status.leader} did not hand over leadership in time", leader=status.leader
         )
 
+    async def change_members(
+        self, add: dict[str, PeerAddress], remove: str, timeout_seconds: float
+    ) -> messages.MembersTold:
+        """Have peers added, one removed, or replaced; see `members.Members.change`."""
+        if self._proposer is None:
+            raise PeerStopped("this peer does not run")
+        new = {peer_id: Address(a.raft, a.api) for peer_id, a in add.items()}
+        return await self._members.change(new, remove, timeout_seconds)
+
+    def members(self) -> tuple[messages.MemberRow, ...]:
+        """The members of the group as this peer knows them."""
+        return self._members.rows()
+
+    async def check_replicas(self, timeout_seconds: float) -> Check:
+        """Have all replicas compared; what is known once those that are up have reported.
+
+        At the timeout, as far as it is.  Raises PeerError.
+        """
+        status = self.log.status()
+        reachable = {status.peer_id, *status.connected}
+        return await self.selfcheck.check(timeout_seconds, reachable.__contains__)
+
     async def _hand_over(self, target: str | None) -> None:
         try:
             await self.transfer_leadership(target)
         except NoLeader as error:
             logger.warning("a peer asked to hand leadership over: %s", error)
+
+    def told(self) -> dict[str, Told]:
+        """On the leader, what all peers told, itself among them; elsewhere of this peer alone."""
+        told = {self.config.peer_id: Told(__version__, self.replica.supports.highest, 0)}
+        if self.log.status().role is Role.LEADER:
+            offsets = self.timekeeper.offsets()
+            for peer_id, view in self.log.peer_views().items():
+                told[peer_id] = told_by(view, offsets.get(peer_id))
+        return told
 
     def metrics(self) -> dict[str, float]:
         """Numbers for dashboards, by metric name without prefix."""
@@ -344,6 +474,10 @@ class Peer:
             "assignments_proposed_total": self.scheduler.assignments,
             "proposals_pending": self._proposer.depth if self._proposer else 0,
             "tasks_open": state.open_count,
+            "replicas_suspect": float(state.suspect),
+            "replicas_checked_index": state.check.index if state.check is not None else 0,
+            "cluster_version": state.version,
+            "clock_disagrees": float(self.timekeeper.disagrees),
         }
         for task_status, count in sorted(state.counts.items()):
             numbers[f"tasks_{task_status.value}"] = count

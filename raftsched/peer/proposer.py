@@ -26,6 +26,7 @@ from raftsched.peer.errors import NoLeader, Overloaded, PeerStopped, TooLarge, U
 from raftsched.peer.intake import Companion, Intake
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
 from raftsched.peer.sizes import NOTHING, size_of
+from raftsched.peer.stamping import Head
 from raftsched.raft.host import Clock
 from raftsched.raft.log import LogStatus, ReplicatedLog, Role
 
@@ -88,6 +89,7 @@ class Proposer:
         peer_id: str,
         session: int,
         send: Callable[[str, AnyFrame], bool],
+        head: Callable[[], Head],
         companion: Companion | None = None,
     ) -> None:
         self._log = log
@@ -96,7 +98,7 @@ class Proposer:
         #: New at every start, so that answers to an earlier life are not taken for ours.
         self._session = session
         self._send = send
-        self._intake = Intake(log, clock, self._refuse, companion)
+        self._intake = Intake(log, head, self._refuse, companion)
         self._loop = asyncio.get_running_loop()
         #: Not in any log, oldest first.
         self._unsent: deque[_Pending] = deque()

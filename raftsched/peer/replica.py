@@ -15,6 +15,9 @@ from raftsched.core import codec, invariants, machine
 from raftsched.core.commands import Applied, Entry, Event
 from raftsched.core.model import TERMINAL, Task
 from raftsched.core.state import State
+from raftsched.core.versions import SUPPORTED, Supports, UnknownVersion
+from raftsched.peer.audit import log_changes
+from raftsched.peer.errors import UpgradeNeeded
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +63,16 @@ class Subscription:
 
 
 class Replica:
-    """Owns the `State` of this peer; the only caller of ``machine.apply``."""
+    """Owns the `State` of this peer; the only caller of ``machine.apply``.
 
-    def __init__(self, cluster_id: str, *, paranoid: bool = False) -> None:
+    ``supports``: the versions that it applies; another one ends it with `UpgradeNeeded`, before
+    anything of it is applied.
+    """
+
+    def __init__(
+        self, cluster_id: str, *, paranoid: bool = False, supports: Supports = SUPPORTED
+    ) -> None:
+        self.supports = supports
         self.state = State(cluster_id=cluster_id)
         self._paranoid = paranoid
         #: Called after every applied entry (and with an empty one after a restore).
@@ -79,13 +89,19 @@ class Replica:
 
     def apply(self, index: int, term: int, entry: bytes) -> None:
         """Apply one committed entry and tell whoever listens."""
-        decoded = codec.decode_entry(entry)
+        try:
+            decoded = codec.decode_entry(entry, self.supports)
+        except UnknownVersion as error:
+            raise UpgradeNeeded(str(error)) from None
         if decoded.term != term:
             logger.warning("entry %d stands in term %d, meant for %d", index, term, decoded.term)
             self.state.index = index
             self._wake(index)
             return
+        before = (self.state.version, self.state.clock_resets)
         applied = machine.apply(self.state, index, decoded)
+        if before != (self.state.version, self.state.clock_resets):
+            log_changes(index, decoded, applied)
         self.entries_applied += 1
         if self._paranoid:
             found = invariants.check(self.state)
@@ -120,7 +136,10 @@ class Replica:
 
         What is returned puts it in place, on the loop, and returns the old one in pieces.
         """
-        state = codec.restore_state(chunks)
+        try:
+            state = codec.restore_state(chunks, self.supports)
+        except UnknownVersion as error:
+            raise UpgradeNeeded(str(error)) from None
         state.index = index
 
         def put_in_place() -> Iterable[object]:

@@ -61,11 +61,14 @@ class Scheduler:
         clock: Clock,
         lease_seconds: float,
         propose: Propose,
+        chores: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
+        """``chores``: what else a leader sees to, every ``IDLE_SECONDS``; may raise PeerError."""
         self._replica = replica
         self._log = log
         self._clock = clock
         self._propose = propose
+        self._chores = tuple(chores)
         self.book = LeaseBook(lease_seconds)
         self._leading_term = 0
         self._wake = asyncio.Event()
@@ -114,7 +117,7 @@ class Scheduler:
 
         One round of the log instead of two between a submission and its start.
         """
-        if not self._leading_term or self._proposed:
+        if not self._leading_term or self._proposed or self._replica.state.suspect:
             return None
         new = [
             task
@@ -173,6 +176,11 @@ class Scheduler:
         if self._clock.monotonic() >= self._judge_at:
             self._judge_at = self._clock.monotonic() + IDLE_SECONDS
             await self._judge()
+            for chore in self._chores:
+                if self._leading_term:
+                    await chore()
+        if self._replica.state.suspect:
+            return  # Whatever it would propose now is refused.
         while self._leading_term and not self._proposed:
             assignments = planner.plan(self._replica.state, self._policy())
             if not assignments:

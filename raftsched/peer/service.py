@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol
 
 from raftsched.core.commands import AnyCommand, Outcome
-from raftsched.core.model import Task
+from raftsched.core.model import Check, Task
 from raftsched.core.state import State
-from raftsched.peer.config import PeerConfig
+from raftsched.peer.config import PeerAddress, PeerConfig
+from raftsched.peer.messages import MemberRow, MembersTold
 from raftsched.raft.log import LogStatus
 
 Consistency = Literal["linearizable", "local"]
@@ -20,6 +21,17 @@ class OutputChunk(NamedTuple):
     next_offset: int
     #: At the end of what is written so far.
     eof: bool
+
+
+class Told(NamedTuple):
+    """What a peer told the leader of itself."""
+
+    #: Version of its program; empty from programs that do not tell.
+    program: str
+    #: Highest version of the cluster that it knows.
+    version_max: int
+    #: How far its wall clock is ahead of the leader's; None from programs that do not tell.
+    clock_offset_ms: int | None
 
 
 class PeerService(Protocol):
@@ -63,6 +75,23 @@ class PeerService(Protocol):
 
     async def transfer_leadership(self, target: str | None) -> str:
         """Hand leadership over; the new leader."""
+
+    async def check_replicas(self, timeout_seconds: float) -> Check:
+        """Have all replicas compared; the result, or what there is of it at the timeout."""
+
+    async def change_members(
+        self, add: dict[str, PeerAddress], remove: str, timeout_seconds: float
+    ) -> MembersTold:
+        """Have peers added, one removed (empty: none), or replaced; asked for again as one likes.
+
+        With nothing to do, the members as the leader knows them.
+        """
+
+    def members(self) -> tuple[MemberRow, ...]:
+        """The members of the group as this peer knows them."""
+
+    def told(self) -> dict[str, Told]:
+        """On the leader, what all peers told, itself among them; elsewhere of this peer alone."""
 
     def metrics(self) -> dict[str, float]:
         """Numbers by metric name."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from raftsched.raft.journal import Entry, Journal, JournalFailed
 from raftsched.raft.loading import off_loop
 from raftsched.raft.log import StateMachine
+from raftsched.raft.membership import Configuration
 from raftsched.raft.snapshot import SnapshotFailed, SnapshotStore
 from raftsched.raft.snapshot_file import SnapshotMeta
 
@@ -43,9 +44,12 @@ class Compaction:
         """A snapshot is on its way."""
         return self._task is not None
 
-    def begin(self, previous: Entry, last: Entry) -> None:
-        """Freeze the state, which ends with these two entries, and write it in a thread."""
-        meta = SnapshotMeta(self._cluster_id, previous, last)
+    def begin(self, previous: Entry, last: Entry, configuration: Configuration) -> None:
+        """Freeze the state, which ends with these two entries, and write it in a thread.
+
+        ``configuration`` is the one in force at ``last``.
+        """
+        meta = SnapshotMeta(self._cluster_id, previous, last, configuration=configuration)
         chunks = self._machine.begin_snapshot()
         self._outcome = None
         self._task = asyncio.create_task(self._write(meta, chunks))

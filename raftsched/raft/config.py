@@ -7,6 +7,16 @@ from pathlib import Path
 import msgspec
 
 
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """PEM files for connections between peers; see `raft.credentials`."""
+
+    #: Certificates of the authorities whose peers are believed.
+    ca: Path
+    #: This peer's certificate, and its private key.
+    cert: Path
+    key: Path
+
+
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one peer's log; times in seconds."""
 
@@ -15,8 +25,15 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: Where each peer listens for the others, ``host:port``, this one included.
     peers: dict[str, str]
     data_dir: Path
+    #: Where each answers its users; told to all when the cluster is founded.
+    api: dict[str, str] = {}
+    #: An empty directory is that of a peer that is to be added to a cluster there is: it founds
+    #: none with ``peers``, which only tell it whom to dial.
+    joins: bool = False
     #: Allows addresses other than loopback although nothing is encrypted.
     insecure: bool = False
+    #: With these every connection is encrypted, and any address is allowed.
+    tls: TlsFiles | None = None
     election_min_seconds: float = 0.5
     election_max_seconds: float = 1.0
     append_period_seconds: float = 0.1

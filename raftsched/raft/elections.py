@@ -1,8 +1,12 @@
 """PreVote: an election begins only when a majority would vote for this peer.
 
 PySyncObj begins one as soon as its deadline passes; so the deadline is pushed until a majority said
-yes.  A peer says yes to nobody while it hears a leader, so one that was cut off, or is slow, comes
-back without disturbing anybody.
+yes.  A peer says yes to nobody while it hears a leader, so one that was cut off, or is slow, or was
+removed without having heard so, comes back without disturbing anybody.
+
+Only a voter of the configuration in force here asks, and only voters are asked and counted.  Who
+answers looks at the logs alone, not at who is a member: its own configuration may be the older one
+(Raft thesis, 4.2.3), and without its vote nobody might be elected.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import Any
 from raftsched.raft.config import LogConfig
 from raftsched.raft.engine import Engine
 from raftsched.raft.host import Host
+from raftsched.raft.membership import Membership
 
 #: PreVote is asked for again after this, plus up to as much at random.
 PREVOTE_SECONDS = 0.15
@@ -28,11 +33,12 @@ class Elections:
     def __init__(
         self,
         config: LogConfig,
+        membership: Membership,
         engine: Engine,
         send: Callable[[str, dict[str, Any]], bool],
         host: Host,
     ) -> None:
-        self._others = config.others
+        self._membership = membership
         self._silence_seconds = config.election_min_seconds
         self._engine = engine
         self._send = send
@@ -46,7 +52,8 @@ class Elections:
     def step(self) -> None:
         """Before each tick: let PySyncObj begin an election, or keep it from it."""
         engine, now = self._engine, self._clock.monotonic()
-        if engine.is_leader or not self._others:
+        membership = self._membership
+        if engine.is_leader or membership.is_alone or not membership.is_voter:
             return
         if engine.is_held:
             # What it is to apply is on its way; whoever is elected has it already.
@@ -54,7 +61,7 @@ class Elections:
             return
         if engine.transfer_in_progress or engine.election_deadline > now:
             return
-        if self._granted is not None and 2 * (len(self._granted) + 1) > len(self._others) + 1:
+        if self._granted is not None and membership.has_majority(self._granted):
             self._granted = None
             engine.election_deadline = 0.0
             return
@@ -67,7 +74,7 @@ class Elections:
                 "last_log_index": engine.last_index,
                 "last_log_term": engine.last_term,
             }
-            for peer_id in self._others:
+            for peer_id in membership.other_voters:
                 self._send(peer_id, ask)
         engine.election_deadline = now + _PUSH_SECONDS
 

@@ -7,6 +7,9 @@ PySyncObj does with snapshots and with committed entries is replaced:
 1. Committed entries are applied in slices of `APPLY_SECONDS`; the rest waits for the next tick.
 2. While `is_held`, nothing is applied.
 3. A snapshot comes in by `adopt` only, once its state is decoded and its file is published.
+4. Its members are those of the journal's configuration; a peer that is no voter there never
+   stands for election.  (PySyncObj counts itself always; what it calls read-only nodes are sent
+   the log and not counted, as learners should be.)
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from raftsched.raft.config import LogConfig
 from raftsched.raft.host import Clock, Host, SystemClock
 from raftsched.raft.journal import Entry, Journal
 from raftsched.raft.log import ENTRY_BYTES_MAX, Role
+from raftsched.raft.membership import Configuration, encode
 from raftsched.raft.node import PeerNode
 from raftsched.raft.snapshot import Snapshot
 from raftsched.raft.snapshot_file import SnapshotMeta
@@ -46,6 +50,9 @@ PRIVATE = (
     "_SyncObj__raftNextIndex",
     "_SyncObj__transferInProgress",
     "_SyncObj__serializer",
+    "_SyncObj__otherNodes",
+    "_SyncObj__readonlyNodes",
+    "_SyncObj__lastResponseTime",
 )
 #: ... and every private method it calls or replaces.
 PRIVATE_METHODS = (
@@ -89,8 +96,9 @@ class Hooks(msgspec.Struct, frozen=True):
 
     #: Apply a committed entry: (index, term, data).  Must not raise.
     apply: Callable[[int, int, bytes], None]
-    #: Begin a snapshot of the state beside the loop; the state ends with these (previous, last).
-    begin_snapshot: Callable[[Entry, Entry], None]
+    #: Begin a snapshot of the state beside the loop; the state ends with these (previous, last)
+    #: and this configuration.
+    begin_snapshot: Callable[[Entry, Entry, Configuration], None]
     #: It is on its way, or the log must not be trimmed yet.
     is_writing: Callable[[], bool]
     #: Once after one was written: whether it is durable, so that the log is trimmed; else None.
@@ -141,7 +149,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._is_running()
         super().__init__(
             PeerNode(config.peer_id),
-            list(transport.nodes.values()),
+            [PeerNode(peer_id) for peer_id in journal.membership.other_voters],
             conf=self._configured(config),
             transport=transport,
         )
@@ -154,6 +162,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._SyncObj__serializer.getTransmissionData = self._next_piece
         if restored is not None:
             self._SyncObj__loadDumpFile(clearJournal=False)
+        self.configure()
 
     def _configured(self, config: LogConfig) -> SyncObjConf:
         return SyncObjConf(
@@ -253,6 +262,9 @@ class Engine(SyncObj):  # type: ignore[misc]
     def tick(self) -> None:
         """One turn: elect, commit, apply a slice, send.  What is to count must be synced before."""
         self._is_running()
+        if not self._journal.membership.is_voter:
+            assert not self.is_leader, "a leader is a voter of the configuration in force"
+            self.election_deadline = self._clock.monotonic() + self._timeouts[1]
         self.doTick(0)
 
     def append(self, entry: bytes) -> None:
@@ -286,9 +298,33 @@ class Engine(SyncObj):  # type: ignore[misc]
     def hand_over(self, peer_id: str) -> bool:
         """Ask a follower that has the whole log to have itself elected; False: refused here."""
         reasons: list[int] = []
-        node = self._wire.nodes[peer_id]
-        self.transferLeadership(node, lambda _, reason: reasons.append(reason))
+        self.transferLeadership(PeerNode(peer_id), lambda _, reason: reasons.append(reason))
         return reasons == [FAIL_REASON.SUCCESS]
+
+    # Members -----------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Take the members of the journal's configuration; to be called whenever it changed.
+
+        May be called from within a message or a tick, so the sets are replaced, never changed.
+        """
+        membership, now = self._journal.membership, self._clock.monotonic()
+        others = {peer_id: PeerNode(peer_id) for peer_id in membership.others}
+        voters = membership.other_voters
+        self._SyncObj__otherNodes = {others[peer_id] for peer_id in voters}
+        self._SyncObj__readonlyNodes = {n for p, n in others.items() if p not in voters}
+        for known in (self._SyncObj__raftNextIndex, self._SyncObj__raftMatchIndex):
+            for node in [node for node in known if node.id not in others]:
+                del known[node]
+        for node in others.values():
+            self._SyncObj__raftNextIndex.setdefault(node, self.last_index + 1)
+            self._SyncObj__raftMatchIndex.setdefault(node, 0)
+            self._SyncObj__lastResponseTime.setdefault(node, now)
+
+    def append_configuration(self, configuration: Configuration) -> None:
+        """On the leader: an entry with it, at once; from here on it is in force."""
+        assert self.is_leader
+        self._journal.add(encode(configuration), self.last_index + 1, self.term)
 
     # Elections ---------------------------------------------------------------------------------
 
@@ -356,6 +392,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         """
         assert meta.index > max(self.applied_index, self.commit_index)
         self._restored = meta
+        self._journal.membership.rebase(meta.index, meta.configuration)
         self._SyncObj__loadDumpFile(clearJournal=True)
         if (self.applied_index, self.last_index) != (meta.index, meta.index):
             # It swallows exceptions.
@@ -372,7 +409,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     def _begin_snapshot(self, _: str, data: tuple[Entry, Entry, object]) -> None:
         """PySyncObj wants a dump."""
         last, previous, _cluster = data
-        self._hooks.begin_snapshot(previous, last)
+        self._hooks.begin_snapshot(previous, last, self._journal.membership.at(last[1]))
         raise _WrittenElsewhere
 
     def _snapshot_state(self) -> int:

@@ -119,7 +119,7 @@ class Disk(Protocol):
     def unlink(self, path: Path) -> None: ...
 
     def make_directory(self, path: Path) -> None:
-        """Make it and its parents; does nothing when it is there."""
+        """Make it and its parents, durably; does nothing when it is there."""
 
     def list_directory(self, path: Path) -> list[str]:
         """Names, sorted."""
@@ -175,7 +175,13 @@ class OsDisk:
         path.unlink()
 
     def make_directory(self, path: Path) -> None:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.is_dir():
+            return
+        # Each parent that is made, too: a journal whose directory is lost is lost, however well
+        # its bytes were synced, and its peer would start as one that never voted.
+        self.make_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        self.sync_directory(path.parent)
 
     def list_directory(self, path: Path) -> list[str]:
         return sorted(entry.name for entry in path.iterdir())

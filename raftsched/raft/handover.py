@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from raftsched.raft.config import LogConfig
 from raftsched.raft.engine import Engine
 from raftsched.raft.log import NoQuorum, NotLeader
+from raftsched.raft.membership import Membership
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +25,13 @@ class HandOver:
 
     def __init__(
         self,
-        config: LogConfig,
+        membership: Membership,
         engine: Engine,
         connected: Callable[[], tuple[str, ...]],
         changed: Callable[[], None],
     ) -> None:
         """``changed`` is called when `is_active` was."""
-        self._peer_id = config.peer_id
-        self._others = config.others
+        self._membership = membership
         self._engine = engine
         self._connected = connected
         self._changed = changed
@@ -44,8 +43,9 @@ class HandOver:
         engine = self._engine
         if not engine.is_leader:
             raise NotLeader(engine.leader)
-        if target is not None and target not in self._others:
-            raise NoQuorum(f"{target!r} is not another peer; known: {', '.join(self._others)}")
+        voters = self._membership.other_voters
+        if target is not None and target not in voters:
+            raise NoQuorum(f"{target!r} is not another voter; there are: {', '.join(voters)}")
         self._set_active(True)
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -60,10 +60,10 @@ class HandOver:
         ask_at = seen_at = loop.time()
         while True:
             leader = engine.leader
-            if engine.term > term and leader not in (None, self._peer_id):
+            if engine.term > term and leader not in (None, self._membership.peer_id):
                 assert leader is not None
                 return leader
-            connected = self._connected()
+            connected = self._voters_connected()
             if target in connected or (target is None and connected):
                 seen_at = loop.time()
             elif loop.time() - seen_at > _ALONE_SECONDS:
@@ -76,12 +76,16 @@ class HandOver:
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _ready(self, target: str | None) -> list[str]:
-        connected = self._connected()
+        connected = self._voters_connected()
         return [
             peer_id
             for peer_id in ([target] if target else connected)
             if peer_id in connected and self._engine.match_index(peer_id) == self._engine.last_index
         ]
+
+    def _voters_connected(self) -> list[str]:
+        voters = self._membership.other_voters
+        return [peer_id for peer_id in self._connected() if peer_id in voters]
 
     def _set_active(self, is_active: bool) -> None:
         self.is_active = is_active

@@ -12,6 +12,7 @@ import time
 from typing import Protocol
 
 from raftsched.raft.files import Disk, OsDisk
+from raftsched.raft.resolving import Resolver
 
 
 class Clock(Protocol):
@@ -48,6 +49,11 @@ class Host:
         self.disk: Disk = disk or OsDisk()
         #: For election timeouts and the like; nothing secret comes of it.
         self.chance = chance or random.Random()
+        self._resolver = Resolver()
+
+    async def address(self, name: str) -> str:
+        """One of the IP addresses of a host, another one each time.  Raises OSError."""
+        return await self._resolver.address(name)
 
     def unique_bytes(self, count: int) -> bytes:
         """Bytes nobody else has."""

@@ -1,7 +1,7 @@
 """The journal: the log above the snapshot, in memory as PySyncObj wants it and durable on disk.
 
-Owns one locked directory: ``lock``, ``identity``, ``hard-state``, the segments, ``reserve`` and,
-after a clean stop, ``clean-stop``.
+Owns one locked directory: ``lock``, ``identity``, ``founding``, ``hard-state``, the segments,
+``reserve`` and, after a clean stop, ``clean-stop``.
 
 Rules
 1. An entry counts, here or to anybody, up to ``durable_index`` only.  Memory may be ahead of it.
@@ -23,6 +23,7 @@ from typing import NoReturn, overload
 from raftsched.raft import opening
 from raftsched.raft.files import DISK_FULL, REMEDY, Disk, JournalDamaged, OsDisk
 from raftsched.raft.groups import ENTRY, RECORD, RESET, TRUNCATE, DiskFull
+from raftsched.raft.membership import Configuration, Membership
 from raftsched.raft.opening import Opened, make_reserve, mark_clean_stop, remove_reserve
 from raftsched.raft.pending import Group, Pending
 from raftsched.raft.retention import Retention
@@ -57,6 +58,8 @@ class Journal:
     paused: str
     #: Groups synced since the start.
     syncs: int
+    #: Who is in the group, as the entries say.
+    membership: Membership
 
     def __init__(self, opened: Opened, *, reserve_bytes: int, reclaim: bool) -> None:
         self._opened = opened
@@ -67,6 +70,9 @@ class Journal:
         self._reserve_bytes = reserve_bytes
         self._reclaims_itself = reclaim
         self._entries = opened.entries
+        self.membership = Membership(opened.peer_id, opened.founding)
+        for data, index, _ in self._entries:
+            self.membership.appended(index, data)
         self._retention = Retention(opened.disk, opened.directory, opened.writer)
         self._pending = Pending()
         self._group: Group | None = None
@@ -92,8 +98,13 @@ class Journal:
         sync: bool = True,
         reclaim: bool = True,
         disk: Disk | None = None,
+        founding: Configuration | None = None,
+        joins: bool = False,
     ) -> Journal:
         """Lock ``directory`` and read it; makes it when it is empty.
+
+        ``founding`` is kept at the first start, and is the configuration until an entry or a
+        snapshot has one; with ``joins`` the first start of an empty directory keeps an empty one.
 
         Raises DirectoryLocked, WrongOwner (another cluster or peer), JournalDamaged, JournalFailed.
         With ``reclaim=False`` the caller runs ``reclaim()`` off the loop when ``reclaimable``.
@@ -102,7 +113,14 @@ class Journal:
         disk = disk or OsDisk()
         try:
             opened = opening.open_directory(
-                disk, directory, cluster_id, peer_id, segment_bytes=segment_bytes, sync=sync
+                disk,
+                directory,
+                cluster_id,
+                peer_id,
+                segment_bytes=segment_bytes,
+                sync=sync,
+                founding=founding or Configuration(),
+                joins=joins,
             )
             journal = cls(opened, reserve_bytes=reserve_bytes, reclaim=reclaim)
             if not make_reserve(disk, directory, reserve_bytes):
@@ -111,8 +129,12 @@ class Journal:
             raise JournalFailed(f"{directory} cannot be opened: {error}") from error
         return journal
 
-    def align(self, previous: Entry, last: Entry) -> None:
+    def align(
+        self, previous: Entry, last: Entry, configuration: Configuration | None = None
+    ) -> None:
         """Make the log continue the snapshot that ends with these two entries (S4), durably.
+
+        ``configuration`` is the one in force at its end; None: the snapshot does not say.
 
         To be called once after open, before PySyncObj is made.  A log that holds ``last`` keeps
         its tail; one that ends earlier or conflicts is replaced by the two entries.  Raises
@@ -127,6 +149,7 @@ class Journal:
                 f"entries {index + 1} to {self.first_index - 1}, "
                 "between the snapshot and the log, are missing"
             )
+        self.membership.rebase(index, configuration)
         follows = self.first_index == index + 1
         if follows or self.term_at(index) == term:
             if self.term_at(previous[1]) not in (None, previous[2]):
@@ -299,11 +322,14 @@ class Journal:
         assert term <= self._hard_state.state.term or idx == 1, "an entry of a term never stored"
         if command[:1] in _REFUSED_COMMANDS:
             raise ValueError("the log takes no MEMBERSHIP and no VERSION command")
+        self.membership.appended(idx, command)
         entries.append((command, idx, term))
         self._pending.add(RECORD.pack(ENTRY, len(command), idx, term), command, entry=idx)
 
     def clear(self) -> None:
         """Drop all entries: those of a snapshot that is durable follow."""
+        if self._entries:
+            self.membership.cut_from(self.first_index)
         self._entries.clear()
         self._lower_durable_index(0)
         self._pending.add_reset(RECORD.pack(RESET, 0, 0, 0))
@@ -316,6 +342,7 @@ class Journal:
         if index <= self._commit_index:
             self._fail(f"entry {index} is committed (up to {self._commit_index}) and was to be cut")
         del self._entries[entryFrom:]
+        self.membership.cut_from(index)
         self._lower_durable_index(index - 1)
         self._pending.add(RECORD.pack(TRUNCATE, 0, index, 0))
 
@@ -326,6 +353,7 @@ class Journal:
         following = self.last_index + 1
         del self._entries[:entryTo]
         floor = self.first_index or following
+        self.membership.compacted(floor)
         self._release(floor if self.paused else self._floor)
         self._floor = floor
 

@@ -15,17 +15,24 @@ Errors
     LogError
     +-- NotLeader      this peer does not lead: the entry was surely not appended
     +-- NoQuorum       a majority did not answer in time
+    +-- ChangeRefused  a change of the members that is not allowed, or not now; surely not made
+    |   +-- UnknownMember  it is about a peer that there never was
     +-- LogFull        intake is bounded and full, or paused (disk full, hand-over)
     +-- LogClosed      the log was stopped
+
+    MustStop
+    +-- RemovedFromCluster  this peer is not a member any more
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
+
+from raftsched.raft.membership import Address, Configuration
 
 
 class LogError(Exception):
@@ -44,12 +51,47 @@ class NoQuorum(LogError):
     """A majority of peers did not answer in time."""
 
 
+class ChangeRefused(LogError):
+    """A change of the members is not allowed, or not now; surely nothing was changed."""
+
+
+class UnknownMember(ChangeRefused):
+    """Nobody of that id is or was a member."""
+
+
 class LogFull(LogError):
     """The log takes nothing in just now (queue full, disk full, hand-over); surely not appended."""
 
 
 class LogClosed(LogError):
     """The log was stopped."""
+
+
+class MustStop(Exception):
+    """What a state machine raises when this peer must not go on; one line for who operates it."""
+
+    #: What the process ends with, for scripts and supervisors.
+    exit_code = 70
+
+
+class RemovedFromCluster(MustStop):
+    """This peer was removed; the others have nothing to do with it any more."""
+
+    exit_code = 13
+
+
+class PeerView(NamedTuple):
+    """What a leader learnt from a peer's answers to its probes."""
+
+    #: When the latest answer came, on this peer's monotonic clock in seconds.
+    heard_at: float
+    #: The peer's wall clock in milliseconds when this peer's monotonic clock was at 0; None if it
+    #: does not tell.  ``clock_error_ms``: how far off that may be; ``measured_at``: like heard_at.
+    clock_base_ms: float | None
+    clock_error_ms: float
+    measured_at: float
+    #: What it says of itself, as it was given to its log; empty from versions that say nothing.
+    about: dict[str, Any]
 
 
 class Role(StrEnum):
@@ -134,6 +176,9 @@ class ReplicatedLog(Protocol):
     def status(self) -> LogStatus:
         """What this peer knows now."""
 
+    def peer_views(self) -> dict[str, PeerView]:
+        """On a leader: what the other members told in this term, of those that answered."""
+
     def propose(self, entry: bytes) -> None:
         """Append one entry; at most ``ENTRY_BYTES_MAX``.  Its fate arrives by ``apply``.
 
@@ -158,6 +203,23 @@ class ReplicatedLog(Protocol):
         """Hand leadership to ``target`` (None: the most advanced peer); returns the new leader.
 
         Raises NotLeader, or NoQuorum when nobody took over in time (this peer then goes on).
+        """
+
+    def members(self) -> Configuration:
+        """Who is in the group, as the configuration in force here says; it may be uncommitted."""
+
+    async def change_membership(
+        self, add: dict[str, Address] | None, remove: str | None, timeout_seconds: float
+    ) -> None:
+        """On the leader: have peers added, one removed, or the last one added replace that one.
+
+        New peers receive the log first and vote once they have caught up; the one replaced goes
+        after that.  Returns once all of it is committed.  What stands already is not made again,
+        so whoever does not know what became of a change asks for the same one again.
+
+        Raises ChangeRefused (surely nothing was changed), NotLeader (at a leader that is to be
+        removed: it handed over, ask its successor), LogClosed, or NoQuorum at the deadline;
+        then, if the change was begun, whoever leads goes on with it.
         """
 
 

@@ -1,7 +1,8 @@
 """Opening a journal's directory: make it, or read it back and decide what can be trusted.
 
-A directory is made in the order hard state, first segment, identity; so without an identity it was
-never used, and with one everything else must be there.
+A directory is made in the order hard state, first segment, founding configuration, identity; so
+without an identity it was never used, and with one everything else must be there.  (Directories of
+versions before there was membership have no founding configuration; it is added at the next start.)
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ from raftsched.raft.groups import (
     segment_sequences,
 )
 from raftsched.raft.hard_state import HardStateFile
+from raftsched.raft.membership import Configuration, decode, encode
 
 HARD_STATE = "hard-state"
 CLEAN_STOP = "clean-stop"
 _RESERVE = "reserve"
+_FOUNDING = "founding"
 
 
 class CleanStop(msgspec.Struct, frozen=True, array_like=True):
@@ -57,13 +60,16 @@ class CleanStop(msgspec.Struct, frozen=True, array_like=True):
 class Opened:
     """An open directory and what it held."""
 
-    def __init__(self, disk: Disk, directory: Path, lock: int) -> None:
+    def __init__(self, disk: Disk, directory: Path, lock: int, peer_id: str) -> None:
         self.disk = disk
+        self.peer_id = peer_id
         self.directory = directory
         self._lock = lock
         self.hard_state: HardStateFile
         self.writer: SegmentWriter
         self.entries: list[tuple[bytes, int, int]] = []
+        #: The configuration before the first entry.
+        self.founding = Configuration()
 
     def close(self) -> None:
         """Close what was opened, the lock last."""
@@ -81,9 +87,11 @@ def open_directory(
     *,
     segment_bytes: int,
     sync: bool,
+    founding: Configuration,
+    joins: bool,
 ) -> Opened:
     """Raises DirectoryLocked, WrongOwner, JournalDamaged, OSError, DiskFull."""
-    opened = Opened(disk, directory, lock_directory(disk, directory))
+    opened = Opened(disk, directory, lock_directory(disk, directory), peer_id)
     try:
         owner = Identity(cluster_id, peer_id)
         found = read_identity(disk, directory)
@@ -93,7 +101,9 @@ def open_directory(
         checksum = zlib.crc32(msgspec.msgpack.encode(owner))
         if found is None:
             _make(disk, directory, checksum)
+            _write_founding(disk, directory, Configuration() if joins else founding)
             write_identity(disk, directory, owner)
+        opened.founding = _read_founding(disk, directory, founding)
         _read(opened, checksum, segment_bytes, sync)
     except BaseException:
         opened.close()
@@ -118,6 +128,22 @@ def _make(disk: Disk, directory: Path, owner: int) -> None:
     disk.sync_directory(directory.parent)
     HardStateFile.create(disk, directory / HARD_STATE)
     SegmentWriter.create(disk, directory, 1, None, owner)
+
+
+def _write_founding(disk: Disk, directory: Path, configuration: Configuration) -> None:
+    body = encode(configuration)
+    write_atomic(disk, directory / _FOUNDING, zlib.crc32(body).to_bytes(4, "little") + body)
+
+
+def _read_founding(disk: Disk, directory: Path, founding: Configuration) -> Configuration:
+    """What was kept at the first start: a configuration file changed since then changes nothing."""
+    path = directory / _FOUNDING
+    if _FOUNDING not in disk.list_directory(directory):
+        _write_founding(disk, directory, founding)
+    data = read_file(disk, path)
+    if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
+        raise JournalDamaged(path, 0, "the checksum is wrong", REMEDY)
+    return decode(data[4:])
 
 
 def _read(opened: Opened, owner: int, segment_bytes: int, sync: bool) -> None:

@@ -1,7 +1,8 @@
 """The replicated log on PySyncObj, made safe at its seams: everything put together.
 
 PySyncObj elects and replicates (`engine`).  Around it: what it may hear (`filter`), when it may
-stand for election (`elections`), where its log is kept (`journal`), how the log is cut short
+stand for election (`elections`), where its log is kept (`journal`), who is in the group
+(`membership`, kept by the journal) and how that changes (`changing`), how the log is cut short
 (`compaction`) and laggards catch up (`laggards`, `installing`), and what it cannot do: linearizable
 reads (`reads`, `quorum`) and a hand-over without loss (`handover`).
 
@@ -22,6 +23,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from raftsched.raft.belonging import Belonging
+from raftsched.raft.changing import KNOWS, MemberChanges
 from raftsched.raft.compaction import Compaction
 from raftsched.raft.config import LogConfig
 from raftsched.raft.elections import Elections
@@ -38,11 +41,14 @@ from raftsched.raft.log import (
     LogClosed,
     LogFull,
     LogStatus,
+    MustStop,
     NoQuorum,
     NotLeader,
+    PeerView,
     StateMachine,
 )
-from raftsched.raft.quorum import Prober
+from raftsched.raft.membership import Address, Configuration, Membership, founding
+from raftsched.raft.quorum import Prober, answer
 from raftsched.raft.reads import Reads
 from raftsched.raft.snapshot import Snapshot, SnapshotStore
 from raftsched.raft.transport import Transport
@@ -77,7 +83,15 @@ class PySyncObjLog:
         self.on_frame: Callable[[str, bytes], None] = lambda peer, payload: None
         #: Called with what makes going on unsafe; must end the process.
         self.on_fatal: Callable[[BaseException], None] = _end_process
+        #: Called when this peer learns that it was removed; must end its part.
+        self.on_removed: Callable[[MustStop], None] = self._fatal
+        #: What this peer says of itself to every leader that probes it; plain types, short.
+        self.about: dict[str, Any] = {}
+        #: Before the start it is what the configuration file says.
+        self._membership = Membership(config.peer_id, founding(config))
         self._running = False
+        #: Started and not stopped; it may stand still after `on_fatal`.
+        self._is_open = False
         self._pass_scheduled = False
         self._last_status: tuple[Any, ...] = ()
         #: When the next probe is due; never while another peer leads.
@@ -102,7 +116,10 @@ class PySyncObjLog:
             reserve_bytes=self.config.reserve_bytes,
             reclaim=False,
             disk=self._host.disk,
+            founding=founding(self.config),
+            joins=self.config.joins,
         )
+        self._membership = self.journal.membership
         try:
             self.journal.on_failed = self._fatal
             self._loader = Loader(self._machine, self._host.settle)
@@ -118,7 +135,7 @@ class PySyncObjLog:
         except BaseException:
             self.journal.close(clean=False)
             raise
-        self._running = True
+        self._running = self._is_open = True
         self._wake_at = self._clock.monotonic()
         self._waker = self._loop.call_soon(self._awake)
         self._pass()
@@ -134,13 +151,14 @@ class PySyncObjLog:
         if snapshot is None:
             self.journal.expect_whole()
         else:
-            self.journal.align(snapshot.meta.previous, snapshot.meta.last)
+            meta = snapshot.meta
+            self.journal.align(meta.previous, meta.last, meta.configuration)
         return snapshot
 
     def _assemble(self, restored: Snapshot | None) -> None:
         """Make the parts, each with what it needs of the others."""
         config, fatal = self.config, self._fatal
-        self._transport = transport = Transport(config)
+        self._transport = transport = Transport(config, self._host)
         transport.on_message = self._received
         transport.on_link = self._link
         transport.outgoing = self._outgoing
@@ -156,22 +174,43 @@ class PySyncObjLog:
         )
         self._engine = engine = Engine(config, self.journal, transport, hooks, restored, self._host)
         self._filter = MessageFilter(engine)
-        self._elections = Elections(config, engine, send, self._host)
+        self._elections = Elections(config, self._membership, engine, send, self._host)
         self._installer = Installer(
             engine, self.journal, self._snapshots, self._loader, send, fatal
         )
-        self._prober = Prober(config.others, send)
+        self._prober = Prober(self._membership, send)
         self._reads = Reads(engine, self._prober, send, self._clock)
-        self._hand_over = HandOver(config, engine, transport.connected_peers, self._report)
+        self._hand_over = HandOver(
+            self._membership, engine, transport.connected_peers, self._report
+        )
+        self._changes = MemberChanges(
+            self._membership,
+            engine,
+            self._prober,
+            self._hand_over,
+            transport.connected_peers,
+            self._clock.monotonic,
+        )
+        self._belonging = Belonging(
+            config,
+            self._membership,
+            engine,
+            self._elections,
+            self._changes,
+            transport,
+            self._clock.monotonic,
+        )
+        self._belonging.on_removed = lambda error: self.on_removed(error)
 
     async def stop(self) -> None:
         """Leave cleanly; the journal gets its end mark.  Idempotent."""
-        if not self._running:
+        if not self._is_open:
             return
-        self._running = False
+        self._running = self._is_open = False
         self._waker.cancel()
         if self._giving_up is not None:
             await asyncio.gather(self._giving_up, return_exceptions=True)
+        await self._changes.close()
         await self._installer.close()
         await self._compaction.close()
         await self._transport.close()
@@ -180,6 +219,8 @@ class PySyncObjLog:
         self.journal.close()
 
     def _fatal(self, error: BaseException) -> None:
+        # Whoever is told may need a moment to end: nothing is applied or promised meanwhile.
+        self._running = False
         self.on_fatal(error)
 
     # Passes --------------------------------------------------------------------------------------
@@ -221,6 +262,8 @@ class PySyncObjLog:
             if self.journal.sync() or not engine.is_leader:
                 self._elections.step()
                 engine.tick()
+                self._changes.step()
+            self._belonging.settle()
             self._look_after_laggards(now)
             self._compact()
         except Exception as error:
@@ -228,13 +271,14 @@ class PySyncObjLog:
             return
         if engine.has_backlog or (self.journal.dirty and not self.journal.paused):
             self._schedule()
+        # Before the first round of a term, which makes everything known that the rounds tell.
+        self._report()
         if not engine.is_leader:
             self._probe_at = math.inf
         elif now >= self._probe_at or self._probe_at == math.inf:
             self._probe_at = now + PROBE_SECONDS
             self._prober.begin(now)
         self._wait(now)
-        self._report()
 
     def _endure(self, now: float) -> None:
         """The disk is full: look for room every second; somebody else should lead meanwhile."""
@@ -243,7 +287,7 @@ class PySyncObjLog:
         is_new, self._resume_at = self._resume_at == 0.0, now + RESUME_SECONDS
         if self.journal.try_resume():
             self._resume_at = 0.0
-        elif self._engine.is_leader and self.config.others:
+        elif self._engine.is_leader and self._membership.other_voters:
             if is_new:
                 self._giving_up = asyncio.create_task(self._give_up())
             else:
@@ -291,6 +335,7 @@ class PySyncObjLog:
             if not self._last_status or seen[:2] != self._last_status[:2]:
                 logger.info("%s in term %d (leader: %s)", engine.role, engine.term, engine.leader)
                 self._prober.reset(engine.term)
+                self._probe_at = 0.0
                 self._reads.term_changed()
                 self._laggards.stop_all()
             self._last_status = seen
@@ -332,9 +377,10 @@ class PySyncObjLog:
                 self.on_frame(peer_id, message["payload"])
             case "probe":
                 if message["term"] == self._engine.term:
-                    self._transport.send_to(peer_id, {**message, "type": "probe_ok"})
+                    told = answer(message, self._clock.wall_ms(), {**self.about, KNOWS: True})
+                    self._transport.send_to(peer_id, told)
             case "probe_ok":
-                self._prober.answered(peer_id, message)
+                self._prober.answered(peer_id, message, self._clock.monotonic())
             case "read":
                 self._reads.asked(peer_id, message)
             case "read_ok":
@@ -356,6 +402,10 @@ class PySyncObjLog:
     def _replicate(self, peer_id: str, message: dict[str, Any]) -> None:
         """PySyncObj's own messages."""
         kind = message["type"]
+        if kind == "next_node_idx" and peer_id not in self._membership.others:
+            return  # Somebody removed; PySyncObj has no row for it.
+        if kind == "response_vote" and peer_id not in self._membership.other_voters:
+            return
         if kind == "append_entries" and message["term"] >= self._engine.term:
             self._elections.heard_leader()
         if kind == "append_entries" and message.get("serialized") is not None:
@@ -408,6 +458,10 @@ class PySyncObjLog:
             paused=self.journal.paused or ("hand-over" if self._hand_over.is_active else ""),
         )
 
+    def peer_views(self) -> dict[str, PeerView]:
+        """On a leader: what the other members told in this term."""
+        return self._prober.views
+
     def send_frame(self, peer_id: str, payload: bytes) -> bool:
         """Send our own frame; False when there is no connection."""
         return self._running and self._transport.send_to(
@@ -428,12 +482,37 @@ class PySyncObjLog:
         """Hand leadership over; the new leader.  Raises NotLeader or NoQuorum."""
         return await self._hand_over.run(target, timeout_seconds)
 
+    def members(self) -> Configuration:
+        """Who is in the group, as the configuration in force here says."""
+        return self._membership.now
+
+    def match_index(self, peer_id: str) -> int:
+        """On a leader: how far a member is known to have the log; its own end for itself."""
+        engine = self._engine
+        return engine.last_index if peer_id == self.config.peer_id else engine.match_index(peer_id)
+
+    @property
+    def change_waits_for(self) -> str:
+        """On a leader: what the next step of a change waits for, in a line; or empty."""
+        return self._changes.waits_for
+
+    async def change_membership(
+        self, add: dict[str, Address] | None, remove: str | None, timeout_seconds: float
+    ) -> None:
+        """Have members added, removed or replaced; see `log.ReplicatedLog`."""
+        if not self._running:
+            raise LogClosed("the log is not running")
+        if self.journal.paused:
+            raise LogFull(self.journal.paused)
+        await self._changes.run(add or {}, remove, timeout_seconds)
+
 
 def _end_process(error: BaseException) -> None:
     """Stop at once, without another promise: what happened would make going on unsafe."""
-    if isinstance(error, JournalFailed):
+    exit_code = error.exit_code if isinstance(error, MustStop) else MustStop.exit_code
+    if isinstance(error, JournalFailed | MustStop):
         logger.critical("%s; this peer stops", error)
     else:
         logger.critical("this peer cannot go on safely", exc_info=error)
     logging.shutdown()
-    os._exit(70)
+    os._exit(exit_code)

@@ -16,10 +16,13 @@ from pathlib import Path
 import msgspec
 
 from raftsched.raft.files import Disk, SnapshotDamaged, read_exactly, write_all
+from raftsched.raft.membership import Configuration
 
 #: A chunk longer than this is damage, not data.
 CHUNK_BYTES_MAX = 64 * 1024 * 1024
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+#: Format 1 has no configuration.
+_FORMATS = (1, 2)
 _MAGIC = b"RSSNAP1\n"
 #: Payload bytes, CRC-32 of the payload.
 _FRAME = struct.Struct("<II")
@@ -40,6 +43,8 @@ class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True):
     previous: tuple[bytes, int, int]
     last: tuple[bytes, int, int]
     format_version: int = _FORMAT_VERSION
+    #: The members of the group once ``last`` was appended; None in format 1.
+    configuration: Configuration | None = None
 
     @property
     def index(self) -> int:
@@ -161,7 +166,7 @@ class SnapshotReader:
             meta = msgspec.msgpack.decode(header, type=SnapshotMeta)
         except msgspec.DecodeError as error:
             raise self._damaged(len(_MAGIC), f"the header cannot be read ({error})") from None
-        if meta.format_version != _FORMAT_VERSION:
+        if meta.format_version not in _FORMATS:
             raise self._damaged(len(_MAGIC), f"format {meta.format_version} is not known here")
         return meta, header
 

@@ -1,188 +1,84 @@
 """One authenticated connection per peer, and PySyncObj's messages over it.
 
-The peer with the larger id dials.  A new connection of a peer replaces the old one, which is closed
-before the new one speaks.  Everything is bounded: the handshake in size and time, frames, and what
-may wait to be sent; a peer past a bound loses its connection, never this process its memory.
+The peer with the larger id dials; the one with the smaller only when it was not dialled for long,
+as whoever comes back with another address is known by its new one to itself alone.  A new
+connection of a peer replaces the old one, which is closed before the new one speaks.  Everything is
+bounded: the handshake in size and time, frames, and what may wait to be sent; a peer past a bound
+loses its connection, never this process its memory.  `connection` is one socket, `tls` and
+`credentials` are what makes it a peer's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 from pysyncobj.transport import Transport as PySyncObjTransport
 
 from raftsched.raft import frames
 from raftsched.raft.config import LogConfig
+from raftsched.raft.connection import Connection
+from raftsched.raft.credentials import Credentials
+from raftsched.raft.files import Identity
+from raftsched.raft.host import Host
+from raftsched.raft.loading import off_loop
 from raftsched.raft.node import PeerNode
+from raftsched.raft.refusals import Refusals
+from raftsched.raft.tls import TlsChannel
 
 logger = logging.getLogger(__name__)
 
-#: Time for the handshake of a new connection.
-HANDSHAKE_SECONDS = 2.0
-#: Bytes that may wait to be sent to one peer.
-BUFFER_BYTES_MAX = 256 * 1024 * 1024
-#: Connections that have not shown who they are.
+#: Incoming connections that have not shown who they are: all of them, and those of one address.
 STRANGERS_MAX = 64
-
-
-class _Connection(asyncio.Protocol):
-    """One socket: frames in, frames out; says who it is before anything else."""
-
-    def __init__(self, owner: Transport, target: str) -> None:
-        self.owner = owner
-        #: Whom we dialled; empty for an incoming connection.
-        self.target = target
-        #: Who it turned out to be; empty until the handshake is through.
-        self.peer_id = ""
-        self._buffer = bytearray()
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._flush_scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses.
-        self.transport = transport
-        transport.set_write_buffer_limits(high=BUFFER_BYTES_MAX)
-        if not self.owner.welcome(self):
-            transport.abort()
-            return
-        self._timer = self.owner.loop.call_later(HANDSHAKE_SECONDS, self._handshake_late)
-        if self.target:
-            transport.write(self.owner.handshake(self.target))
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        offset = 0
-        size = len(self._buffer)
-        while size - offset >= frames.LENGTH.size:
-            (length,) = frames.LENGTH.unpack_from(self._buffer, offset)
-            limit = frames.FRAME_BYTES_MAX if self.peer_id else frames.HANDSHAKE_BYTES_MAX
-            if length > limit:
-                self.close(f"a frame of {length} bytes is over the limit of {limit}")
-                return
-            end = offset + frames.LENGTH.size + length
-            if size < end:
-                break
-            body = bytes(self._buffer[offset + frames.LENGTH.size : end])
-            offset = end
-            if self.peer_id:
-                self._frame(body)
-            else:
-                self._shake_hands(body)
-            if self.transport is None:
-                return
-        if offset:
-            del self._buffer[:offset]
-
-    def _frame(self, body: bytes) -> None:
-        try:
-            message = frames.decode(body)
-        except (msgspec.DecodeError, ValueError) as error:
-            self.close(f"it sent what is no message: {error}")
-            return
-        self.owner.received(self.peer_id, message)
-
-    def _shake_hands(self, body: bytes) -> None:
-        try:
-            handshake = frames.decode_handshake(body)
-        except msgspec.DecodeError:
-            self.close("it does not speak raftsched")
-            return
-        refusal = self.owner.refusal(handshake, self.target)
-        if refusal:
-            self.close(refusal)
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self.peer_id = handshake.peer_id
-        if not self.target:
-            assert self.transport is not None
-            self.transport.write(self.owner.handshake(""))
-        self.owner.connected(self)
-
-    def _handshake_late(self) -> None:
-        self.close(f"no handshake within {HANDSHAKE_SECONDS:.0f} s")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self.transport = None
-        self.owner.lost(self)
-
-    def send(self, message: Any) -> None:
-        """Queue a message; all of one loop pass leave in one write."""
-        frame = frames.encode(message)
-        self._out.append(frame)
-        self._out_bytes += len(frame)
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self.owner.loop.call_soon(self.flush)
-
-    def flush(self) -> None:
-        """Hand everything queued to the socket."""
-        self._flush_scheduled = False
-        if self.transport is None or not self._out:
-            return
-        if self.transport.get_write_buffer_size() > BUFFER_BYTES_MAX:
-            self.close(f"{BUFFER_BYTES_MAX} bytes wait to be sent to it")
-            return
-        self.transport.write(b"".join(self._out))
-        self._out.clear()
-        self._out_bytes = 0
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What is queued and not yet with the kernel."""
-        return self._out_bytes + (
-            self.transport.get_write_buffer_size() if self.transport is not None else 0
-        )
-
-    def close(self, why: str = "") -> None:
-        """Drop the connection; ``why`` is logged."""
-        if self.transport is None:
-            return
-        if why:
-            who = self.peer_id or self.target or self.transport.get_extra_info("peername")
-            logger.warning("connection with %s refused: %s", who, why)
-        transport, self.transport = self.transport, None
-        transport.abort()
+STRANGERS_PER_HOST_MAX = 24
+#: The files of [tls] are looked at this often; new connections take what was found last.
+RENEWAL_CHECK_SECONDS = 2.0
+#: A peer with a larger id that has not dialled for so long is dialled.
+PATIENCE_SECONDS = 3.0
 
 
 class Transport(PySyncObjTransport):  # type: ignore[misc]
     """PySyncObj's transport over asyncio.  ``open`` listens and dials; ``destroy`` ends it."""
 
-    def __init__(self, config: LogConfig) -> None:
+    def __init__(self, config: LogConfig, host: Host | None = None) -> None:
         super().__init__(None, None, [])
         self.loop = asyncio.get_running_loop()
+        self.peer_id = config.peer_id
+        self.refusals = Refusals(self.loop.time)
         self._config = config
-        self._nodes = {p: PeerNode(p) for p in config.peers if p != config.peer_id}
-        self._connections: dict[str, _Connection] = {}
-        self._strangers: set[_Connection] = set()
-        self._dialers: list[asyncio.Task[None]] = []
+        self._host = host or Host()
+        #: Where the others listen, by id; addresses of the configuration file come first.
+        self._addresses = {p: a for p, a in config.peers.items() if p != config.peer_id}
+        #: Ids of peers that were removed, and are told so.
+        self._removed: frozenset[str] = frozenset()
+        self._connections: dict[str, Connection] = {}
+        #: All sockets that are not a peer's (yet), oldest first.
+        self._strangers: dict[Connection, None] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._dialers: dict[str, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
         self._closed = False
+        self._credentials: Credentials | None = None
+        if config.tls is not None:
+            owner = Identity(config.cluster_id, config.peer_id)
+            self._credentials = Credentials(config.tls, owner, self._host.clock.wall_ms)
         #: Called with (peer id, message) for every message.
         self.on_message: Callable[[str, dict[str, Any]], None] = lambda peer, message: None
         #: Called with (peer id, is connected).
         self.on_link: Callable[[str, bool], None] = lambda peer, up: None
+        #: Called with every socket that opened and may say who it is.
+        self.on_stranger: Callable[[Connection], None] = lambda connection: None
+        #: May a peer come in that is not known here?
+        self.is_open_to_all: Callable[[], bool] = lambda: False
+        #: Called with who said so when this peer is told that it was removed from the cluster.
+        self.on_removed: Callable[[str], None] = lambda peer: None
         #: Sees every message PySyncObj sends; returns what is really sent, or None.
         self.outgoing: Callable[[str, dict[str, Any]], dict[str, Any] | None] = lambda p, m: m
-        self._last_refusal = ""
 
     # PySyncObj's side ----------------------------------------------------------------------------
-
-    @property
-    def nodes(self) -> dict[str, PeerNode]:
-        """PySyncObj's objects for the other peers, by id."""
-        return self._nodes
 
     @property
     def ready(self) -> bool:
@@ -221,50 +117,103 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
 
     def deliver(self, peer_id: str, message: dict[str, Any]) -> None:
         """Give PySyncObj a message as from a peer."""
-        self._onMessageReceived(self._nodes[peer_id], message)
+        self._onMessageReceived(PeerNode(peer_id), message)
+
+    def set_members(self, addresses: dict[str, str], removed: tuple[str, ...]) -> None:
+        """Whom to keep connections with, and where they listen; this peer may be among them.
+
+        Those in ``removed`` are told so, and have no connection any more.
+        """
+        ours = self._config
+        self._addresses = {
+            p: ours.peers.get(p, address) for p, address in addresses.items() if p != ours.peer_id
+        }
+        self._removed = frozenset(removed) - {ours.peer_id}
+        if self._server is not None:
+            self._dial_members()
+        for peer_id in removed:
+            connection = self._connections.get(peer_id)
+            if connection is not None:
+                connection.send({"type": "removed"})
+                self.loop.call_soon(connection.end)
+
+    def _dial_members(self) -> None:
+        for peer_id in [p for p in self._dialers if p not in self._addresses]:
+            self._dialers.pop(peer_id).cancel()
+        for peer_id in sorted(self._addresses):
+            if peer_id not in self._dialers:
+                self._dialers[peer_id] = asyncio.create_task(self._dial(peer_id))
 
     async def open(self) -> None:
-        """Listen, and dial the peers with smaller ids.  Raises OSError when the port is taken."""
-        if len(self._config.peers) == 1:
-            return
-        host, _, port = self._config.peers[self._config.peer_id].rpartition(":")
-        host = host.strip("[]")
-        if not self._config.insecure and not _is_loopback(host):
-            raise OSError(f"{host} is not loopback; insecure = true allows it, unencrypted")
+        """Listen, and dial the peers with smaller ids.
+
+        Raises OSError when the port is taken, TlsError (one, too) for the files of [tls].
+        """
+        host, port = _split(self._config.peers[self._config.peer_id])
+        is_allowed = self._config.insecure or self._credentials or _is_loopback(host)
+        if not is_allowed:
+            raise OSError(
+                f"{host} is not loopback; configure [tls], or insecure = true allows it unencrypted"
+            )
+        if self._credentials is not None:
+            await off_loop(self._credentials.load)
+            self._tasks.append(asyncio.create_task(self._renew(self._credentials)))
         self._server = await self.loop.create_server(
-            lambda: _Connection(self, ""), host, int(port), reuse_address=True
+            lambda: Connection(self, ""), host, port, reuse_address=True
         )
-        for peer_id in sorted(self._nodes):
-            if peer_id < self._config.peer_id:
-                self._dialers.append(asyncio.create_task(self._dial(peer_id)))
+        self._dial_members()
 
     async def close(self) -> None:
         """Stop listening and dialling, send what is queued, and close all connections."""
         self._closed = True
-        for task in self._dialers:
+        tasks = [*self._tasks, *self._dialers.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._dialers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections.values()):
-            connection.flush()
-            if connection.transport is not None:
-                connection.transport.close()
+            connection.end()
         for stranger in list(self._strangers):
             stranger.close()
 
     async def _dial(self, peer_id: str) -> None:
-        """Keep a connection to a peer; the name is resolved anew at every try."""
-        config = self._config
+        """Keep a connection to a peer."""
+        patience = 0.0 if peer_id < self._config.peer_id else PATIENCE_SECONDS
+        alone_since = self.loop.time()
         while not self._closed:
-            if peer_id not in self._connections:
-                host, _, port = config.peers[peer_id].rpartition(":")
-                with contextlib.suppress(OSError, TimeoutError):
-                    async with asyncio.timeout(config.connect_timeout_seconds):
-                        await self.loop.create_connection(
-                            lambda: _Connection(self, peer_id), host.strip("[]"), int(port)
-                        )
-            await asyncio.sleep(config.reconnect_seconds)
+            if peer_id in self._connections:
+                alone_since = self.loop.time()
+            elif self.loop.time() - alone_since >= patience:
+                alone_since = self.loop.time()
+                try:
+                    await self._connect(peer_id)
+                except (OSError, TimeoutError) as error:
+                    logger.debug("no connection to %s: %s", peer_id, error)
+                except Exception as error:
+                    why = f"unexpected: {type(error).__name__}: {error}"
+                    self.refusals.tell(peer_id, why, f"cannot dial {peer_id!r}: {why}")
+            await asyncio.sleep(self._config.reconnect_seconds)
+
+    async def _connect(self, peer_id: str) -> None:
+        """Dial once, the name resolved anew; returns when it is known what became of it."""
+        host, port = _split(self._addresses[peer_id])
+        async with asyncio.timeout(self._config.connect_timeout_seconds):
+            address = await self._host.address(host)
+            _, connection = await self.loop.create_connection(
+                lambda: Connection(self, peer_id), address, port
+            )
+        # Its own deadline ends it; a second one meanwhile would only replace the first.
+        await connection.settled.wait()
+
+    async def _renew(self, credentials: Credentials) -> None:
+        """Have renewed files used."""
+        while True:
+            await asyncio.sleep(RENEWAL_CHECK_SECONDS)
+            try:
+                await off_loop(credentials.refresh)
+            except Exception:
+                logger.exception("the files of [tls] were not looked at; this is tried again")
 
     # Connections' side ---------------------------------------------------------------------------
 
@@ -280,33 +229,97 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
             )
         )
 
-    def refusal(self, theirs: frames.Handshake, dialled: str) -> str:
-        """Why a connection may not be used; empty if it may."""
-        ours = self._config
-        if theirs.magic != frames.MAGIC:
-            return "it does not speak raftsched"
-        if theirs.version != frames.PROTOCOL_VERSION:
-            return f"it speaks protocol {theirs.version}, this peer {frames.PROTOCOL_VERSION}"
-        if theirs.cluster_id != ours.cluster_id:
-            return f"it belongs to cluster {theirs.cluster_id!r}, this peer to {ours.cluster_id!r}"
-        if theirs.peer_id not in self._nodes:
-            return f"peer {theirs.peer_id!r} is not configured here"
-        if dialled and theirs.peer_id != dialled:
-            return f"it is {theirs.peer_id!r}, not {dialled!r}"
-        if not dialled and theirs.target != ours.peer_id:
-            return f"it looks for {theirs.target!r}, this is {ours.peer_id!r}"
+    def channel(self, target: str) -> TlsChannel | None:
+        """TLS for a new connection to ``target`` (empty: of a stranger); None for none."""
+        if self._credentials is None:
+            return None
+        if target:
+            return TlsChannel(self._credentials.client, is_server=False)
+        return TlsChannel(self._credentials.server, is_server=True)
+
+    def refuse_certificate(self, channel: TlsChannel, dialled: str) -> str:
+        """Why the other side's certificate will not do; empty if it does."""
+        found = channel.identity()
+        if found is None:
+            return "the certificate names no peer; make one with 'raftsched cert create'"
+        if found.cluster_id != self._config.cluster_id:
+            return self._foreign(found)
+        if why := self._stranger(found.peer_id):
+            return why
+        if dialled and found.peer_id != dialled:
+            return f"{found.peer_id!r} answers at the address of {dialled!r}; correct the addresses"
         return ""
 
-    def welcome(self, connection: _Connection) -> bool:
+    def refusal(self, theirs: frames.Handshake, dialled: str, channel: TlsChannel | None) -> str:
+        """Why the other side may not be a peer; empty if it may.  Read on both sides."""
+        ours, they = self._config, theirs.peer_id
+        if theirs.version != frames.PROTOCOL_VERSION:
+            return (
+                f"{they!r} speaks protocol {theirs.version}, {ours.peer_id!r} "
+                f"{frames.PROTOCOL_VERSION}; bring both to one version of raftsched"
+            )
+        if theirs.cluster_id != ours.cluster_id:
+            return self._foreign(Identity(theirs.cluster_id, they))
+        if why := self._stranger(they):
+            return why
+        if channel is not None and channel.identity() != Identity(theirs.cluster_id, they):
+            return f"{they!r} shows the certificate of {channel.identity()}; give it its own"
+        if dialled and they != dialled:
+            return f"{they!r} answers at the address of {dialled!r}; correct the addresses"
+        if not dialled and theirs.target != ours.peer_id:
+            return (
+                f"{they!r} looks for {theirs.target!r} and found {ours.peer_id!r}; "
+                "correct the addresses"
+            )
+        return ""
+
+    def _foreign(self, they: Identity) -> str:
+        return (
+            f"{they.peer_id!r} is of cluster {they.cluster_id!r}, {self.peer_id!r} of "
+            f"{self._config.cluster_id!r}; compare cluster.id and addresses"
+        )
+
+    def is_removed(self, peer_id: str) -> bool:
+        """Was a peer removed from the cluster, so that it should stop?"""
+        return peer_id in self._removed
+
+    def was_removed(self, who: str, channel: TlsChannel | None) -> None:
+        """Somebody says that this peer was removed; with TLS only a peer is believed."""
+        if self._credentials is not None:
+            found = channel.identity() if channel is not None and channel.is_open else None
+            if found is None or found.cluster_id != self._config.cluster_id:
+                return
+        self.on_removed(who)
+
+    def _stranger(self, peer_id: str) -> str:
+        """Why a peer of that id may not come in; empty if it may."""
+        if peer_id == self.peer_id:
+            return f"two peers call themselves {peer_id!r}; give one of them another --id"
+        if peer_id in self._removed:
+            return f"{peer_id!r} was removed from this cluster; add it under a new id, wiped"
+        if peer_id in self._addresses or self.is_open_to_all():
+            return ""
+        return f"{peer_id!r} is not a peer that {self.peer_id!r} knows; compare [peers]"
+
+    def welcome(self, connection: Connection) -> bool:
         """A socket opened; False when too many have not said who they are."""
-        if self._closed or len(self._strangers) >= STRANGERS_MAX:
+        if self._closed:
             return False
-        self._strangers.add(connection)
+        if not connection.target:
+            hosts = [c.host for c in self._strangers if not c.target]
+            here = hosts.count(connection.host)
+            if len(hosts) >= STRANGERS_MAX or here >= STRANGERS_PER_HOST_MAX:
+                why = f"{len(hosts)} connections, {here} of them from there, are not known yet"
+                line = f"dropped a connection from {connection.host}: {why}"
+                self.refusals.tell(connection.host, "too many", line)
+                return False
+        self._strangers[connection] = None
+        self.on_stranger(connection)
         return True
 
-    def connected(self, connection: _Connection) -> None:
+    def connected(self, connection: Connection) -> None:
         """A handshake is through: this is the peer's one connection from now on."""
-        self._strangers.discard(connection)
+        self._strangers.pop(connection, None)
         peer_id = connection.peer_id
         old = self._connections.pop(peer_id, None)
         if old is not None:
@@ -315,12 +328,12 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
             self._down(peer_id)
         self._connections[peer_id] = connection
         logger.info("connected with %s", peer_id)
-        self._onNodeConnected(self._nodes[peer_id])
+        self._onNodeConnected(PeerNode(peer_id))
         self.on_link(peer_id, True)
 
-    def lost(self, connection: _Connection) -> None:
+    def lost(self, connection: Connection) -> None:
         """A socket closed."""
-        self._strangers.discard(connection)
+        self._strangers.pop(connection, None)
         peer_id = connection.peer_id
         if peer_id and self._connections.get(peer_id) is connection:
             del self._connections[peer_id]
@@ -329,12 +342,20 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
             self._down(peer_id)
 
     def _down(self, peer_id: str) -> None:
-        self._onNodeDisconnected(self._nodes[peer_id])
+        self._onNodeDisconnected(PeerNode(peer_id))
         self.on_link(peer_id, False)
 
     def received(self, peer_id: str, message: dict[str, Any]) -> None:
         """A message arrived."""
+        if message["type"] == "removed":
+            self.on_removed(peer_id)
+            return
         self.on_message(peer_id, message)
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _is_loopback(host: str) -> bool:

@@ -92,6 +92,10 @@ class Machine(PeerHost):
     def settle(self) -> None:
         """The collector is left alone."""
 
+    async def address(self, name: str) -> str:
+        """Simulated machines have no names but addresses."""
+        return name
+
     @property
     def cpus(self) -> int:
         return 2

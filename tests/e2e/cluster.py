@@ -88,6 +88,8 @@ class Cluster:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         #: Words before a peer's command line, by peer: `test_disk` puts it on a disk of its own.
         self.wrappers: dict[str, list[str]] = {}
+        #: Peers that joined later: their own configuration files.
+        self.joined: dict[str, Path] = {}
         lines = ["[cluster]", 'id = "e2e"', 'token_file = "token"', ""]
         for i, peer in enumerate(self.ids):
             lines += [f"[peers.{peer}]", f'raft = "127.0.0.1:{ports[2 * i + 1]}"']
@@ -125,8 +127,21 @@ class Cluster:
     def command(self, peer: str) -> list[str]:
         """The command line of a peer."""
         command = [sys.executable, "-m", "raftsched.cli.main", "serve"]
-        command += ["--config", str(self.config), "--id", peer]
+        command += ["--config", str(self.joined.get(peer, self.config)), "--id", peer]
+        command += ["--join"] if peer in self.joined else []
         return [*command, "--data-dir", str(self.directory / peer)]
+
+    def join(self, peer: str) -> dict[str, str]:
+        """Start a new peer whose file has itself, too; what the cluster is to be told of it."""
+        self.api[peer], raft = free_ports(2)
+        address = {"raft": f"127.0.0.1:{raft}", "api": f"127.0.0.1:{self.api[peer]}"}
+        own = [f"[peers.{peer}]", *(f'{name} = "{value}"' for name, value in address.items()), ""]
+        self.joined[peer] = self.directory / f"{peer}.toml"
+        text = "\n".join([self.config.read_text(encoding="utf-8"), *own])
+        self.joined[peer].write_text(text, encoding="utf-8")
+        self.ids.append(peer)
+        self.start(peer)
+        return {"id": peer, **address}
 
     def start(self, peer: str) -> None:
         command = [*self.wrappers.get(peer, []), *self.command(peer)]

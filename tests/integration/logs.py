@@ -95,7 +95,7 @@ class Logs:
             peer_id=peer,
             peers=self.peers,
             data_dir=self.directory / peer,
-            **self.options,
+            **{key: v(peer) if callable(v) else v for key, v in self.options.items()},
         )
         self.machines[peer] = self.machine()
         log = PySyncObjLog(config, self.machines[peer])

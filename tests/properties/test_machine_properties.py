@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from raftsched.core import codec, invariants, machine, planner
 from raftsched.core.commands import (
     Accepted,
+    ActivateVersion,
     ApplyRetention,
     Assignment,
     AssignTasks,
@@ -27,6 +28,7 @@ from raftsched.core.commands import (
     RegisterNode,
     Rejected,
     ReportAttempts,
+    ResetClock,
     ResumeTask,
     SetEligibility,
     SubmitTasks,
@@ -72,7 +74,7 @@ class Machine(RuleBasedStateMachine):
         self.index += 1
         self.now += 10
         batch = Batch("n1", 1, self.index, (command,))
-        entry = codec.decode_entry(codec.encode_entry(Entry(1, 1, self.now, (batch,))))
+        entry = codec.decode_entry(codec.encode_entry(Entry(3, 1, self.now, (batch,))))
         before = copy(self.states[0])
         outcomes = [machine.apply(s, self.index, entry).outcomes[0][0] for s in self.states]
         assert outcomes[0] == outcomes[1]
@@ -189,9 +191,36 @@ class Machine(RuleBasedStateMachine):
         self.now += days * 86_400_000
         self.do(ApplyRetention(limit))
 
+    @rule(version=st.sampled_from([1, 2, 3, 3, 4]))
+    def activate(self, version: int) -> None:
+        self.do(ActivateVersion(version))
+
+    @rule(to=st.sampled_from([-1, 1, 900, 100_000]))
+    def reset_clock(self, to: int) -> None:
+        before = self.states[0].clock_resets
+        if isinstance(self.do(ResetClock(to)), Accepted):
+            assert (self.states[0].now, self.states[0].clock_resets) == (to, before + 1)
+
+    @rule(ahead=st.integers(-5_000, 50_000), agreed=st.booleans())
+    def stamp(self, ahead: int, agreed: bool) -> None:
+        """An entry whose time is off: the clock never falls, and jumps only as agreed."""
+        before = self.states[0].now
+        self.index += 1
+        entry = Entry(3, 1, before + ahead, (), agreed)
+        for state in self.states:
+            machine.apply(state, self.index, entry)
+            assert state.now >= before
+            if state.version >= 3 and not agreed:
+                assert state.now <= before + machine.CLOCK_SKEW_MS_MAX
+
     @rule()
     def restore(self) -> None:
         self.states[1] = copy(self.states[1])
+
+    @rule(limit=st.integers(0, 5), which=st.integers(0, 1))
+    def settle_digest(self, limit: int, which: int) -> None:
+        self.states[which].freeze_digest()
+        self.states[which].frozen_digest(limit)
 
     @rule(ids=st.lists(IDS, min_size=1, max_size=3, unique=True), keep=st.booleans())
     def churn(self, ids: list[str], keep: bool) -> None:
@@ -215,6 +244,7 @@ class Machine(RuleBasedStateMachine):
             # the same order, and so is all that is derived from them.
             assert dump(self.states[0]) == dump(self.states[1])
             assert _derived(self.states[0]) == _derived(self.states[1])
+            assert self.states[0].digest() == self.states[1].digest()
             for task in self.states[0].tasks.values():
                 if task.id in self.ended and task.order == self.ended[task.id][0]:
                     assert task.status is self.ended[task.id][1], "a terminal status changed"

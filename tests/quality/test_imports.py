@@ -32,6 +32,7 @@ ONLY_IN = {
     "click": ("cli/",),
     "prometheus_client": ("api/",),
     "cronsim": ("core/cron.py",),
+    "cryptography": ("peer/certificates.py",),
 }
 
 #: What pure code has no business with.

@@ -277,6 +277,11 @@ def _away(at: float, seconds: float) -> list[Fault]:
     return [Fault(at, "isolate", "leader", seconds, 0.5)]
 
 
+def _asleep_nodes() -> list[Fault]:
+    """Each peer sleeps for longer than its node's lease, and wakes with reports in its hands."""
+    return [Fault(3.0 + 9.5 * n, "pause", str(n % 3), 8.5, 0.5) for n in range(4)]
+
+
 def _asleep() -> list[Fault]:
     """The leader sleeps for longer than a lease, again and again."""
     return [Fault(4.0 + 11.0 * n, "pause", "leader", 8.0, 0.5) for n in range(3)]
@@ -305,7 +310,7 @@ MUTANTS = (
     Mutant("grant without a quorum", "G3", _grant_without_a_quorum, "net", 6, 30, _away(5, 20)),
     Mutant("do not wait for the lease", "G3", _do_not_wait_for_the_lease, "net", 6, 30),
     Mutant("believe a deposed leader", "G3", _believe_a_deposed_leader, "net", 12, 40, _asleep()),
-    Mutant("believe any token", "G3", _believe_any_token, "kill", 10, 30),
+    Mutant("believe any token", "G3", _believe_any_token, "net", 20, 42, _asleep_nodes()),
     Mutant("run what was cancelled", "G7", _run_what_was_cancelled_again, "kill", 20, 30),
     Mutant("forget keys", "G2", _forget_keys, "kill", 3),
     Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1),

@@ -1,8 +1,8 @@
 """What each command does: one function per command, found by the table below.
 
 A handler reads the state and the command, puts what it wants written into `Changes`, and answers
-with an `Outcome`.  It never writes to the state (retention alone does, see there) and never asks
-the world anything.
+with an `Outcome`.  It never asks the world anything, and never writes to the state; but for
+retention, see there, and what is the whole cluster's, as the last thing before it accepts.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from typing import Any
 
 from raftsched.core import commands
 from raftsched.core.changes import Changes
-from raftsched.core.commands import Outcome
-from raftsched.core.handlers import attempts, housekeeping, nodes, tasks
+from raftsched.core.commands import Outcome, Reason, Rejected
+from raftsched.core.handlers import attempts, checks, cluster, housekeeping, nodes, tasks
+from raftsched.core.versions import SINCE, missing
 
-HANDLERS: dict[type[Any], Callable[[Changes, Any], Outcome]] = {
+_Handler = Callable[[Changes, Any], Outcome]
+
+HANDLERS: dict[type[Any], _Handler] = {
     commands.SubmitTasks: tasks.submit,
     commands.CancelTask: tasks.cancel,
     commands.PauseTask: tasks.pause,
@@ -29,4 +32,36 @@ HANDLERS: dict[type[Any], Callable[[Changes, Any], Outcome]] = {
     commands.ApplyRetention: housekeeping.retention,
     commands.UpdateSettings: housekeeping.settings,
     commands.NodeLeft: nodes.left,
+    commands.CheckReplicas: checks.check,
+    commands.ReportDigest: checks.report,
+    commands.ActivateVersion: cluster.activate_version,
+    commands.ResetClock: cluster.reset_clock,
 }
+
+#: Taken also while the state is suspect: what is so whether it is written down or not, and what
+#: ends the suspicion.  All else is what somebody wants, and is refused until a majority agrees.
+TAKEN_WHEN_SUSPECT: frozenset[type[Any]] = frozenset(
+    {
+        commands.RegisterNode,
+        commands.ReportAttempts,
+        commands.NodeLost,
+        commands.NodeLeft,
+        commands.CheckReplicas,
+        commands.ReportDigest,
+        commands.ActivateVersion,
+    }
+)
+
+
+def _gated(handler: _Handler) -> _Handler:
+    """The handler, once the version its command needs is in force."""
+
+    def handle(changes: Changes, command: Any) -> Outcome:
+        why = missing(command, changes.state.version)
+        return Rejected(Reason.NEEDS_VERSION, why) if why else handler(changes, command)
+
+    return handle
+
+
+for _kind in SINCE:
+    HANDLERS[_kind] = _gated(HANDLERS[_kind])

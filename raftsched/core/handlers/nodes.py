@@ -76,7 +76,7 @@ def lost(changes: Changes, command: NodeLost) -> Outcome:
     """No value."""
     if not command.incarnation:
         return Rejected(Reason.INVALID, "a verdict names the incarnation")
-    if command.term != changes.term:
+    if command.term != changes.entry.term:
         # Its leader was deposed: others may have renewed the lease since (G3).
         return Rejected(Reason.STALE_TERM, command.node_id)
     node = changes.state.nodes.get(command.node_id)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from raftsched.core import codec, machine
+from raftsched.core import codec, digest, machine
 from raftsched.core.commands import (
     ENTRY_VERSION,
     Accepted,
@@ -19,16 +19,19 @@ from raftsched.core.commands import (
     AttemptFinished,
     AttemptStarted,
     Batch,
+    CheckReplicas,
     Entry,
     Outcome,
     RegisterNode,
     ReportAttempts,
+    ReportDigest,
 )
-from raftsched.core.model import TERMINAL, Attempt, Task
+from raftsched.core.model import TERMINAL, Attempt, Check, Task
 from raftsched.core.state import State
 from raftsched.peer.config import PeerAddress, PeerConfig
-from raftsched.peer.errors import NoLeader, OutputGone
-from raftsched.peer.service import Consistency, OutputChunk
+from raftsched.peer.errors import NoLeader, OutputGone, UnknownPeer
+from raftsched.peer.messages import MemberRow, MembersTold
+from raftsched.peer.service import Consistency, OutputChunk, Told
 from raftsched.raft.log import ENTRY_BYTES_MAX, LogStatus, Role
 
 TOKEN = "a-token-of-the-tests"
@@ -68,6 +71,8 @@ class FakeService:
         self.reads: list[tuple[str, int]] = []
         #: What this node's disk has, by (task, attempt).
         self.outputs: dict[tuple[str, int], bytes] = {}
+        #: What each peer comes to in a check.
+        self.digests = dict.fromkeys(("n1", "n2", "n3"), bytes(16))
         self.numbers: dict[str, float] = {"raft_term": 3.0, "tasks_open": 0.0}
         self.current = LogStatus(
             peer_id=peer_id,
@@ -83,6 +88,11 @@ class FakeService:
             connected=("n2", "n3"),
         )
         self._applied = asyncio.Event()
+        self.facts: dict[str, Told] = {}
+        #: Changes of the group that were asked for, and what becomes of them.
+        self.changes: list[tuple[dict[str, PeerAddress], str]] = []
+        self.change_trouble = ""
+        self.state.version = ENTRY_VERSION
 
     # What the API calls ------------------------------------------------------------------------
 
@@ -161,6 +171,46 @@ class FakeService:
         )
         return leader
 
+    async def check_replicas(self, timeout_seconds: float) -> Check:
+        voters = tuple(sorted(self.config.peers))
+        outcome = await self.propose(CheckReplicas(voters, digest.FORMAT))
+        assert isinstance(outcome, Accepted), outcome
+        for peer_id, reported in sorted(self.digests.items()):
+            self.apply(ReportDigest(peer_id, outcome.value, reported))
+        assert self.state.check is not None
+        return self.state.check
+
+    async def change_members(
+        self, add: dict[str, PeerAddress], remove: str, timeout_seconds: float
+    ) -> MembersTold:
+        if self.propose_trouble is not None:
+            raise self.propose_trouble
+        if remove and remove not in self.config.peers:
+            raise UnknownPeer(f"{remove!r} is not a member")
+        self.changes.append((add, remove))
+        return MembersTold(1, self.change_trouble, "n4 lacks 7 entries", self.members())
+
+    def members(self) -> tuple[MemberRow, ...]:
+        status = self.current
+        return tuple(
+            MemberRow(
+                id=peer_id,
+                role="voter",
+                raft=address.raft,
+                api=address.api,
+                is_leader=peer_id == status.leader,
+                connected=peer_id == status.peer_id or peer_id in status.connected,
+                replaces="",
+                match_index=None,
+                lag_entries=None,
+                heard_ms=None,
+            )
+            for peer_id, address in sorted(self.config.peers.items())
+        )
+
+    def told(self) -> dict[str, Told]:
+        return self.facts
+
     def metrics(self) -> dict[str, float]:
         return self.numbers
 
@@ -171,7 +221,7 @@ class FakeService:
         index = self.state.index + 1
         batch = Batch("n1", 1, index, (command,))
         data = codec.encode_entry(
-            Entry(ENTRY_VERSION, self.current.term, START_MS + 1_000 * index, (batch,))
+            Entry(ENTRY_VERSION, self.current.term, START_MS + 1_000 * index, (batch,), True)
         )
         assert len(data) <= ENTRY_BYTES_MAX, "the real log would refuse this entry"
         applied = machine.apply(self.state, index, codec.decode_entry(data))

@@ -174,6 +174,10 @@ async def serving(peer_id: str = "n1") -> AsyncIterator[Api]:
 MUTATING = tuple(route for route in ROUTES if route.method != "GET")
 
 
+#: A peer to add.
+PEER = {"id": "n4", "raft": "127.0.0.1:14", "api": "127.0.0.1:4"}
+
+
 def named(route: Route) -> str:
     """A route as a test's id."""
     return f"{route.method} {route.path}"
@@ -183,6 +187,8 @@ def filled(route: Route, **values: str) -> str:
     """The route's path with ids of what `Api.populate` made, where its verb would succeed."""
     if "{code}" in route.path:
         default = "invalid"
+    elif route.path.startswith("/v1/cluster/peers"):
+        default = "n3"
     elif route.path.startswith("/v1/nodes"):
         default = "n1"
     else:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
 from raftsched import __version__
-from raftsched.core.commands import NodeLost
+from raftsched.core.commands import NodeLost, ResetClock
+from raftsched.peer.errors import NeedsVersion
+from raftsched.peer.service import Told
 from raftsched.raft.log import Role
 from tests.unit.api.fake_service import START_MS, TOKEN
 from tests.unit.api.harness import Api
@@ -141,3 +145,48 @@ async def test_follower_says_who_leads_in_every_answer(api: Api) -> None:
     headers = (await api.get("/v1/nodes")).headers
     assert headers["Raftsched-Known-Leader"] == "n2"
     assert headers["Raftsched-Last-Contact-Ms"] == ""
+
+
+async def test_clock_is_set_to_a_time_or_to_that_of_the_peer_that_answers(api: Api) -> None:
+    await api.populate()
+    body = {"now": "2020-01-01T00:00:00Z", "by": "operator"}
+    answer = (await api.post("/v1/cluster/clock:reset", body)).json()
+    assert answer == {"before": answer["before"], "now": "2020-01-01T00:00:00.000Z"}
+    assert api.state.now == 1_577_836_800_000
+    command = api.service.proposed[-1]
+    assert isinstance(command, ResetClock)
+    assert command.by.startswith("operator (127.0.0.1")
+    before = time.time_ns() // 1_000_000
+    assert (await api.post("/v1/cluster/clock:reset", {})).status == 200
+    assert api.state.now >= before
+    assert (await api.get("/v1/cluster")).json()["now"] > "2020"
+
+
+@pytest.mark.parametrize(
+    "now", ["1969-12-31T00:00:00Z", "2020-01-01T00:00:00", "soon", 5, "9999-12-31T23:59:59-05:00"]
+)
+async def test_clock_is_not_set_to_rubbish(api: Api, now: object) -> None:
+    answer = await api.post("/v1/cluster/clock:reset", {"now": now})
+    assert answer.status == 422
+    assert api.state.clock_resets == 0
+
+
+async def test_dry_run_of_a_clock_reset_changes_nothing(api: Api) -> None:
+    answer = await api.post("/v1/cluster/clock:reset?dry_run=1", {})
+    assert answer.json() == {"valid": True}
+    assert api.state.clock_resets == 0
+
+
+async def test_clock_of_a_cluster_that_is_not_upgraded_is_not_set(api: Api) -> None:
+    api.state.version = 1
+    (await api.post("/v1/cluster/clock:reset", {})).problem(409, "needs-version")
+    api.service.propose_trouble = NeedsVersion("upgrade all peers first")
+    (await api.post("/v1/cluster/clock:reset", {})).problem(409, "needs-version")
+
+
+async def test_cluster_shows_what_the_peers_told_the_leader(api: Api) -> None:
+    api.service.facts = {"n1": Told("0.2.0", 3, 0), "n2": Told("", 2, None)}
+    cluster = (await api.get("/v1/cluster")).json()
+    told = [(p["program"], p["version_max"], p["clock_offset_ms"]) for p in cluster["peers"]]
+    assert told == [("0.2.0", 3, 0), ("", 2, None), (None, None, None)]
+    assert cluster["cluster_version"] == api.state.version

@@ -14,7 +14,7 @@ from raftsched.api.problems import CATALOGUE
 from raftsched.api.routes import ROUTES
 from raftsched.core.commands import Reason
 from raftsched.raft.log import Role
-from tests.unit.api.harness import Api, filled
+from tests.unit.api.harness import PEER, Api, filled
 
 
 async def test_live_as_long_as_it_answers(api: Api) -> None:
@@ -137,7 +137,8 @@ async def test_openapi_names_the_fields_that_answers_have(api: Api) -> None:
         schema = document["components"]["schemas"][reference.rpartition("/")[2]]
         body = None
         if route.method == "POST":
-            body = {"command": ["true"]} if route.path == "/v1/tasks" else {}
+            bodies = {"/v1/tasks": {"command": ["true"]}, "/v1/cluster/peers": PEER}
+            body = bodies.get(route.path, {})
         values = {"id": f"task-{number}"} if "/tasks/" in route.path else {}
         if values:
             await api.submit(values["id"])

@@ -188,7 +188,8 @@ async def test_lone_surrogates_are_not_text(api: Api) -> None:
 async def test_unknown_id_is_404_and_changes_nothing(api: Api, route: Route) -> None:
     await api.populate()
     before = api.service.rows()
-    code = "unknown-node" if route.path.startswith("/v1/nodes") else "unknown-task"
+    kinds = {"/v1/nodes": "unknown-node", "/v1/cluster/peers": "unknown-peer"}
+    code = next((kinds[p] for p in kinds if route.path.startswith(p)), "unknown-task")
     for unknown in UNKNOWN_IDS:
         path = filled(route, id=unknown)
         if unknown == ".." and not path.endswith(".."):
@@ -252,4 +253,4 @@ async def test_body_that_breaks_on_the_way_is_the_callers_fault(
 
 def test_the_table_covers_every_route_that_may_change_something() -> None:
     assert {route.method for route in MUTATING} == {"POST", "DELETE"}
-    assert len(MUTATING) == 9, "a new route: see that the tables above fit it"
+    assert len(MUTATING) == 13, "a new route: see that the tables above fit it"

@@ -14,7 +14,7 @@ from raftsched.peer.errors import (
     ReadTimeout,
     UnknownOutcome,
 )
-from tests.unit.api.harness import MUTATING, Api, filled, named
+from tests.unit.api.harness import MUTATING, PEER, Api, filled, named
 
 TASK = {"command": ["true"]}
 #: Trouble, and the status, code and certainty it is told with.
@@ -35,6 +35,8 @@ READING = [
 def body_of(route: Route) -> object:
     if route.path in ("/v1/tasks", "/v1/tasks:batch"):
         return TASK
+    if route.path == "/v1/cluster/peers":
+        return PEER
     return {} if route.method == "POST" else None
 
 

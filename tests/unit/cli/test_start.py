@@ -20,7 +20,8 @@ from raftsched.cli import serve, witness
 from raftsched.cli.exits import Exit, Failure
 from raftsched.cli.local import PEER_LOCK, LocalCluster, _check_port
 from raftsched.cli.main import COMMANDS, cli
-from raftsched.peer.config import load_config
+from raftsched.peer.config import PeerAddress, PeerConfig, load_config
+from raftsched.peer.errors import UpgradeNeeded
 
 ROOT = Path(__file__).parents[3]
 HEAVY = {"aiohttp", "pysyncobj", "asyncio", "msgspec", "orjson", "raftsched.client.sync"}
@@ -77,6 +78,22 @@ def test_check_config_refuses_with_one_line_and_exit_10(alone: Path, text: str) 
     result = CliRunner().invoke(cli, ["check-config"])
     assert result.exit_code == Exit.CHECK_FAILED
     assert result.stderr.count("\n") == 1
+
+
+def test_serve_of_a_program_that_is_too_old_is_exit_11_with_a_line(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(config: PeerConfig) -> int:
+        raise UpgradeNeeded("upgrade this peer: the cluster runs version 9, this one 3")
+
+    monkeypatch.setattr("raftsched.embed.serve", refuse)
+    monkeypatch.setattr("gc.set_threshold", lambda *thresholds: None)
+    monkeypatch.setattr("logging.basicConfig", lambda **options: None)
+    peers = {"n1": PeerAddress("127.0.0.1:7001", "127.0.0.1:7002")}
+    config = PeerConfig(cluster_id="c", peer_id="n1", peers=peers, data_dir=alone)
+    with pytest.raises(Failure, match="peer n1 cannot run: upgrade this peer: ") as caught:
+        serve._run(config, "critical")
+    assert caught.value.code is Exit.UPGRADE_NEEDED
 
 
 def test_serve_without_configuration_is_exit_10(alone: Path) -> None:

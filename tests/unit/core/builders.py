@@ -8,7 +8,9 @@ import msgspec
 
 from raftsched.core import codec, invariants, machine
 from raftsched.core.commands import (
+    ENTRY_VERSION,
     Accepted,
+    ActivateVersion,
     AnyCommand,
     ApplyRetention,
     Assignment,
@@ -17,6 +19,7 @@ from raftsched.core.commands import (
     AttemptStarted,
     Batch,
     CancelTask,
+    CheckReplicas,
     DeleteTask,
     Entry,
     Event,
@@ -27,6 +30,8 @@ from raftsched.core.commands import (
     RegisterNode,
     Rejected,
     ReportAttempts,
+    ReportDigest,
+    ResetClock,
     ResumeTask,
     SetEligibility,
     SubmitTasks,
@@ -134,7 +139,7 @@ def register(node_id: str = "n1", incarnation: str = "a", **fields: Any) -> Regi
 
 def entry(*commands: AnyCommand, now: int = BEGIN_MS) -> Entry:
     """A log entry with one batch."""
-    return Entry(version=1, term=TERM, now=now, batches=(Batch("n1", 1, 1, commands),))
+    return Entry(ENTRY_VERSION, TERM, now, (Batch("n1", 1, 1, commands),), agreed=True)
 
 
 def started(
@@ -174,6 +179,10 @@ ONE_OF_EACH: tuple[AnyCommand, ...] = (
     ApplyRetention(10),
     UpdateSettings(Settings(losses_max=5)),
     NodeLeft("n1", "a"),
+    CheckReplicas(("n1", "n2", "n3"), 1),
+    ReportDigest("n1", 1, bytes(16)),
+    ActivateVersion(ENTRY_VERSION),
+    ResetClock(BEGIN_MS, "operator"),
 )
 
 
@@ -196,6 +205,7 @@ class Replica:
 
     def __init__(self, **settings: int) -> None:
         self.state = State("cluster")
+        self.state.version = ENTRY_VERSION
         self.index = 0
         self.now = BEGIN_MS
         #: Events of the last entry.

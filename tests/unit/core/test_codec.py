@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from raftsched.core import codec, invariants, machine
-from raftsched.core.codec import CHUNK_BYTES, SNAPSHOT_VERSION, UnknownVersion
+from raftsched.core.codec import CHUNK_BYTES, SNAPSHOT_VERSION, SNAPSHOT_VERSION_MIN
 from raftsched.core.commands import (
     ENTRY_VERSION,
     AnyCommand,
@@ -26,9 +26,10 @@ from raftsched.core.commands import (
     SubmitTasks,
     UpdateSettings,
 )
-from raftsched.core.model import Eligibility, Settings, Task, TaskStatus
+from raftsched.core.model import Eligibility, KeyRecord, Settings, Task, TaskStatus
 from raftsched.core.state import State
 from raftsched.core.tables import shard_of
+from raftsched.core.versions import UnknownVersion
 from tests.unit.core.builders import (
     ONE_OF_EACH,
     STEP_MS,
@@ -175,7 +176,7 @@ def restored(state: State) -> State:
 def rows(state: State) -> tuple[Any, ...]:
     """Everything that is replicated, in an order of its own."""
     return (
-        (state.cluster_id, state.now, state.index, state.version),
+        (state.cluster_id, state.now, state.index, state.version, state.clock_resets),
         (state.next_token, state.next_order),
         state.settings,
         state.nodes,
@@ -314,9 +315,8 @@ def test_large_rows_are_spread_over_chunks() -> None:
     assert rows(codec.restore_state(chunks)) == rows(replica.state)
 
 
-@pytest.mark.parametrize("version", [1, SNAPSHOT_VERSION + 1])
+@pytest.mark.parametrize("version", [SNAPSHOT_VERSION_MIN - 1, SNAPSHOT_VERSION + 1])
 def test_a_snapshot_of_another_version_is_refused(version: int) -> None:
-    assert version != SNAPSHOT_VERSION
     header = msgspec.msgpack.decode(dump(busy().state)[0])
     others = [
         msgspec.msgpack.encode([version, *header[1:]]),
@@ -342,6 +342,18 @@ def test_a_chunk_that_is_missing_or_doubled_is_noticed() -> None:
             codec.restore_state([*chunks[: number + 1], *chunks[number:]])
 
 
+def test_a_chunk_of_keys_in_place_of_another_is_noticed() -> None:
+    state = State("c")
+    one, other = [k for k in map(str, range(2_000)) if shard_of(k) in (3, 9)][:2]
+    assert shard_of(one) != shard_of(other)
+    for key in (one, other):
+        state.put_key(key, KeyRecord(b"hash", b"", 1, 1))
+    header, first, second = dump(state)
+    for rows_again in (first, second):
+        with pytest.raises(msgspec.DecodeError, match="twice"):
+            codec.restore_state([header, rows_again, rows_again])
+
+
 def test_a_chunk_in_place_of_another_is_noticed() -> None:
     replica = Replica()
     replica.submit("t1", "t2")
@@ -356,7 +368,9 @@ def test_a_task_that_runs_on_a_node_nobody_knows_is_noticed() -> None:
     replica.accepted(register())
     replica.bring("t1", TaskStatus.RUNNING)
     header, chunk = dump(replica.state)
-    without = [*msgspec.msgpack.decode(header)[:-1], []]
+    without = msgspec.msgpack.decode(header)
+    assert len(without[10]) == 1
+    without[10] = []
     with pytest.raises(msgspec.DecodeError, match="on no node"):
         codec.restore_state([msgspec.msgpack.encode(without), chunk])
 

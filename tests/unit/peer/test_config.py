@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from raftsched.peer.config import ConfigError, load_config, parse_bytes, parse_cpu
+from raftsched.peer.config import (
+    CLUSTER_ID_BYTES_MAX,
+    PEER_ID_BYTES_MAX,
+    ConfigError,
+    PeerAddress,
+    PeerConfig,
+    check,
+    check_cluster_id,
+    check_peer_id,
+    load_config,
+    parse_bytes,
+    parse_cpu,
+    warn_of_what_is_open,
+)
+from raftsched.raft import frames
+from raftsched.raft.config import TlsFiles
 
 ROOT = Path(__file__).parents[3]
 
@@ -18,6 +34,7 @@ def write(directory: Path, text: str) -> Path:
     return path
 
 
+TLS = '[tls]\nca = "ca.crt"\ncert = "n1.crt"\nkey = "/keys/n1.key"\n'
 GOOD = '[cluster]\nid = "c"\n[peers.n1]\nraft = "127.0.0.1:7401"\napi = "127.0.0.1:7400"\n'
 
 
@@ -53,6 +70,13 @@ def test_token_file_is_private_and_stays_the_same(tmp_path: Path) -> None:
         (GOOD + "[node]\nslots = 1" + "0" * 5000 + "\n", "n1", "not TOML"),
         (GOOD + '[node]\ncpu = "many"\n', "n1", "node.cpu"),
         (GOOD + "[nodes]\n", "n1", "nodes"),
+        (GOOD.replace("127.0.0.1:7400", "10.0.0.1:7400"), "n1", "insecure_http = true"),
+        (GOOD + TLS.replace("ca =", "# ca ="), "n1", "tls.ca is missing"),
+        (GOOD + TLS + 'password = "x"\n', "n1", "password"),
+        (GOOD.replace("127.0.0.1:7400", "10.0.0.1:7400") + TLS, "n1", "insecure_http = true"),
+        (GOOD.replace('"c"', f'"{"é" * 33}"'), "n1", "cluster.id"),
+        (GOOD.replace('"c"', '"a\\nb"'), "n1", "cluster.id"),
+        (GOOD.replace("n1", '"é"'), "é", "peers.é: an id has"),
         ('[cluster]\nid = ""\n' + GOOD[18:], "n1", "cluster.id"),
     ],
 )
@@ -61,6 +85,69 @@ def test_complaint_names_the_key(tmp_path: Path, text: str, peer: str, says: str
         load_config(write(tmp_path, text), peer, tmp_path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_tls_files_are_relative_to_the_file_and_a_peer_may_have_its_own(tmp_path: Path) -> None:
+    text = GOOD.replace("127.0.0.1:7401", "10.0.0.1:7401") + TLS
+    text += GOOD[GOOD.index("[peers") :].replace("n1", "n2").replace("740", "741")
+    text += '[peers.n2.tls]\ncert = "n2.crt"\n'
+    path = write(tmp_path, text)
+    common = load_config(path, "n1", tmp_path).tls
+    assert common == TlsFiles(
+        ca=tmp_path / "ca.crt", cert=tmp_path / "n1.crt", key=Path("/keys/n1.key")
+    )
+    own = load_config(path, "n2", tmp_path).tls
+    assert own == TlsFiles(
+        ca=tmp_path / "ca.crt", cert=tmp_path / "n2.crt", key=Path("/keys/n1.key")
+    )
+    assert load_config(write(tmp_path, GOOD), "n1", tmp_path).tls is None
+
+
+def test_longest_ids_fit_a_handshake() -> None:
+    cluster, peer = "é" * (CLUSTER_ID_BYTES_MAX // 2), "n" * PEER_ID_BYTES_MAX
+    check_cluster_id(cluster)
+    check_peer_id(peer)
+    frame = frames.encode(frames.Handshake(frames.MAGIC, 2**64 - 1, cluster, peer, peer))
+    assert len(frame) - frames.LENGTH.size <= frames.HANDSHAKE_BYTES_MAX
+    refused = frames.encode_refusal("é" * 1000)
+    assert len(refused) - frames.LENGTH.size <= frames.HANDSHAKE_BYTES_MAX
+
+
+def test_loopback_of_two_machines_is_two_places(tmp_path: Path) -> None:
+    text = GOOD.replace("127.0.0.1:7401", "10.0.0.1:7401") + TLS
+    other = text[text.index("[peers") : text.index("[tls")].replace("n1", "n2")
+    load_config(write(tmp_path, text + other.replace("10.0.0.1", "10.0.0.2")), "n1", tmp_path)
+    with pytest.raises(ConfigError, match="has already"):
+        load_config(write(tmp_path, text + other), "n1", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, ""),
+        ({"insecure": True}, "insecure = true: traffic of this cluster is not encrypted"),
+        ({"tls": True}, ""),
+        ({"tls": True, "insecure_http": True, "api": "10.0.0.1:7400"}, "insecure_http = true"),
+        ({"tls": True, "insecure": True, "api": "10.0.0.1:7400"}, "insecure = true: HTTP on 10."),
+    ],
+    ids=str,
+)
+def test_what_is_open_is_told_at_every_start(
+    change: dict[str, Any], says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = TlsFiles(ca=Path("a"), cert=Path("b"), key=Path("c"))
+    config = PeerConfig(
+        cluster_id="c",
+        peer_id="n1",
+        peers={"n1": PeerAddress("127.0.0.1:7401", change.get("api", "127.0.0.1:7400"))},
+        data_dir=tmp_path,
+        tls=files if change.get("tls") else None,
+        insecure=change.get("insecure", False),
+        insecure_http=change.get("insecure_http", False),
+    )
+    check(config)
+    warn_of_what_is_open(config)
+    assert [says in line for line in caplog.messages] == ([True] if says else [])
 
 
 def test_missing_file_says_what_to_copy(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from raftsched.core.model import NewTask
 from raftsched.peer.errors import NoLeader, Overloaded, TooLarge, UnknownOutcome
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
 from raftsched.peer.proposer import Proposer
+from raftsched.peer.stamping import Head
 from raftsched.raft.host import SystemClock
 from raftsched.raft.log import LogFull, LogStatus, NotLeader, Role
 
@@ -53,7 +54,10 @@ class Bench:
         self.log = FakeLog(peer_id)
         self.sent: list[tuple[str, AnyFrame]] = []
         self.connected = True
-        self.proposer = Proposer(self.log, SystemClock(), peer_id, 7, self._send)  # type: ignore[arg-type]
+        self.proposer = Proposer(self.log, SystemClock(), peer_id, 7, self._send, self._head)  # type: ignore[arg-type]
+
+    def _head(self) -> Head:
+        return Head(2, 1_000, agreed=False)
 
     def _send(self, peer: str, frame: AnyFrame) -> bool:
         if self.connected:

@@ -15,6 +15,7 @@ from raftsched.peer.config import PeerAddress, PeerConfig
 from raftsched.peer.errors import IndexNotReached, PeerStopped, ReadTimeout
 from raftsched.peer.peer import Peer
 from raftsched.raft.log import LogClosed, LogStatus, NoQuorum, Role
+from raftsched.raft.membership import Address, Configuration
 
 
 class FakeLog:
@@ -27,6 +28,9 @@ class FakeLog:
             peer_id="n1", role=Role.FOLLOWER, term=1, leader="n2", last_index=7, durable_index=7,
             commit_index=7, applied_index=7, is_current=True, last_contact_ms=5, connected=("n2",),
         )  # fmt: skip
+
+    def members(self) -> Configuration:
+        return Configuration({"n1": Address("h1:1"), "n2": Address("h2:1")})
 
     def status(self) -> LogStatus:
         return self.current

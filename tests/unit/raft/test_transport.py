@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from raftsched.raft import connection as connection_module
 from raftsched.raft import frames
 from raftsched.raft import transport as transport_module
-from raftsched.raft.config import LogConfig
+from raftsched.raft.config import LogConfig, TlsFiles
+from raftsched.raft.host import Host
 from raftsched.raft.transport import Transport
 from tests.e2e.cluster import free_ports
 
@@ -26,8 +28,15 @@ class Mesh:
         self.transports: dict[str, Transport] = {}
         self.heard: dict[str, list[tuple[str, dict[str, Any]]]] = {}
 
-    async def open(self, peer: str, cluster: str = "c") -> Transport:
-        config = LogConfig(cluster_id=cluster, peer_id=peer, peers=self.peers, data_dir=Path())
+    async def open(self, peer: str, cluster: str = "c", tls: TlsFiles | None = None) -> Transport:
+        config = LogConfig(
+            cluster_id=cluster,
+            peer_id=peer,
+            peers=self.peers,
+            data_dir=Path(),
+            tls=tls,
+            reconnect_seconds=0.05,
+        )
         transport = Transport(config)
         self.heard[peer] = []
         transport.on_message = lambda sender, message: self.heard[peer].append((sender, message))
@@ -47,8 +56,9 @@ class Mesh:
 
 @asynccontextmanager
 async def mesh(*peers: str) -> AsyncIterator[Mesh]:
-    ports = free_ports(2)
-    found = Mesh({p: f"127.0.0.1:{port}" for p, port in zip(("n1", "n2"), ports, strict=True)})
+    ports = free_ports(3)
+    ids = ("n1", "n2", "n3")
+    found = Mesh({p: f"127.0.0.1:{port}" for p, port in zip(ids, ports, strict=True)})
     for peer in peers:
         await found.open(peer)
     try:
@@ -91,16 +101,15 @@ async def test_peer_that_comes_back_is_connected_again() -> None:
         b"GET / HTTP/1.1\r\n\r\n",
         b"\xff" * 300,
         frames.encode({"type": "request_vote", "term": 10**6}),
-        hello(cluster="other"),
-        hello(peer="n9"),
-        hello(peer="n1"),
-        hello(target="n2"),
-        hello(version=9),
+        frames.encode(["raft", 1, "c", "n2", "n1"]),
         frames.LENGTH.pack(1 << 31),
+        frames.LENGTH.pack(frames.HANDSHAKE_BYTES_MAX + 1),
     ],
-    ids=["http", "noise", "no-handshake", "cluster", "unknown", "self", "target", "version", "big"],
+    ids=["http", "noise", "no-handshake", "magic", "huge", "big"],
 )
-async def test_stranger_is_refused_and_heard_by_nobody(first: bytes) -> None:
+async def test_rubbish_is_dropped_without_a_word(
+    first: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async with mesh("n1") as m:
         reader, writer = await m.raw("n1")
         writer.write(first + frames.encode({"type": "request_vote", "term": 10**6}))
@@ -109,11 +118,88 @@ async def test_stranger_is_refused_and_heard_by_nobody(first: bytes) -> None:
                 assert await reader.read() == b""
         assert m.heard["n1"] == []
         assert m.transports["n1"].connected_peers() == ()
+        assert len(caplog.messages) == 1
+        assert caplog.messages[0].startswith("dropped the connection with 127.0.0.1")
         writer.close()
 
 
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        (hello(cluster="other"), "'n2' is of cluster 'other', 'n1' of 'c'"),
+        (hello(peer="n9"), "'n9' is not a peer that 'n1' knows"),
+        (hello(peer="n1"), "two peers call themselves 'n1'"),
+        (hello(target="n2"), "'n2' looks for 'n2' and found 'n1'"),
+        (hello(version=9), "'n2' speaks protocol 9, 'n1' 1"),
+        (b"\x16\x03\x01\x02\x00\x01", "'n1' has no [tls] and the other side has"),
+    ],
+    ids=["cluster", "unknown", "self", "target", "version", "tls"],
+)
+async def test_stranger_hears_why_it_is_refused(
+    first: bytes, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with mesh("n1") as m:
+        for _ in range(3):
+            reader, writer = await m.raw("n1")
+            writer.write(first + frames.encode({"type": "request_vote", "term": 10**6}))
+            async with asyncio.timeout(5):
+                size = frames.LENGTH.unpack(await reader.readexactly(4))[0]
+                refused = frames.decode_first(await reader.readexactly(size))
+            assert isinstance(refused, frames.Refused)
+            assert says in refused.reason
+            writer.close()
+        assert m.heard["n1"] == []
+        assert m.transports["n1"].connected_peers() == ()
+        # Three times the same: one line.
+        assert [says in line for line in caplog.messages] == [True]
+
+
+async def test_dialler_tells_why_it_was_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async with mesh("n1") as m:
+        dials = []
+        m.transports["n1"].on_stranger = dials.append
+        await m.open("n2", cluster="other")
+        await m.until(lambda: len(dials) >= 3)
+    here, there = sorted(caplog.messages)
+    assert here.startswith("refused by 'n1' at 127.0.0.1: 'n2' is of cluster 'other', 'n1' of 'c'")
+    assert there.startswith("refused connection of 'n2' from 127.0.0.1: 'n2' is of cluster 'other'")
+
+
+async def test_strangers_of_one_address_are_few(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(transport_module, "STRANGERS_PER_HOST_MAX", 3)
+    async with mesh("n1") as m:
+        sockets = [await m.raw("n1") for _ in range(3)]
+        reader, writer = await m.raw("n1")
+        async with asyncio.timeout(5):
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        assert "3 of them from there" in caplog.text
+        for _, other in [*sockets, (reader, writer)]:
+            other.close()
+
+
+async def test_dialler_survives_what_nobody_expected(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with mesh("n1") as m:
+        failures = iter([RuntimeError("odd"), OSError("no such name")])
+        address = Host.address
+
+        async def fails_first(host: Host, name: str) -> str:
+            for failure in failures:
+                raise failure
+            return await address(host, name)
+
+        monkeypatch.setattr(Host, "address", fails_first)
+        two = await m.open("n2")
+        await m.until(two.connected_peers)
+        assert "RuntimeError: odd" in caplog.text
+
+
 async def test_silent_connection_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport_module, "HANDSHAKE_SECONDS", 0.1)
+    monkeypatch.setattr(connection_module, "HANDSHAKE_SECONDS", 0.1)
     async with mesh("n1") as m:
         reader, writer = await m.raw("n1")
         async with asyncio.timeout(5):

@@ -1,0 +1,89 @@
+"""``raftsched recover``: go on with the one survivor of a lost majority, offline and by force."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from raftsched.cli.exits import Exit, Failure, complain
+
+if TYPE_CHECKING:
+    from raftsched.peer.recovery import Found
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    default=Path("cluster.toml"),
+    show_default=True,
+    metavar="FILE",
+    help="The cluster's configuration.",
+)
+@click.option("--id", "peer_id", required=True, help="The survivor; it must be stopped.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The survivor's directory; keep a copy of it.",
+)
+@click.option(
+    "--yes-i-accept-data-loss", "accepts", is_flag=True, help="Do it; without, only look."
+)
+def recover(config_path: Path, peer_id: str, data_dir: Path, accepts: bool) -> None:
+    """Make one survivor the whole cluster when a majority of the peers is lost for good.
+
+    Look at every survivor first, and take the one with the highest term, then the highest index.
+    Never do it on two of them: that makes two clusters.
+    """
+    from raftsched.peer.config import ConfigError, parse_config
+    from raftsched.peer.recovery import JournalFailed, Recovery, StorageError
+
+    try:
+        config, _ = parse_config(config_path, peer_id, data_dir)
+        recovery = Recovery(config)
+    except (ConfigError, StorageError, JournalFailed) as error:
+        raise Failure(str(error), Exit.CHECK_FAILED) from None
+    try:
+        found = recovery.found()
+        _show(peer_id, found)
+        if accepts:
+            recovery.go_on_alone()
+    except (StorageError, JournalFailed) as error:
+        raise Failure(str(error)) from None
+    finally:
+        recovery.close()
+    if not accepts:
+        complain("nothing was changed; --yes-i-accept-data-loss does it")
+        raise click.exceptions.Exit(Exit.CHECK_FAILED)
+    click.echo(
+        f"{peer_id} is the whole cluster now: start it, then wipe {_named(found.others)} and add "
+        "each under a new id ('raftsched peers add')"
+    )
+
+
+def _show(peer_id: str, found: Found) -> None:
+    stamped = "under the snapshot"
+    if found.stamped_at is not None:
+        when = dt.datetime.fromtimestamp(found.stamped_at / 1000, dt.UTC)
+        stamped = when.isoformat(timespec="milliseconds")
+    click.echo(f"peer        {peer_id} ({'voter' if found.is_voter else 'learner, NO VOTER'})")
+    click.echo(f"term        {found.term}")
+    click.echo(f"last index  {found.last_index}")
+    click.echo(f"stamped     {stamped}")
+    click.echo(f"snapshot    {found.snapshot_index or 'none'}")
+    click.echo(f"voters      {_named(found.voters)}")
+    click.echo(f"given up    {_named(found.others)}")
+    complain(
+        f"what {_named(found.others)} acknowledged after index {found.last_index} is lost for "
+        "good, answered requests among it; what is in this log and nobody acknowledged takes effect"
+    )
+
+
+def _named(peer_ids: tuple[str, ...]) -> str:
+    return ", ".join(peer_ids) or "nobody"

@@ -1,0 +1,94 @@
+"""Versions: what this program can apply, and what the cluster has in force.
+
+One number says how entries and snapshots are written and how ``apply`` behaves.  It rises only by
+`ActivateVersion`, when every peer can follow; until then everything is as the versions before it
+had it, on every peer alike.
+
+====  ==========================================================================================
+ 1    The first; its entries and snapshots say 2.
+ 3    Time is bounded (``machine``); the commands in `SINCE`.
+====  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from raftsched.core import commands
+
+#: Entries and snapshots of clusters whose version is lower are written as this.  No version up to
+#: it is ever activated: ``apply`` is the same in all of them, and their programs do not know how.
+WRITTEN_MIN = 2
+#: From this version on ``apply`` bounds how far an entry moves the clock.
+BOUNDED_TIME = 3
+#: Version that a command needs; those that are not here were always there.
+SINCE: dict[type[Any], int] = {
+    commands.CheckReplicas: 3,
+    commands.ReportDigest: 3,
+    commands.CheckReplicas: 3,
+    commands.ReportDigest: 3,
+    commands.ResetClock: 3,
+}
+
+
+class Supports(NamedTuple):
+    """The versions that a program can apply, both included."""
+
+    lowest: int
+    highest: int
+
+
+#: What this program can apply.
+SUPPORTED = Supports(1, commands.ENTRY_VERSION)
+#: What a program says that does not say it: those before `ActivateVersion` was there.
+UNSPOKEN = Supports(1, 2)
+
+
+class UnknownVersion(Exception):
+    """Written by another version of raftsched, most likely a newer one: upgrade this peer."""
+
+
+def written(in_force: int) -> int:
+    """The version of entries and snapshots while ``in_force`` is the cluster's."""
+    return max(WRITTEN_MIN, in_force)
+
+
+def check(version: int, supports: Supports, what: str) -> None:
+    """Raises UnknownVersion, in a line for who has to act, if ``version`` is not supported."""
+    if version > supports.highest:
+        raise UnknownVersion(
+            f"upgrade this peer: the cluster runs version {version}, this program knows up to "
+            f"{supports.highest} ({what} version {version})"
+        )
+    if version < supports.lowest:
+        raise UnknownVersion(
+            f"this program is too new: it knows versions {supports.lowest} to {supports.highest}, "
+            f"not {what} version {version}; run a release in between first"
+        )
+
+
+def next_version(in_force: int, members: Iterable[Supports | None]) -> int | None:
+    """The highest version above ``in_force`` that every member can apply; None: there is none.
+
+    A member that is None has not said what it can apply.
+    """
+    known: list[Supports] = []
+    for supports in members:
+        if supports is None:
+            return None
+        known.append(supports)
+    best = min((supports.highest for supports in known), default=0)
+    lowest = max((supports.lowest for supports in known), default=0)
+    return best if best > written(in_force) and best >= lowest else None
+
+
+def missing(command: commands.Command, in_force: int) -> str:
+    """Why a command cannot be applied yet, in words; empty if it can."""
+    needs = SINCE.get(type(command), 0)
+    if needs <= in_force:
+        return ""
+    return (
+        f"{type(command).__name__} needs cluster version {needs}, {in_force} is in force; "
+        "upgrade all peers first"
+    )

@@ -1,0 +1,108 @@
+"""Peers come and go while the cluster works; and what the survivor of a lost majority can do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from .cluster import TOKEN, Cluster, until
+
+
+def cli(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "raftsched.cli.main", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={
+            "RAFTSCHED_ADDR": ",".join(f"127.0.0.1:{port}" for port in cluster.api.values()),
+            "RAFTSCHED_TOKEN": TOKEN,
+        },
+    )
+
+
+def members(cluster: Cluster, peer: str) -> dict[str, Any]:
+    document = cluster.request(peer, "GET", "/v1/cluster/peers").json
+    return {row["id"]: row["role"] for row in document["items"]}
+
+
+def test_leader_is_replaced_under_load(tmp_path: Path) -> None:
+    """No submission fails, the old one stops by itself, its node is gone, the new one works."""
+    with Cluster(tmp_path) as cluster:
+        old = cluster.leader()
+        others = [peer for peer in cluster.ids if peer != old]
+        tasks: list[str] = []
+        is_over = threading.Event()
+
+        def load() -> None:
+            while not is_over.is_set():
+                tasks.append(cluster.submit(others[len(tasks) % 2], ["true"]))
+
+        loading = threading.Thread(target=load)
+        loading.start()
+        try:
+            new = cluster.join("n4")
+            words = ["--raft", new["raft"], "--api", new["api"], "-o", "json"]
+            done = cli(cluster, "peers", "replace", old, "n4", *words)
+            assert done.returncode == 0, done.stderr + cluster.logs()
+            assert cluster.processes[old].wait(15) == 13, cluster.logs()
+        finally:
+            is_over.set()
+            loading.join()
+        assert {row["id"]: row["role"] for row in json.loads(done.stdout)} == dict.fromkeys(
+            sorted({"n4", *others}), "voter"
+        )
+        assert f"peer '{old}' was removed from cluster" in (tmp_path / f"{old}.log").read_text()
+        cluster.ready("n4")
+        assert len(tasks) > 10
+        for task in tasks:
+            assert cluster.finished("n4", task)["state"] == "succeeded"
+        until(lambda: cluster.request("n4", "GET", f"/v1/nodes/{old}").json["status"] == "left")
+        again = cluster.request("n4", "POST", "/v1/cluster/peers", {**new, "id": old})
+        assert (again.status, again.json["code"]) == (409, "change-refused")
+        cluster.start(old)
+        assert cluster.processes[old].wait(15) == 13
+
+
+def test_peer_is_removed_by_any_other_one(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        goes, asked = (peer for peer in cluster.ids if peer != cluster.leader())
+        done = cli(cluster, "peers", "remove", goes, "--yes", "-o", "id")
+        assert done.returncode == 0, done.stderr + cluster.logs()
+        assert done.stdout.split() == sorted(set(cluster.ids) - {goes})
+        assert cluster.processes[goes].wait(15) == 13
+        assert goes not in members(cluster, asked)
+        refused = cli(cluster, "peers", "remove", "n9", "--yes")
+        assert refused.returncode == 3 and "n9" in refused.stderr
+
+
+def test_survivor_of_a_lost_majority_goes_on_and_the_cluster_grows_again(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        task = cluster.submit("n3", ["true"])
+        cluster.finished("n3", task)
+        for peer in cluster.ids:
+            cluster.kill(peer)
+        words = ["recover", "--config", str(cluster.config), "--id", "n3"]
+        words += ["--data-dir", str(tmp_path / "n3")]
+        looked = cli(cluster, *words)
+        assert (looked.returncode, "nothing was changed" in looked.stderr) == (10, True)
+        assert "given up    n1, n2" in looked.stdout
+        done = cli(cluster, *words, "--yes-i-accept-data-loss")
+        assert done.returncode == 0, done.stderr
+        cluster.start("n3")
+        assert cluster.leader(among=["n3"]) == "n3"
+        cluster.ready("n3")
+        assert cluster.task("n3", task)["state"] == "succeeded"
+        assert "goes on by force: n3 went on alone" in (tmp_path / "n3.log").read_text()
+        cluster.start("n1")
+        assert cluster.processes["n1"].wait(15) == 13
+        new = cluster.join("n4")
+        added = cluster.request("n3", "POST", "/v1/cluster/peers?wait=15s", new)
+        assert (added.status, added.json["done"]) == (200, True), added
+        cluster.ready("n4")
+        assert cluster.task("n4", task)["state"] == "succeeded"

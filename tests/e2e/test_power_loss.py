@@ -1,0 +1,179 @@
+"""Power loss of one, of a majority, of all machines: what was acknowledged is there afterwards.
+
+Real processes over TLS on file systems that forget what was not synced (`powerfs`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.cluster import Cluster, until
+from tests.e2e.machines import PowerCluster, power
+
+pytestmark = pytest.mark.timeout(1800 if os.environ.get("RAFTSCHED_SOAK") else 120)
+
+ROUNDS = 20 if os.environ.get("RAFTSCHED_SOAK") else 1
+__all__ = ["power"]
+
+
+class Load:
+    """Submits through every peer in turn until stopped, and remembers what it was told."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._is_over = threading.Event()
+        #: Tasks whose submission was answered with 201.
+        self.acknowledged: list[str] = []
+        #: What was read of tasks that had ended, by id.
+        self.ended: dict[str, Any] = {}
+        self._threads = [threading.Thread(target=self._run, args=[peer]) for peer in cluster.ids]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def goes_on(self, count: int) -> None:
+        """Return once so many more are acknowledged, and some more have ended."""
+        acknowledged, ended = len(self.acknowledged), len(self.ended)
+        until(lambda: len(self.acknowledged) >= acknowledged + count and len(self.ended) > ended)
+
+    def _run(self, peer: str) -> None:
+        task = ""
+        while not self._is_over.is_set():
+            try:
+                if task:
+                    self._read(peer, task)
+                task = self._submit(peer) or task
+            except (OSError, http.client.HTTPException):
+                self._is_over.wait(0.02)
+
+    def _submit(self, peer: str) -> str | None:
+        body = {"command": ["true"]}
+        answer = self._cluster.request(peer, "POST", "/v1/tasks", body, timeout=5)
+        if answer.status != 201:
+            self._is_over.wait(0.02)
+            return None
+        identity: str = answer.json["id"]
+        self.acknowledged.append(identity)
+        return identity
+
+    def _read(self, peer: str, task: str) -> None:
+        answer = self._cluster.request(peer, "GET", f"/v1/tasks/{task}", timeout=5)
+        if answer.status == 200 and answer.json["finished_at"]:
+            self.ended[task] = answer.json
+
+
+def missing(cluster: Cluster, peer: str, tasks: list[str]) -> list[str]:
+    """Those of the tasks that a peer does not know, as it says itself."""
+    lost = []
+    for task in tasks:
+        answer = cluster.request(peer, "GET", f"/v1/tasks/{task}")
+        assert answer.status in (200, 404), answer
+        if answer.status == 404:
+            lost.append(task)
+    return lost
+
+
+def same_replicas(cluster: Cluster) -> Any:
+    """The verdict on all replicas, once there can be one."""
+    found = cluster.request(cluster.ids[0], "POST", "/v1/cluster:check?wait=10s", {})
+    return found.json if found.status == 200 and found.json["verdict"] != "incomplete" else None
+
+
+def check(cluster: Cluster, load: Load) -> None:
+    """Nothing that anybody was told is untrue now, on any peer; what waited was done."""
+    cluster.leader()
+    for peer in cluster.ids:
+        cluster.ready(peer)
+        assert missing(cluster, peer, load.acknowledged) == []
+        for task, told in sorted(load.ended.items()):
+            assert cluster.task(peer, task) == told
+    for task in load.acknowledged:
+        assert cluster.finished(cluster.ids[0], task)["state"] == "succeeded"
+    # Refused until the version that has it is in force, just after a first start.
+    found = until(lambda: same_replicas(cluster))
+    assert found["verdict"] == "same", found
+    assert "Traceback" not in cluster.logs()
+
+
+def some(cluster: Cluster, which: str) -> list[str]:
+    leader = cluster.leader()
+    rest = [peer for peer in cluster.ids if peer != leader]
+    return {"leader": [leader], "majority": [leader, rest[0]], "all": cluster.ids}[which]
+
+
+@pytest.mark.parametrize("which", ["all", "majority", "leader"])
+def test_what_was_acknowledged_survives_the_loss_of_power(power: PowerCluster, which: str) -> None:
+    chance = random.Random(f"{which} {os.environ.get('RAFTSCHED_SOAK_SEED', '')}")
+    earlier: list[str] = []
+    with power as cluster:
+        for number in range(2 * ROUNDS):
+            with Load(cluster) as load:
+                load.goes_on(20)
+                dark = some(cluster, which)
+                seed = chance.randrange(2**32) if number % 2 else None
+                cluster.cut_power(dark, seed, after=chance.randrange(1, 60))
+                if which == "leader":
+                    load.goes_on(10)
+                cluster.power_on(dark)
+                load.goes_on(10)
+            check(cluster, load)
+            earlier += load.acknowledged
+        for peer in cluster.ids:
+            assert missing(cluster, peer, earlier) == []
+
+
+def test_power_lost_in_the_middle_of_a_first_start(power: PowerCluster) -> None:
+    """Whatever is half made is made again; nobody has to clear a directory away."""
+    with power as cluster:
+        for number in range(ROUNDS):
+            for peer in cluster.ids:
+                cluster.kill(peer)
+                cluster.machines[peer].kill_all()
+            cluster.place = Path("var", f"{number}")
+            for place, peer in enumerate(cluster.ids):
+                # All three within what a first start takes, each somewhere else.
+                at = 1 + (7 * number + 11 * place) % 30
+                seed = "" if number % 2 else number
+                assert cluster.machines[peer].order(f"cut-at {at} {seed}") == "ok"
+                cluster.start(peer)
+            for machine in cluster.machines.values():
+                until(lambda machine=machine: machine.order("state") == "off")
+            cluster.end(cluster.ids)
+            cluster.power_on(cluster.ids)
+            with Load(cluster) as load:
+                load.goes_on(3)
+            check(cluster, load)
+
+
+def test_disk_that_only_says_that_it_synced_loses_what_was_acknowledged(
+    power: PowerCluster,
+) -> None:
+    """The control: these tests can fail."""
+    with power as cluster:
+        with Load(cluster) as before:
+            before.goes_on(10)
+        for machine in cluster.machines.values():
+            assert machine.order("deaf") == "ok"
+        with Load(cluster) as load:
+            load.goes_on(20)
+            cluster.cut_power(cluster.ids)
+        cluster.power_on(cluster.ids)
+        cluster.leader()
+        for peer in cluster.ids:
+            cluster.ready(peer)
+            assert missing(cluster, peer, before.acknowledged) == []
+            assert missing(cluster, peer, load.acknowledged) != []
