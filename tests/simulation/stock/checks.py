@@ -151,12 +151,14 @@ class StockChecker:
         """A new process has read its journal."""
         peer, held = machine.stock, self._held.get(machine.name, 0)
         assert peer is not None
+        if machine.end == "power":
+            finding, how = "S6", "lost power"
+        elif machine.name in self._compacting:
+            finding, how = "S5", "was killed while it compacted its journal"
+        else:
+            # It died while it added the last one, which nobody had heard of.
+            finding, how, held = "other", "was killed", held - 1
         if peer.last_index < held:
-            finding, how = "other", "was killed"
-            if machine.end == "power":
-                finding, how = "S6", "lost power"
-            elif machine.name in self._compacting:
-                finding, how = "S5", "was killed while it compacted its journal"
             how = f"{how}: its journal ends at {peer.last_index}, it had {held}"
             self._lose(machine.name, Loss(finding, held, how))
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: What asking for the time costs: a loop that waits for time to pass ends.
 CLOCK_SECONDS = 2e-6
 
+#: A module, and what it is to have by which name.
+Names = tuple[Any, dict[str, Any]]
+
 _running: list[StockMachine] = []
 
 
@@ -64,24 +67,46 @@ class ForkingSerializer(pysyncobj.serializer.Serializer):  # type: ignore[misc]
             self._Serializer__pid = _process().launch_child()
 
 
+def file_names(system: files.System) -> list[Names]:
+    """By which names the library deals with files."""
+    return [
+        (
+            pysyncobj.journal,
+            {"open": system.open, "os": system.os, "mmap": system.mmap, "shutil": system.shutil},
+        ),
+        (
+            pysyncobj.serializer,
+            {
+                "open": system.open,
+                "os": system.os,
+                "gzip": system.gzip,
+                "atomicReplace": system.rename,
+            },
+        ),
+        (pysyncobj.syncobj, {"os": system.os}),
+    ]
+
+
+@contextlib.contextmanager
+def replaced(names: list[Names]) -> Iterator[None]:
+    """While this is entered, these modules have these names."""
+    with contextlib.ExitStack() as stack:
+        for module, values in names:
+            for name, value in values.items():
+                stack.enter_context(mock.patch.object(module, name, value, create=True))
+        yield
+
+
 @contextlib.contextmanager
 def in_the_world() -> Iterator[None]:
     """While this is entered, the library runs on simulated machines only."""
     disk, wires = files.System(_process), sockets.System(_process)
     chance = types.SimpleNamespace(random=lambda: _process().chance.random())
-    names: list[tuple[Any, dict[str, Any]]] = [
-        (
-            pysyncobj.journal,
-            {"open": disk.open, "os": disk.os, "mmap": disk.mmap, "shutil": disk.shutil},
-        ),
-        (
-            pysyncobj.serializer,
-            {"open": disk.open, "os": disk.os, "gzip": disk.gzip, "atomicReplace": disk.rename},
-        ),
+    names = [
+        *file_names(disk),
         (
             pysyncobj.syncobj,
             {
-                "os": disk.os,
                 "random": chance,
                 "monotonicTime": _monotonic,
                 # A test before this one may have left others there.
@@ -97,10 +122,7 @@ def in_the_world() -> Iterator[None]:
     ]
     log = logging.getLogger("pysyncobj")
     level = log.level
-    with contextlib.ExitStack() as stack:
-        for module, replaced in names:
-            for name, value in replaced.items():
-                stack.enter_context(mock.patch.object(module, name, value, create=True))
+    with replaced(names), contextlib.ExitStack() as stack:
         stack.callback(log.setLevel, level)
         log.setLevel(logging.CRITICAL + 1)
         yield
