@@ -108,7 +108,7 @@ class StockSimulation:
         self.profile = STOCK_PROFILES[profile]
         self.seconds = seconds
         self.world = World(seed)
-        network = Network(self.world, self.profile.delay)
+        self.network = Network(self.world, self.profile.delay)
         self.checker = StockChecker(self.world)
         names = [f"n{n + 1}" for n in range(self.profile.peers)]
         peers = {
@@ -118,7 +118,7 @@ class StockSimulation:
         self.machines = {
             name: StockMachine(
                 self.world,
-                network,
+                self.network,
                 PeerConfig(cluster_id="stock", peer_id=name, peers=peers, data_dir=Path("/stock")),
                 {**SMALL, **self.profile.conf},
                 self.checker,
@@ -126,7 +126,7 @@ class StockSimulation:
             for name in names
         }
         self.checker.machines = self.machines
-        self.nemesis = StockNemesis(self.world, network, self.machines)
+        self.nemesis = StockNemesis(self.world, self.network, self.machines)
         self.faults = plan(self.world.chance("faults"), self.profile.faults, len(names), seconds)
         self._clients = self.world.chance("clients")
         self._number = 0

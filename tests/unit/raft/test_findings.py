@@ -12,6 +12,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -20,11 +21,11 @@ import pytest
 from pysyncobj import FAIL_REASON
 from pysyncobj.node import Node
 from pysyncobj.poller import POLL_EVENT_TYPE
-from pysyncobj.tcp_connection import CONNECTION_STATE
 
 from raftsched.raft import frames
 from raftsched.raft.engine import Engine
 from raftsched.raft.log import ENTRY_BYTES_MAX
+from raftsched.raft.node import PeerNode
 from tests.unit.raft.stock import Hear, Peer
 
 
@@ -202,10 +203,16 @@ def test_s14_stock_applies_a_command_it_gave_up(peer: Peer) -> None:
 
 
 def test_s15_stock_is_ready_at_the_first_word_of_a_leader(peer: Peer) -> None:
-    """Ours waits for an entry of the leader's term: ``Engine.is_current``."""
     peer.hear(peer.append(50, 2, term=3, commit=1))
     peer.doTick(0)
     assert peer.isReady() and peer.last_index == 1
+
+
+def test_s15_state_is_current_with_an_entry_of_the_present_term() -> None:
+    is_current = Engine.is_current.fget
+    assert is_current is not None
+    assert not is_current(SimpleNamespace(term=3, _applied_term=2))
+    assert is_current(SimpleNamespace(term=3, _applied_term=3))
 
 
 # S16: a leader that nobody tells -----------------------------------------------------------------
@@ -219,17 +226,6 @@ def test_s16_stock_does_not_answer_a_leader_of_an_older_term(peer: Peer) -> None
 def test_s16_leader_of_an_older_term_is_told(peer: Peer) -> None:
     peer.fill(3)
     assert peer.hear_filtered(peer.append(1, 0, term=2)) == [{"type": "term_hint", "term": 3}]
-
-
-# S17: terms that rise for nothing ----------------------------------------------------------------
-
-
-def test_s17_stock_that_hears_nobody_raises_its_term(peer: Peer) -> None:
-    """Ours asks first whether it would be elected: `raftsched.raft.elections`."""
-    for _ in range(5):
-        peer.clock.now += 2
-        peer.doTick(0)
-    assert peer.term == 5
 
 
 # S18: entries in pieces --------------------------------------------------------------------------
@@ -305,23 +301,10 @@ def test_s19_bytes_of_a_stranger_are_only_bytes() -> None:
     assert _ran == []
 
 
-# S20: dialling for ever --------------------------------------------------------------------------
-
-
-def test_s20_stock_dials_without_a_limit() -> None:
-    """Ours gives up after a second: `tests/unit/raft/test_transport.py`."""
-    connection = pysyncobj.tcp_connection.TcpConnection(NoPoller(), timeout=3.5)
-    connection._TcpConnection__state = CONNECTION_STATE.CONNECTING
-    connection._TcpConnection__lastReadTime -= 1000
-    # Only an event or a send looks at the time, and neither comes while it dials.
-    assert connection.state == CONNECTION_STATE.CONNECTING
-
-
 # S21: a busy loop beside a dump ------------------------------------------------------------------
 
 
 def test_s21_stock_sends_empty_messages_for_a_whole_period(peer: Peer) -> None:
-    """Ours asks once in a tick: ``Engine._next_piece``."""
     peer.lead(1)
     peer._SyncObj__raftLog.deleteEntriesTo(1)
     peer._SyncObj__raftNextIndex[Node("n2")] = 1
@@ -330,3 +313,10 @@ def test_s21_stock_sends_empty_messages_for_a_whole_period(peer: Peer) -> None:
     peer._SyncObj__sendAppendEntries()
     empty = [m for m in peer.wire.take("append_entries") if m.get("serialized", 1) is None]
     assert len(empty) > 100
+
+
+def test_s21_laggard_is_asked_for_once_in_a_tick() -> None:
+    hooks = SimpleNamespace(next_piece=lambda peer_id: None)
+    leader = SimpleNamespace(_hooks=hooks, last_index=9, _SyncObj__raftNextIndex={})
+    assert Engine._next_piece(leader, PeerNode("n2")) is None
+    assert leader._SyncObj__raftNextIndex == {PeerNode("n2"): 10}
