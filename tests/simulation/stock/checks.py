@@ -46,7 +46,7 @@ class Loss(NamedTuple):
 
     finding: str
     #: The newest of them.
-    index: int
+    newest: int
     how: str
 
 
@@ -171,7 +171,7 @@ class StockChecker:
     def _lose(self, name: str, loss: Loss) -> None:
         """What went first is to blame for what it took."""
         before = self._losses.get(name)
-        if before is None or before.index < loss.index:
+        if before is None or before.newest < loss.newest:
             self._losses[name] = loss
 
     def _loaded(self, peer: StockPeer) -> None:
@@ -206,7 +206,7 @@ class StockChecker:
         blamed = [
             (name, loss)
             for name, loss in self._losses.items()
-            if name not in holders and loss.index >= index
+            if name not in holders and loss.newest >= index
         ]
         for name, removed in self._removed.items():
             if name not in holders and index in removed:

@@ -182,7 +182,7 @@ class StockMachine(Machine):
         watch, disk.on_operation = disk.on_operation, None
         for name, data in child.files.items():
             fd = disk.open(Path(name), os.O_CREAT | os.O_TRUNC)
-            disk.write(fd, data, 0)
+            disk.write(fd, bytes(data), 0)
             disk.close(fd)
         source, target = (Path(name) for name in child.rename)
         disk.rename(source, target)
