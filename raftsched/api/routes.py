@@ -129,7 +129,7 @@ ROUTES: tuple[Route, ...] = (
         query=_DRY_RUN,
     ),
     Route(
-        "POST", "/v1/cluster:check", "admin", checks.check, None, checks.CheckView,
+        "POST", "/v1/cluster:verify", "admin", checks.check, None, checks.CheckView,
         problems=("needs-version",), query=("wait",),
     ),
     Route(

@@ -55,7 +55,7 @@ def status(session: Session) -> None:
         raise click.exceptions.Exit(Exit.NO_LEADER)
 
 
-@cluster.command("check")
+@cluster.command("verify")
 @click.option(
     "--wait",
     "wait_seconds",

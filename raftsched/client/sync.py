@@ -404,7 +404,7 @@ class Client:
     def check_replicas(self, wait_seconds: float = 5.0) -> Document:
         """Have the peers compare their replicas; waits so long for those that are connected."""
         query = {"wait": f"{wait_seconds:g}s"}
-        return _document(self._write("/v1/cluster:check", {}, query=query))
+        return _document(self._write("/v1/cluster:verify", {}, query=query))
 
     def reset_clock(self, now: str | None = None, by: str = "") -> Document:
         """Set the cluster's clock (RFC 3339; None: to that of the peer that answers)."""

@@ -62,7 +62,7 @@ def _handle(changes: Changes, command: AnyCommand) -> Outcome:
     if changes.suspect and type(command) not in TAKEN_WHEN_SUSPECT:
         return Rejected(
             Reason.REPLICA_DIVERGENCE,
-            "the replicas differ and no majority of them agrees; see 'raftsched cluster check'",
+            "the replicas differ and no majority of them agrees; see 'raftsched cluster verify'",
         )
     try:
         return HANDLERS[type(command)](changes, command)

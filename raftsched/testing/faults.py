@@ -76,6 +76,8 @@ class Nemesis:
         self._is_over = False
         #: Faults that were really done, by kind.
         self.done: dict[str, int] = {}
+        #: Asks for a change of the group; false when nobody could be asked.
+        self.change_members: Callable[[Fault], bool] = lambda fault: False
         #: Machines that may be down at once for what a fault does to disks for good.
         self.broken: dict[str, None] = {}
 
@@ -131,6 +133,10 @@ class Nemesis:
 
     def _others(self, machine: Machine) -> list[str]:
         return [name for name in self._machines if name != machine.name]
+
+    def _members(self, machine: Machine, fault: Fault) -> bool:
+        """A peer is added, removed or replaced."""
+        return self.change_members(fault)
 
     # The network ---------------------------------------------------------------------------------
 

@@ -58,6 +58,11 @@ PROFILES: dict[str, Profile] = {
         per_second=20.0,
         log={"journal_bytes_max": 6 * 1024, "segment_bytes": 2 * 1024},
     ),
+    "members": Profile(
+        faults={**_NET, **_KILL, "power": 1.0, "members": 14.0},
+        per_second=5.0,
+        log=_SMALL,
+    ),
     "clock": Profile(faults=_CLOCK, log=_SMALL),
     "all": Profile(faults={**_NET, **_KILL, **_POWER, **_DISK, **_CLOCK}, log=_SMALL),
 }

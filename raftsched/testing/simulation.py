@@ -16,8 +16,10 @@ from raftsched.core.model import TERMINAL
 from raftsched.peer.config import PeerAddress, PeerConfig
 from raftsched.raft.files import Damaged
 from raftsched.raft.journal import JournalFailed
+from raftsched.raft.log import RemovedFromCluster
 from raftsched.testing.checks import Checker
 from raftsched.testing.faults import Fault, Nemesis, plan
+from raftsched.testing.group import Group
 from raftsched.testing.machine import Machine, standard_script
 from raftsched.testing.network import Network
 from raftsched.testing.profiles import PROFILES, Profile
@@ -46,6 +48,7 @@ class Result(msgspec.Struct, kw_only=True):
     reads: int
     attempts: int
     snapshots_installed: int
+    member_changes: int
     faults: dict[str, int]
     #: From the healing to the end of the last task, in simulated seconds.
     healed_in: float
@@ -79,27 +82,54 @@ class Simulation:
         self.world = World(seed)
         self.network = Network(self.world, self.profile.delay)
         names = [f"n{n + 1}" for n in range(self.profile.peers)]
-        self.machines = {name: self._machine(name, names) for name in names}
+        self._founders = names
+        self.machines = {name: self._machine(name) for name in names}
         self.checker = Checker(self.world, self.machines)
         for machine in self.machines.values():
-            machine.on_new_peer = self.checker.watch
-            machine.on_end = self._ended
+            self._watch(machine)
+        self.group = Group(self.machines, len(names), self._newcomer)
+        if "members" in self.profile.faults:
+            self.checker.voters = self._voters
         self.nemesis = Nemesis(self.world, self.network, self.machines)
+        self.nemesis.change_members = self.group.change
         chance = self.world.chance("faults")
         drawn = plan(chance, self.profile.faults, len(names), seconds)
         self.faults = drawn if faults is None else list(faults)
         self.workload = Workload(
             self.world,
-            list(self.machines.values()),
+            self.machines,
             self.checker,
             per_second=self.profile.per_second,
             spec_bytes=self.profile.spec_bytes,
         )
 
-    def _machine(self, name: str, names: list[str]) -> Machine:
+    def _watch(self, machine: Machine) -> None:
+        machine.on_new_peer = self.checker.watch
+        machine.on_end = self._ended
+
+    def _voters(self) -> list[str]:
+        """Of the configuration in force at the leader; nobody while there is none."""
+        configuration = self.group.configuration()
+        return [] if configuration is None else sorted(configuration.voters)
+
+    def _members(self) -> list[str]:
+        """Whoever has to be there in the end."""
+        configuration = self.group.configuration()
+        if configuration is None:
+            return list(self._founders)
+        return [name for name in sorted(configuration.members) if name not in self.nemesis.broken]
+
+    def _newcomer(self, name: str) -> Machine:
+        machine = self._machine(name, joins=True)
+        self._watch(machine)
+        return machine
+
+    def _machine(self, name: str, *, joins: bool = False) -> Machine:
         peers = {
-            each: PeerAddress(f"127.0.0.1:{7001 + n}", f"127.0.0.1:{8001 + n}")
-            for n, each in enumerate(names)
+            each: PeerAddress(
+                f"127.0.0.1:{7000 + int(each[1:])}", f"127.0.0.1:{8000 + int(each[1:])}"
+            )
+            for each in dict.fromkeys([*self._founders, name])
         }
         config = PeerConfig(
             cluster_id="simulated",
@@ -107,6 +137,7 @@ class Simulation:
             peers=peers,
             data_dir=Path("/simulated") / name,
             lease_seconds=self.profile.lease_seconds,
+            joins=joins,
         )
         script = standard_script(self.world.chance("attempts"))
         log = {"reserve_bytes": 16 * 1024, **self.profile.log}
@@ -115,6 +146,10 @@ class Simulation:
     def _ended(self, machine: Machine, error: BaseException) -> None:
         """A process ended by itself: is it what should have happened?"""
         broken = machine.name in self.nemesis.broken
+        if isinstance(error, RemovedFromCluster):
+            # It never comes back; there is nothing wrong with it.
+            self.nemesis.broken[machine.name] = None
+            return
         if isinstance(error, JournalFailed) or (isinstance(error, Damaged) and broken):
             return
         self.checker.violated(f"{machine.name} ended: {error!r}")
@@ -154,9 +189,9 @@ class Simulation:
     def _is_at_rest(self) -> bool:
         """Every peer that can runs, has applied the same, and no task is open."""
         states = []
-        for machine in self.machines.values():
-            if machine.name in self.nemesis.broken:
-                continue
+        if self.group.leader() is None:
+            return False
+        for machine in [self.machines[name] for name in self._members()]:
             if machine.loop is None or machine.peer is None:
                 return False
             states.append(machine.peer.replica.state)
@@ -188,12 +223,13 @@ class Simulation:
 
     def _same_index(self) -> None:
         for _ in range(200):
-            running = [m for m in self.machines.values() if m.loop is not None and m.peer]
+            members = [self.machines[name] for name in self._members()]
+            running = [m for m in members if m.loop is not None and m.peer]
             indexes = {m.peer.replica.state.index for m in running if m.peer is not None}
             if len(indexes) == 1:
                 break
             self.world.run(self.world.now + 0.0173)
-        self.checker.replicas()
+        self.checker.replicas(self._members())
 
     def _result(self, healed_in: float, took: float) -> Result:
         workload, checker = self.workload, self.checker
@@ -210,6 +246,7 @@ class Simulation:
             reads=workload.reads,
             attempts=sum(len(machine.spans) for machine in self.machines.values()),
             snapshots_installed=checker.snapshots_installed,
+            member_changes=self.group.changes,
             faults=dict(sorted(self.nemesis.done.items())),
             healed_in=healed_in,
             took=took,

@@ -7,7 +7,7 @@ A client that does not know tries again under the same id, often at another peer
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -36,7 +36,7 @@ class Workload:
     def __init__(
         self,
         world: World,
-        machines: Sequence[Machine],
+        machines: Mapping[str, Machine],
         checker: Checker,
         *,
         per_second: float = 8.0,
@@ -108,7 +108,7 @@ class Workload:
         return fresh
 
     def _machine(self) -> Machine | None:
-        up = [machine for machine in self._machines if machine.is_serving]
+        up = [machine for machine in self._machines.values() if machine.is_serving]
         return self._chance.choice(up) if up else None
 
     def _ask(self, machine: Machine, work: Any, *args: Any) -> None:
@@ -212,7 +212,9 @@ class Workload:
 
     def check(self) -> None:
         """Compare what clients were told with what is there."""
-        peers = [m.peer for m in self._machines if m.loop is not None and m.peer is not None]
+        peers = [
+            m.peer for m in self._machines.values() if m.loop is not None and m.peer is not None
+        ]
         if not peers:
             self._checker.violated("no peer runs at the end")
             return

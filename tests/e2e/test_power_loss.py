@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import Cluster, until
+from tests.e2e.cluster import Answer, Cluster, until
 from tests.e2e.machines import PowerCluster, power
 
 pytestmark = pytest.mark.timeout(1800 if os.environ.get("RAFTSCHED_SOAK") else 120)
@@ -87,10 +87,20 @@ def missing(cluster: Cluster, peer: str, tasks: list[str]) -> list[str]:
     return lost
 
 
-def same_replicas(cluster: Cluster) -> Any:
-    """The verdict on all replicas, once there can be one."""
-    found = cluster.request(cluster.ids[0], "POST", "/v1/cluster:check?wait=10s", {})
-    return found.json if found.status == 200 and found.json["verdict"] != "incomplete" else None
+def same_replicas(cluster: Cluster) -> bool:
+    """Do all replicas have one digest, once they can be asked?"""
+    found: list[Answer] = []
+
+    def answered() -> bool:
+        # Refused until the version that has it is in force, just after a first start.
+        found.append(cluster.request(cluster.ids[0], "POST", "/v1/cluster:verify?wait=10s", {}))
+        return found[-1].status != 409
+
+    until(answered)
+    [*_, last] = found
+    verdicts = [row["verdict"] for row in last.json.get("peers", ())]
+    assert (last.status, verdicts) == (200, ["same"] * len(cluster.ids)), f"{found}"
+    return True
 
 
 def check(cluster: Cluster, load: Load) -> None:
@@ -103,9 +113,7 @@ def check(cluster: Cluster, load: Load) -> None:
             assert cluster.task(peer, task) == told
     for task in load.acknowledged:
         assert cluster.finished(cluster.ids[0], task)["state"] == "succeeded"
-    # Refused until the version that has it is in force, just after a first start.
-    found = until(lambda: same_replicas(cluster))
-    assert found["verdict"] == "same", found
+    assert same_replicas(cluster)
     assert "Traceback" not in cluster.logs()
 
 

@@ -87,11 +87,11 @@ async def test_the_peer_in_the_minority_stops_and_does_not_come_back(
         # Of a later time than anything of this test, so that nobody runs it.
         task = await cluster.peers[good].submit(["true"], priority=1, resources={"cpu": 10_000})
         await cluster.applied_everywhere()
-        same = await cluster.ask(good, "POST", "/v1/cluster:check", {})
+        same = await cluster.ask(good, "POST", "/v1/cluster:verify", {})
         assert (same.status, same.json["verdict"]) == (200, "same"), same
 
         corrupt(cluster.peers[bad], task.id, 1)
-        found = await cluster.ask(good, "POST", "/v1/cluster:check", {})
+        found = await cluster.ask(good, "POST", "/v1/cluster:verify", {})
         verdicts = {peer["id"]: peer["verdict"] for peer in found.json["peers"]}
         assert verdicts == {p: "diverged" if p == bad else "same" for p in cluster.peers}
         assert found.json["suspect"] is False
@@ -138,7 +138,7 @@ async def test_without_a_majority_nothing_is_written_and_reads_say_so(tmp_path: 
         await cluster.applied_everywhere()
         corrupt(cluster.peers["n2"], task.id, 1)
         corrupt(cluster.peers["n3"], task.id, 2)
-        found = await cluster.ask("n2", "POST", "/v1/cluster:check", {})
+        found = await cluster.ask("n2", "POST", "/v1/cluster:verify", {})
         assert (found.json["verdict"], found.json["suspect"]) == ("split", True), found
         await cluster.applied_everywhere()
         for peer_id in cluster.peers:
@@ -151,7 +151,7 @@ async def test_without_a_majority_nothing_is_written_and_reads_say_so(tmp_path: 
 
         # Somebody puts one right: there is a majority again, and the other one stops.
         corrupt(cluster.peers["n2"], task.id, 0)
-        found = await cluster.ask("n1", "POST", "/v1/cluster:check", {})
+        found = await cluster.ask("n1", "POST", "/v1/cluster:verify", {})
         assert (found.json["verdict"], found.json["suspect"]) == ("diverged", False), found
         assert await cluster.peers["n1"].submit(["true"])
         await cluster.until(lambda: cluster.peers["n3"].diverged)

@@ -22,7 +22,7 @@ def checked(api: Api) -> Api:
 async def compare(api: Api, *digests: bytes) -> Any:
     """What a check says after these reports of ``n1``, ``n2`` and so on."""
     api.service.digests = {f"n{n}": found for n, found in enumerate(digests, 1)}
-    answer = await api.post("/v1/cluster:check?wait=1s")
+    answer = await api.post("/v1/cluster:verify?wait=1s")
     assert answer.status == 200, answer.body
     return answer.json()
 
@@ -56,7 +56,7 @@ async def test_a_cluster_that_never_compared_has_no_check(api: Api) -> None:
 
 @pytest.mark.parametrize("query", ["?wait=soon", "?wat=1s"])
 async def test_a_check_with_a_wrong_query_begins_nothing(checked: Api, query: str) -> None:
-    (await checked.post(f"/v1/cluster:check{query}")).problem(422, "invalid")
+    (await checked.post(f"/v1/cluster:verify{query}")).problem(422, "invalid")
     assert checked.state.check is None
 
 

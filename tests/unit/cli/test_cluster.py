@@ -114,10 +114,10 @@ def _checked(verdict: str, *peers: str, suspect: bool = False) -> Answer:
 )
 def test_cluster_check(answer: Answer, code: int, said: str) -> None:
     with Stub(sequence(answer)) as stub:
-        result = call(stub, "cluster", "check", "--wait", "2")
+        result = call(stub, "cluster", "verify", "--wait", "2")
     assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
     assert result.stdout.splitlines()[1].split()[:2] == ["n1", answer.body["peers"][0]["verdict"]]
-    assert (stub.asked[0].path, stub.asked[0].query) == ("/v1/cluster:check", {"wait": "2s"})
+    assert (stub.asked[0].path, stub.asked[0].query) == ("/v1/cluster:verify", {"wait": "2s"})
 
 
 def test_a_write_refused_for_divergence_is_not_tried_again() -> None:

@@ -31,6 +31,21 @@ def open_journal(directory: Path) -> Journal:
     return Journal.open(directory, cluster_id="c", peer_id="p", segment_bytes=4096)
 
 
+def test_directories_that_are_made_are_synced_into_their_parents(tmp_path: Path) -> None:
+    """Or a power loss takes the directory, and with it everything that was synced in it."""
+    synced: list[Path] = []
+
+    class Watched(OsDisk):
+        def sync_directory(self, path: Path) -> None:
+            synced.append(path)
+            super().sync_directory(path)
+
+    Watched().make_directory(tmp_path / "data" / "raft" / "journal")
+    assert synced == [tmp_path, tmp_path / "data", tmp_path / "data" / "raft"]
+    Watched().make_directory(tmp_path / "data" / "raft" / "journal")
+    assert len(synced) == 3
+
+
 def test_atomic_write_replaces(tmp_path: Path) -> None:
     disk, path = OsDisk(), tmp_path / "file"
     for data in (b"first", b"", b"second"):
