@@ -37,6 +37,11 @@ class Exit(IntEnum):
     REPLICA_DIVERGED = 12
     #: A peer was removed from the cluster.
     REMOVED = 13
+    #: What a peer has on its disk is damaged: see the remedy, starting it again does not help.
+    DAMAGED = 14
+    #: A peer that runs could not go on safely, most often for an error of its disk; it may be
+    #: started again.
+    UNSAFE = 70
     INTERRUPTED = 130
 
 

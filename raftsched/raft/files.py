@@ -64,6 +64,9 @@ class WrongOwner(StorageError):
 class Damaged(StorageError):
     """Bytes on disk are not what was written."""
 
+    #: Of the process that finds it at its start: whoever starts it again finds it again.
+    exit_code = 14
+
     def __init__(self, file: Path, offset: int, what: str, remedy: str) -> None:
         super().__init__(f"{file}: {what} at byte {offset}; {remedy}")
         self.file = file

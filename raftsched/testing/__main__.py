@@ -72,7 +72,8 @@ def _show(result: Result, *, as_json: bool) -> None:
         f"{result.profile:9} seed {result.seed:6} {verdict:8} trace {result.trace} "
         f"{result.committed:5} entries, {result.leader_changes:3} leaders, "
         f"{result.operations_ok}/{result.operations} operations, {result.attempts} attempts, "
-        f"{result.snapshots_installed} installs, {result.member_changes} member changes, {sum(result.faults.values())} faults, "
+        f"{result.snapshots_installed} installs, {result.member_changes} member changes, "
+        f"{sum(result.faults.values())} faults, "
         f"healed in {result.healed_in:.1f} s, {speed:.0f} x",
         flush=True,
     )

@@ -52,10 +52,10 @@ PROFILES: dict[str, Profile] = {
         log={"journal_bytes_max": 1024 * 1024, "segment_bytes": 256 * 1024},
     ),
     "five": Profile(faults={**_NET, **_KILL}, peers=5, per_second=5.0, log=_SMALL),
-    "single": Profile(faults={**_KILL, **_POWER}, peers=1, log=_SMALL),
+    "single": Profile(faults={**_KILL, **_POWER}, peers=1, per_second=2.5, log=_SMALL),
     "snapshot": Profile(
         faults={"isolate": 4.0, "kill": 2.0, "kill_at": 3.0, "power_at": 2.0, "reset": 2.0},
-        per_second=20.0,
+        per_second=6.0,
         log={"journal_bytes_max": 6 * 1024, "segment_bytes": 2 * 1024},
     ),
     "members": Profile(

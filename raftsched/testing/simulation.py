@@ -27,7 +27,7 @@ from raftsched.testing.workload import Workload
 from raftsched.testing.world import World, quiet_graves
 
 #: After the last fault everything must have come right within this.
-HEAL_SECONDS = 40.0
+HEAL_SECONDS = 60.0
 #: The world is looked at this often.
 LOOK_SECONDS = 0.5
 

@@ -121,7 +121,7 @@ def check_refusal(flip: Flip, code: int, log: str) -> None:
         "remove this peer from the cluster and add it again under a new peer id with an empty"
         in line
     )
-    assert code == 1
+    assert code == 14
 
 
 def is_put_right(flip: Flip, log: str, is_clean: bool) -> bool:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.simulation.mutants import MUTANTS, Mutant, hunt
 
+#: A busy machine may take its time: only simulated time counts.
+pytestmark = pytest.mark.timeout(600)
 IS_SOAK = bool(os.environ.get("RAFTSCHED_SOAK"))
 
 
