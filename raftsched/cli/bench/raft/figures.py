@@ -31,12 +31,14 @@ def spread(samples: Sequence[float], digits: int = 2) -> Report:
     }
 
 
-def runs(values: Sequence[float], unit: str, digits: int = 1) -> Report:
+def runs(
+    values: Sequence[float], unit: str, digits: int = 1, *, least_is_best: bool = False
+) -> Report:
     """Median and best of a few runs, and each of them; zeros when there was none."""
     rounded = [round(value, digits) for value in values] or [0.0]
     return {
         "median": round(statistics.median(rounded), digits),
-        "best": max(rounded),
+        "best": min(rounded) if least_is_best else max(rounded),
         "unit": unit,
         "runs": rounded,
     }

@@ -90,9 +90,15 @@ def _commit_summary(samples: list[Report]) -> Report:
     latencies = [sample["latency_ms"] for sample in samples]
     return {
         "per_second": runs([sample["per_second"] for sample in samples], "commands per second"),
-        "p50_ms": runs([latency["p50"] for latency in latencies], "ms per request", 2),
-        "p99_ms": runs([latency["p99"] for latency in latencies], "ms per request", 2),
-        "cpu_micros": runs([s["cpu_micros"] for s in samples], "µs of all three per command"),
+        "p50_ms": runs(
+            [latency["p50"] for latency in latencies], "ms per request", 2, least_is_best=True
+        ),
+        "p99_ms": runs(
+            [latency["p99"] for latency in latencies], "ms per request", 2, least_is_best=True
+        ),
+        "cpu_micros": runs(
+            [s["cpu_micros"] for s in samples], "µs of all three per command", least_is_best=True
+        ),
         "lost": sum(sample["is_lost"] for sample in samples),
     }
 
@@ -153,8 +159,12 @@ async def _load(worker: Any, seconds: float) -> Report:
 def _read_summary(samples: list[Report]) -> Report:
     return {
         "per_second": runs([sample["per_second"] for sample in samples], "reads per second"),
-        "p50_ms": runs([sample["latency_ms"]["p50"] for sample in samples], "ms", 2),
-        "p99_ms": runs([sample["latency_ms"]["p99"] for sample in samples], "ms", 2),
+        "p50_ms": runs(
+            [sample["latency_ms"]["p50"] for sample in samples], "ms", 2, least_is_best=True
+        ),
+        "p99_ms": runs(
+            [sample["latency_ms"]["p99"] for sample in samples], "ms", 2, least_is_best=True
+        ),
         "readers": READERS,
     }
 
