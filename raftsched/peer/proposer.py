@@ -178,6 +178,8 @@ class Proposer:
         for pending in self._sent.values():
             _fail(pending, UnknownOutcome("this peer caught up by a snapshot past the command"))
         self._sent.clear()
+        # They may never have come to the leader, which must not wait for them.
+        self._base = self._next_sequence
         self._schedule_flush()
 
     # Sending ---------------------------------------------------------------------------------

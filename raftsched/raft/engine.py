@@ -276,6 +276,18 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._is_running()
         self._wire.deliver(peer_id, message)
 
+    def acknowledged(self, peer_id: str, message: dict[str, Any]) -> None:
+        """A follower's word how far it has the log; it must have passed the filter.
+
+        PySyncObj would send again all that is on its way behind what is acknowledged (S2): with
+        four entries in flight, each up to four times.  What gets lost with a connection the
+        follower misses at the next heartbeat, and says so.
+        """
+        node, sent = PeerNode(peer_id), self._SyncObj__raftNextIndex.get(PeerNode(peer_id), 0)
+        self.hear(peer_id, message)
+        if message["success"] and self.is_leader:
+            self._SyncObj__raftNextIndex[node] = max(sent, self._SyncObj__raftNextIndex[node])
+
     def follow(self, peer_id: str, term: int, commit_index: int) -> None:
         """That peer leads ``term``; up to ``commit_index`` this log is known to be committed."""
         self.hear(peer_id, {"type": "append_entries", "term": term, "commit_index": commit_index})

@@ -99,6 +99,8 @@ class PySyncObjLog:
         #: When a full disk is looked at again; 0: it is not full, as far as is known.
         self._resume_at = 0.0
         self._giving_up: asyncio.Task[None] | None = None
+        #: Acknowledgements that wait for the next pass and its sync, the furthest for each leader.
+        self._acks: dict[str, dict[str, Any]] = {}
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -259,7 +261,10 @@ class PySyncObjLog:
         try:
             if self.journal.paused:
                 self._endure(now)
-            if self.journal.sync() or not engine.is_leader:
+            is_synced = self.journal.sync()
+            if is_synced:
+                self._acknowledge()
+            if is_synced or not engine.is_leader:
                 self._elections.step()
                 engine.tick()
                 self._changes.step()
@@ -357,9 +362,30 @@ class PySyncObjLog:
 
     def _outgoing(self, peer_id: str, message: dict[str, Any]) -> dict[str, Any] | None:
         """Everything PySyncObj sends passes here: promises wait for the disk."""
+        if message["type"] == "next_node_idx" and message["success"]:
+            self._will_acknowledge(peer_id, {**message, "lt": self._engine.term})
+            return None
         if message["type"] in _PROMISES and not self.journal.sync():
             return None
         return self._filter.outgoing(message)
+
+    def _will_acknowledge(self, peer_id: str, ack: dict[str, Any]) -> None:
+        """What came in one pass is synced once and acknowledged once, not entry by entry."""
+        waiting = self._acks.get(peer_id)
+        if (
+            waiting is None
+            or waiting["lt"] != ack["lt"]
+            or waiting["next_node_idx"] < ack["next_node_idx"]
+        ):
+            self._acks[peer_id] = ack
+        self._schedule()
+
+    def _acknowledge(self) -> None:
+        """After a sync.  In another term an acknowledgement is void: what it was for may be cut."""
+        acks, self._acks = self._acks, {}
+        for peer_id, ack in acks.items():
+            if ack["lt"] == self._engine.term:
+                self._transport.send_to(peer_id, ack)
 
     def _received(self, peer_id: str, message: dict[str, Any]) -> None:
         if not self._running:
@@ -415,9 +441,14 @@ class PySyncObjLog:
             # Where its log ends does not matter before it has the snapshot.
             message = {**message, "reset": False}
         passed, answer = self._filter.incoming(peer_id, message)
-        if passed is not None:
+        if passed is not None and kind == "next_node_idx":
+            self._engine.acknowledged(peer_id, passed)
+        elif passed is not None:
             self._engine.hear(peer_id, passed)
-        if answer is not None and self.journal.sync():
+        if answer is not None and answer.get("success"):
+            self._will_acknowledge(peer_id, answer)
+        elif answer is not None and self.journal.sync():
+            self._acknowledge()
             if answer.get("reset") and self._installer.is_busy:
                 # What the leader should send instead is here already, and being loaded.
                 answer = keep_alive(answer["lt"])

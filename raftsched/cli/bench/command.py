@@ -28,6 +28,7 @@ import click
 from raftsched.cli.bench import core
 from raftsched.cli.bench.load import Load, bare_loops, bulk_submit, single_submits
 from raftsched.cli.bench.queued import StallProbe, resident_bytes
+from raftsched.cli.bench.raft.command import raft
 from raftsched.cli.exits import Failure
 from raftsched.cli.local import LocalCluster
 from raftsched.cli.output import hint
@@ -48,7 +49,7 @@ BODY = b'{"command":["/bin/true"]}'
 Report = dict[str, Any]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--addr", default="", metavar="HOST:PORT,...", help="Measure this cluster instead.")
 @click.option("--token-file", default="", metavar="FILE", help="Its token.")
 @click.option("--seconds", type=click.FloatRange(0.2, 600), default=5.0, show_default=True)
@@ -64,11 +65,15 @@ Report = dict[str, Any]
 @click.option("--true", "count", type=click.IntRange(2), default=2_000, show_default=True)
 @click.option("--peers", type=click.IntRange(1, 9), default=3, show_default=True)
 @click.option("--base-port", type=click.IntRange(1024, 65_400), default=BASE_PORT)
-def bench(**options: Any) -> None:
+@click.pass_context
+def bench(context: click.Context, /, **options: Any) -> None:
     """Measure submits, latency, /bin/true end to end and failover; JSON on stdout.
 
-    Starts a temporary cluster of its own unless --addr is given.
+    Starts a temporary cluster of its own unless --addr is given.  The subcommand measures
+    consensus alone, and takes options of its own.
     """
+    if context.invoked_subcommand is not None:
+        return
     report: Report = {"machine": _machine(), "options": {k: v for k, v in options.items() if v}}
     if options["addr"]:
         target = find_target(options["addr"], None, options["token_file"] or None)
@@ -80,6 +85,9 @@ def bench(**options: Any) -> None:
     else:
         _own_clusters(report, options)
     click.echo(json.dumps(report, indent=2))
+
+
+bench.add_command(raft)
 
 
 def _own_clusters(report: Report, options: dict[str, Any]) -> None:

@@ -336,3 +336,23 @@ async def test_command_that_cannot_be_encoded_fails_alone() -> None:
     await settle()
     bench.apply()
     assert await caller == Accepted("a")
+
+
+async def test_leader_does_not_wait_for_what_was_lost_before_a_snapshot_jumped_over_it() -> None:
+    follower, leader = Bench("n2"), Bench("n1")
+    leader.lead(3)
+    follower.follow("n1", 3)
+    lost = follower.propose("lost on its way")
+    await settle()
+    follower.sent.clear()
+    follower.proposer.restored()
+    with pytest.raises(UnknownOutcome):
+        await lost
+    caller = follower.propose("b")
+    await settle()
+    leader.proposer.frame("n2", follower.sent.pop()[1])  # type: ignore[arg-type]
+    await settle()
+    assert leader.sent == [] and len(leader.log.entries) == 1
+    follower.log.entries = leader.log.entries
+    follower.apply()
+    assert await caller == Accepted("b")
