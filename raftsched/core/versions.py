@@ -6,7 +6,7 @@ had it, on every peer alike.
 
 ====  ==========================================================================================
  1    The first; its entries and snapshots say 2.
- 3    Time is bounded (``machine``); the commands in `SINCE`.
+ 3    Time is bounded (``machine``); the commands in `SINCE`; the group of peers may change.
 ====  ==========================================================================================
 """
 
@@ -22,10 +22,10 @@ from raftsched.core import commands
 WRITTEN_MIN = 2
 #: From this version on ``apply`` bounds how far an entry moves the clock.
 BOUNDED_TIME = 3
+#: From this version on peers are added and removed: programs before do not know such entries.
+MEMBERSHIP = 3
 #: Version that a command needs; those that are not here were always there.
 SINCE: dict[type[Any], int] = {
-    commands.CheckReplicas: 3,
-    commands.ReportDigest: 3,
     commands.CheckReplicas: 3,
     commands.ReportDigest: 3,
     commands.ResetClock: 3,

@@ -26,15 +26,16 @@ def log_changes(index: int, entry: Entry, applied: Applied) -> None:
             elif isinstance(command, ResetClock):
                 logger.warning(
                     "the cluster's clock was set from %s to %s in entry %d, by %s through peer %s",
-                    _instant(outcome.value),
-                    _instant(command.now),
+                    instant(outcome.value),
+                    instant(command.now),
                     index,
                     command.by or "nobody named",
                     batch.origin,
                 )
 
 
-def _instant(ms: int) -> str:
+def instant(ms: int) -> str:
+    """Milliseconds since the Unix epoch for a reader; whatever they are."""
     try:
         return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
     except (ValueError, OverflowError, OSError):

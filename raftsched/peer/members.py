@@ -14,8 +14,16 @@ from collections.abc import Callable
 
 from raftsched.core.commands import NodeLeft
 from raftsched.core.model import NodeStatus
+from raftsched.core.versions import MEMBERSHIP
 from raftsched.peer import messages
-from raftsched.peer.errors import ChangeRefused, NoLeader, PeerError, PeerStopped, UnknownPeer
+from raftsched.peer.errors import (
+    ChangeRefused,
+    NeedsVersion,
+    NoLeader,
+    PeerError,
+    PeerStopped,
+    UnknownPeer,
+)
 from raftsched.peer.messages import ChangeMembers, MemberRow, MembersTold
 from raftsched.peer.replica import Replica
 from raftsched.peer.reports import Propose
@@ -36,6 +44,7 @@ ASKED_MAX = 16
 _ERRORS: dict[str, type[PeerError]] = {
     "refused": ChangeRefused,
     "unknown": UnknownPeer,
+    "needs-version": NeedsVersion,
     "stopping": PeerStopped,
 }
 
@@ -49,7 +58,10 @@ class Members:
         clock: Clock,
         peer_id: str,
         send: Callable[[str, messages.AnyFrame], bool],
+        in_force: Callable[[], int],
     ) -> None:
+        """``in_force``: the cluster's version, as applied here."""
+        self._in_force = in_force
         self._log = log
         self._clock = clock
         self._peer_id = peer_id
@@ -67,7 +79,7 @@ class Members:
 
         ``is_done`` of the answer says whether all of it is committed; if not, it goes on, and
         ``detail`` says what it waits for.  Raises NoLeader (nothing was changed, or it will be gone
-        on with), ChangeRefused (surely nothing was changed) or PeerStopped.
+        on with), ChangeRefused or NeedsVersion (surely nothing was changed), or PeerStopped.
         """
         deadline = self._clock.monotonic() + timeout_seconds
         while True:
@@ -150,7 +162,9 @@ class Members:
         """On the leader: do it, and say what came of it."""
         trouble, detail = "", ""
         try:
-            if question.add or question.remove:
+            if (question.add or question.remove) and (why := self._too_early()):
+                trouble, detail = "needs-version", why
+            elif question.add or question.remove:
                 await self._log.change_membership(
                     question.add, question.remove or None, question.wait_ms / 1000
                 )
@@ -168,6 +182,16 @@ class Members:
             trouble, detail = "refused", str(error)
         detail = detail or self._log.change_waits_for
         return MembersTold(question.number, trouble, detail, self.rows())
+
+    def _too_early(self) -> str:
+        """Why a leader changes nothing yet; empty if it may, or does not lead."""
+        in_force = self._in_force()
+        if in_force >= MEMBERSHIP or self._log.status().role is not raft.Role.LEADER:
+            return ""
+        return (
+            f"a change of the peers needs cluster version {MEMBERSHIP}, {in_force} is in force; "
+            "it rises once every peer is up with a program that knows it"
+        )
 
     async def close(self) -> None:
         """Nobody is answered any more."""

@@ -90,7 +90,9 @@ class Peer:
         )
         self.log.about = about(supports, __version__)
         self.timekeeper = Timekeeper(self.replica, self.log, self.clock, self._other_voters)
-        self._members = Members(self.log, self.clock, config.peer_id, self._send)
+        self._members = Members(
+            self.log, self.clock, config.peer_id, self._send, lambda: self.replica.state.version
+        )
         self.log.on_removed = self._removed
         self._end_process = self.log.on_fatal
         self.log.on_fatal = self._fatal
@@ -478,6 +480,7 @@ class Peer:
             "replicas_checked_index": state.check.index if state.check is not None else 0,
             "cluster_version": state.version,
             "clock_disagrees": float(self.timekeeper.disagrees),
+            "clock_stands_still": float(self.timekeeper.stands_still),
         }
         for task_status, count in sorted(state.counts.items()):
             numbers[f"tasks_{task_status.value}"] = count

@@ -8,7 +8,8 @@ Rules
    the monotonic clock.  An entry says which of the two its stamp is, and ``apply`` bounds how far
    the second may move the clock.
 3. A cluster of one has no second clock to ask.  A wall clock that jumps against the monotonic one
-   is believed once it has stayed there for ``JUMP_SECONDS``.
+   is believed once it has stayed there for ``JUMP_SECONDS``; so is a first reading after a start
+   that is ahead of the reckoning: the time that the peer was down, or a clock that is wrong.
 
 Nothing here reads a clock (``timekeeping`` does).
 """
@@ -119,25 +120,35 @@ class Stamper:
 
     def stamp(self, reading: Reading, state_now: int) -> Stamp:
         """The stamp of an entry that is made now."""
-        if self.agrees(reading):
+        if self.agrees(reading, state_now):
             return Stamp(reading.wall_ms, True)
         if not state_now:
             # The first entry of all: there is nothing to reckon from.
             return Stamp(reading.wall_ms, False)
-        base_ms = self._base_ms
-        reckoned = state_now if base_ms is None else int(base_ms + 1000 * reading.monotonic)
-        return Stamp(max(state_now, reckoned), False)
+        return Stamp(self.reckoned(reading.monotonic, state_now), False)
 
-    def agrees(self, reading: Reading) -> bool:
+    def reckoned(self, monotonic: float, state_now: int) -> int:
+        """The time without a look at the wall clock."""
+        base_ms = self._base_ms
+        return state_now if base_ms is None else max(state_now, int(base_ms + 1000 * monotonic))
+
+    def agrees(self, reading: Reading, state_now: int) -> bool:
         """May this wall clock be a stamp?"""
         if reading.others:
             return reading.is_shared()
+        ahead_ms = reading.wall_ms - self.reckoned(reading.monotonic, state_now)
+        is_odd = state_now > 0 and ahead_ms > CLOCK_SKEW_MS_MAX
         own_ms = reading.wall_ms - 1000 * reading.monotonic
-        return self._agrees_with_itself(own_ms, reading.monotonic)
+        return self._agrees_with_itself(own_ms, reading.monotonic, is_odd=is_odd)
 
-    def _agrees_with_itself(self, own_ms: float, monotonic: float) -> bool:
-        """``own_ms``: how far the wall clock is ahead of the monotonic one."""
-        if self._own_ms is not None and abs(own_ms - self._own_ms) > CLOCK_SKEW_MS_MAX:
+    def _agrees_with_itself(self, own_ms: float, monotonic: float, *, is_odd: bool) -> bool:
+        """``own_ms``: how far the wall clock is ahead of the monotonic one.
+
+        ``is_odd``: should it be the first reading, it is not to be believed at once.
+        """
+        known_ms = self._own_ms
+        has_jumped = is_odd if known_ms is None else abs(own_ms - known_ms) > CLOCK_SKEW_MS_MAX
+        if has_jumped:
             jumped_ms = self._jumped_ms
             if jumped_ms is None or abs(own_ms - jumped_ms) > CLOCK_SKEW_MS_MAX:
                 self._jumped_ms, self._jumped_at = own_ms, monotonic

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from raftsched.core.commands import Entry
 from raftsched.core.versions import BOUNDED_TIME, written
+from raftsched.peer.audit import instant
 from raftsched.peer.replica import Replica
-from raftsched.peer.stamping import Head, Reading, Stamper
+from raftsched.peer.stamping import JUMP_SECONDS, Head, Reading, Stamper
 from raftsched.raft.host import Clock
 from raftsched.raft.log import LogClosed, NoQuorum, NotLeader, ReplicatedLog
 
@@ -20,6 +21,8 @@ ALARM_SECONDS = 5.0
 #: Leadership is handed over for that at most so often, and given up after that.
 HAND_OVER_EVERY_SECONDS = 60.0
 HAND_OVER_SECONDS = 3.0
+#: The cluster's time ahead of an agreed clock by more than this is an alarm.
+AHEAD_MS_MAX = 5_000
 
 
 class Timekeeper:
@@ -42,6 +45,8 @@ class Timekeeper:
         #: Since when, and whether for so long that it is an alarm.
         self._since: float | None = None
         self.disagrees = False
+        #: The cluster's time waits for the clocks, which agree on an earlier one.
+        self.stands_still = False
         self._hand_over_at = 0.0
 
     def head(self) -> Head:
@@ -84,35 +89,59 @@ class Timekeeper:
     def deposed(self) -> None:
         """This peer does not lead: its clock does not matter."""
         self._since = None
-        self.disagrees = False
+        self.disagrees = self.stands_still = False
 
     async def watch(self) -> None:
         """While this peer leads, a few times a second: see that its clock is not alone."""
         reading = self._read()
         now = reading.monotonic
-        if self._stamper.agrees(reading):
-            if self.disagrees:
-                logger.warning("a majority of clocks agrees with this peer's again")
-            self.deposed()
+        if self._stamper.agrees(reading, self._replica.state.now):
+            self._agreed(reading.wall_ms)
             return
+        self.stands_still = False
         if self._since is None:
             self._since = now
         if now - self._since < ALARM_SECONDS:
             return
         if not self.disagrees:
             self.disagrees = True
-            self._alarm(reading.offsets())
+            self._alarm(reading)
         trusted = reading.trusted()
         if trusted and now >= self._hand_over_at:
             self._hand_over_at = now + HAND_OVER_EVERY_SECONDS
             await self._hand_over(trusted[0])
 
-    def _alarm(self, offsets: dict[str, float]) -> None:
-        told = [f"{peer} {offset / 1000:+.1f} s" for peer, offset in offsets.items()]
+    def _agreed(self, wall_ms: int) -> None:
+        if self.disagrees:
+            logger.warning("a majority of clocks agrees with this peer's again")
+        self._since = None
+        self.disagrees = False
+        state_now, was_still = self._replica.state.now, self.stands_still
+        self.stands_still = state_now - wall_ms > AHEAD_MS_MAX
+        if self.stands_still and not was_still:
+            logger.error(
+                "cluster time is %.1f s ahead of the clocks and stands still until %s; "
+                "'raftsched cluster reset-clock' ends it",
+                (state_now - wall_ms) / 1000,
+                instant(state_now),
+            )
+
+    def _alarm(self, reading: Reading) -> None:
+        if not reading.others:
+            state_now = self._replica.state.now
+            apart_ms = reading.wall_ms - self._stamper.reckoned(reading.monotonic, state_now)
+            logger.error(
+                "this peer's clock is %+.1f s from the cluster's time, it was set or the peer was "
+                "down: believed once it has stayed there for %.0f s",
+                apart_ms / 1000,
+                JUMP_SECONDS,
+            )
+            return
+        told = [f"{peer} {offset / 1000:+.1f} s" for peer, offset in reading.offsets().items()]
         logger.error(
             "no majority of clocks agrees with this leader's (%s): time goes on by its monotonic "
             "clock; see that all machines keep their clocks (NTP)",
-            ", ".join(told) or "it jumped",
+            ", ".join(told) or "none is known",
         )
 
     async def _hand_over(self, target: str) -> None:

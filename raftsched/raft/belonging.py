@@ -82,8 +82,8 @@ class Belonging:
         """Has this peer heard of no leader for so long that it may not know who is a member?"""
         if self._engine.is_leader:
             return False
-        heard_at = self._elections.heard_at
-        since = self._started_at if heard_at is None else heard_at
+        led_at = self._elections.led_at
+        since = self._started_at if led_at is None else led_at
         return self._membership.now.is_empty or self._now() - since > UNKNOWN_AFTER_SECONDS
 
     def _removed(self, who: str) -> None:

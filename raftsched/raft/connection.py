@@ -79,6 +79,8 @@ class Connection(asyncio.Protocol):
         self.target = target
         #: Who it turned out to be; empty until the handshake is through.
         self.peer_id = ""
+        #: What its directory was marked with.
+        self.mark = ""
         #: The other end, without its port.
         self.host = ""
         #: Set when the other side is known, or gone.
@@ -234,7 +236,7 @@ class Connection(asyncio.Protocol):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self.peer_id = first.peer_id
+        self.peer_id, self.mark = first.peer_id, first.mark
         if not self.target:
             self._write(self.owner.handshake(""))
         self.owner.connected(self)

@@ -48,11 +48,15 @@ class Elections:
         self._ask_at = 0.0
         #: When a leader was last heard, in monotonic seconds; None: never, or its link broke.
         self.heard_at: float | None = None
+        #: When there was a leader last, this peer or one it heard or was connected with; None: never.
+        self.led_at: float | None = None
 
     def step(self) -> None:
         """Before each tick: let PySyncObj begin an election, or keep it from it."""
         engine, now = self._engine, self._clock.monotonic()
         membership = self._membership
+        if engine.is_leader:
+            self.led_at = now
         if engine.is_leader or membership.is_alone or not membership.is_voter:
             return
         if engine.is_held:
@@ -100,13 +104,14 @@ class Elections:
 
     def heard_leader(self) -> None:
         """A leader of this term or a later one spoke."""
-        self.heard_at = self._clock.monotonic()
+        self.heard_at = self.led_at = self._clock.monotonic()
         self._granted = None
 
     def link_lost(self, peer_id: str) -> None:
         """A connection broke; without the leader's, ask for votes soon."""
         engine = self._engine
         if peer_id == engine.leader and not engine.is_leader:
-            self.heard_at = None
-            soon = self._clock.monotonic() + self._chance.random() * LEADER_LOST_SECONDS
+            now = self._clock.monotonic()
+            self.heard_at, self.led_at = None, now
+            soon = now + self._chance.random() * LEADER_LOST_SECONDS
             engine.election_deadline = min(engine.election_deadline, soon)

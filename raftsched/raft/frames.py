@@ -32,6 +32,8 @@ class Handshake(msgspec.Struct, frozen=True, array_like=True):
     peer_id: str
     #: The peer the dialler means to reach; empty in the answer.
     target: str
+    #: What the sender's directory was marked with when it was made; empty of an old one.
+    mark: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True):

@@ -35,8 +35,13 @@ class HandOver:
         self._engine = engine
         self._connected = connected
         self._changed = changed
-        #: Intake pauses, so that the target can catch up.
-        self.is_active = False
+        #: Calls of `run` under way: an operator's may overlap with one for the clock's sake.
+        self._running = 0
+
+    @property
+    def is_active(self) -> bool:
+        """Intake pauses, so that the target can catch up."""
+        return self._running > 0
 
     async def run(self, target: str | None, timeout_seconds: float) -> str:
         """The new leader.  Raises NotLeader, or NoQuorum: nobody took over and this one goes on."""
@@ -46,14 +51,14 @@ class HandOver:
         voters = self._membership.other_voters
         if target is not None and target not in voters:
             raise NoQuorum(f"{target!r} is not another voter; there are: {', '.join(voters)}")
-        self._set_active(True)
+        self._count(1)
         try:
             async with asyncio.timeout(timeout_seconds):
                 return await self._until_another_leads(engine.term, target)
         except TimeoutError:
             raise NoQuorum(f"nobody took over within {timeout_seconds:.1f} s") from None
         finally:
-            self._set_active(False)
+            self._count(-1)
 
     async def _until_another_leads(self, term: int, target: str | None) -> str:
         engine, loop = self._engine, asyncio.get_running_loop()
@@ -87,6 +92,8 @@ class HandOver:
         voters = self._membership.other_voters
         return [peer_id for peer_id in self._connected() if peer_id in voters]
 
-    def _set_active(self, is_active: bool) -> None:
-        self.is_active = is_active
-        self._changed()
+    def _count(self, change: int) -> None:
+        was_active = self.is_active
+        self._running += change
+        if self.is_active != was_active:
+            self._changed()

@@ -70,6 +70,8 @@ class Journal:
         self._reserve_bytes = reserve_bytes
         self._reclaims_itself = reclaim
         self._entries = opened.entries
+        #: What the directory was marked with when it was made; empty of an old one.
+        self.mark = opened.mark
         self.membership = Membership(opened.peer_id, opened.founding)
         for data, index, _ in self._entries:
             self.membership.appended(index, data)
@@ -99,10 +101,12 @@ class Journal:
         reclaim: bool = True,
         disk: Disk | None = None,
         founding: Configuration | None = None,
+        mark: str = "",
         joins: bool = False,
     ) -> Journal:
         """Lock ``directory`` and read it; makes it when it is empty.
 
+        ``mark`` is for a directory that is made now: no other one has it (`acquaintances`).
         ``founding`` is kept at the first start, and is the configuration until an entry or a
         snapshot has one; with ``joins`` the first start of an empty directory keeps an empty one.
 
@@ -121,6 +125,7 @@ class Journal:
                 sync=sync,
                 founding=founding or Configuration(),
                 joins=joins,
+                mark=mark,
             )
             journal = cls(opened, reserve_bytes=reserve_bytes, reclaim=reclaim)
             if not make_reserve(disk, directory, reserve_bytes):

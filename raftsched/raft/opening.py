@@ -1,8 +1,9 @@
 """Opening a journal's directory: make it, or read it back and decide what can be trusted.
 
-A directory is made in the order hard state, first segment, founding configuration, identity; so
-without an identity it was never used, and with one everything else must be there.  (Directories of
-versions before there was membership have no founding configuration; it is added at the next start.)
+A directory is made in the order hard state, first segment, founding configuration, mark, identity;
+so without an identity it was never used, and with one everything else must be there.  (Directories
+of versions before there was membership have no founding configuration; it is added at the next
+start, and no mark.)
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from raftsched.raft.membership import Configuration, decode, encode
 HARD_STATE = "hard-state"
 CLEAN_STOP = "clean-stop"
 _RESERVE = "reserve"
+_MARK = "mark"
 _FOUNDING = "founding"
 
 
@@ -70,6 +72,8 @@ class Opened:
         self.entries: list[tuple[bytes, int, int]] = []
         #: The configuration before the first entry.
         self.founding = Configuration()
+        #: What the directory was marked with when it was made; empty of an old one.
+        self.mark = ""
 
     def close(self) -> None:
         """Close what was opened, the lock last."""
@@ -89,8 +93,11 @@ def open_directory(
     sync: bool,
     founding: Configuration,
     joins: bool,
+    mark: str = "",
 ) -> Opened:
-    """Raises DirectoryLocked, WrongOwner, JournalDamaged, OSError, DiskFull."""
+    """``mark``: for a directory that is made now.
+
+    Raises DirectoryLocked, WrongOwner, JournalDamaged, OSError, DiskFull."""
     opened = Opened(disk, directory, lock_directory(disk, directory), peer_id)
     try:
         owner = Identity(cluster_id, peer_id)
@@ -102,7 +109,9 @@ def open_directory(
         if found is None:
             _make(disk, directory, checksum)
             _write_founding(disk, directory, Configuration() if joins else founding)
+            _write_checked(disk, directory / _MARK, mark.encode())
             write_identity(disk, directory, owner)
+        opened.mark = _read_mark(disk, directory)
         opened.founding = _read_founding(disk, directory, founding)
         _read(opened, checksum, segment_bytes, sync)
     except BaseException:
@@ -128,6 +137,19 @@ def _make(disk: Disk, directory: Path, owner: int) -> None:
     disk.sync_directory(directory.parent)
     HardStateFile.create(disk, directory / HARD_STATE)
     SegmentWriter.create(disk, directory, 1, None, owner)
+
+
+def _read_mark(disk: Disk, directory: Path) -> str:
+    if _MARK not in disk.list_directory(directory):
+        return ""
+    data = read_file(disk, directory / _MARK)
+    if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
+        raise JournalDamaged(directory / _MARK, 0, "the checksum is wrong", REMEDY)
+    return data[4:].decode()
+
+
+def _write_checked(disk: Disk, path: Path, body: bytes) -> None:
+    write_atomic(disk, path, zlib.crc32(body).to_bytes(4, "little") + body)
 
 
 def _write_founding(disk: Disk, directory: Path, configuration: Configuration) -> None:

@@ -23,6 +23,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from raftsched.raft.acquaintances import Acquaintances
 from raftsched.raft.belonging import Belonging
 from raftsched.raft.changing import KNOWS, MemberChanges
 from raftsched.raft.compaction import Compaction
@@ -120,10 +121,12 @@ class PySyncObjLog:
             disk=self._host.disk,
             founding=founding(self.config),
             joins=self.config.joins,
+            mark=self._host.unique_bytes(8).hex(),
         )
         self._membership = self.journal.membership
         try:
             self.journal.on_failed = self._fatal
+            self._acquaintances = Acquaintances(self._host.disk, self.config.data_dir)
             self._loader = Loader(self._machine, self._host.settle)
             snapshot = await off_loop(self._open_snapshots)
             put_in_place: Placing | None = None
@@ -161,6 +164,8 @@ class PySyncObjLog:
         """Make the parts, each with what it needs of the others."""
         config, fatal = self.config, self._fatal
         self._transport = transport = Transport(config, self._host)
+        transport.mark = self.journal.mark
+        transport.acquaintances = self._acquaintances
         transport.on_message = self._received
         transport.on_link = self._link
         transport.outgoing = self._outgoing

@@ -19,6 +19,7 @@ from typing import Any
 from pysyncobj.transport import Transport as PySyncObjTransport
 
 from raftsched.raft import frames
+from raftsched.raft.acquaintances import Acquaintances
 from raftsched.raft.config import LogConfig
 from raftsched.raft.connection import Connection
 from raftsched.raft.credentials import Credentials
@@ -61,6 +62,9 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
         self._dialers: dict[str, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
         self._closed = False
+        #: What this peer's directory was marked with, and what it knows of the others'.
+        self.mark = ""
+        self.acquaintances: Acquaintances | None = None
         self._credentials: Credentials | None = None
         if config.tls is not None:
             owner = Identity(config.cluster_id, config.peer_id)
@@ -226,6 +230,7 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
                 self._config.cluster_id,
                 self._config.peer_id,
                 target,
+                self.mark,
             )
         )
 
@@ -271,7 +276,8 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
                 f"{they!r} looks for {theirs.target!r} and found {ours.peer_id!r}; "
                 "correct the addresses"
             )
-        return ""
+        known = self.acquaintances
+        return "" if known is None else known.refusal(they, theirs.mark)
 
     def _foreign(self, they: Identity) -> str:
         return (
@@ -319,6 +325,9 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
 
     def connected(self, connection: Connection) -> None:
         """A handshake is through: this is the peer's one connection from now on."""
+        if self.acquaintances is not None:
+            # Before anything it says counts.
+            self.acquaintances.meet(connection.peer_id, connection.mark)
         self._strangers.pop(connection, None)
         peer_id = connection.peer_id
         old = self._connections.pop(peer_id, None)

@@ -76,6 +76,8 @@ class Nemesis:
         self._is_over = False
         #: Faults that were really done, by kind.
         self.done: dict[str, int] = {}
+        #: Machines whose disk was made to fail: the only ones whose process may end for that.
+        self.failing: dict[str, None] = {}
         #: Asks for a change of the group; false when nobody could be asked.
         self.change_members: Callable[[Fault], bool] = lambda fault: False
         #: Machines that may be down at once for what a fault does to disks for good.
@@ -286,12 +288,14 @@ class Nemesis:
     def _fix_disk(self, machine: Machine) -> None:
         machine.simulated_disk.capacity = None
         machine.simulated_disk.errors.clear()
+        self.failing.pop(machine.name, None)
         machine.sync_seconds = (0.0001, 0.0012)
 
     def _disk_full(self, machine: Machine, fault: Fault) -> bool:
         machine.simulated_disk.capacity = machine.simulated_disk.bytes_used() + int(
             20_000 * fault.choice
         )
+        self.failing[machine.name] = None
         self._later(fault.seconds, lambda: self._fix_disk(machine))
         return True
 
@@ -304,6 +308,7 @@ class Nemesis:
     def _disk_error(self, machine: Machine, fault: Fault) -> bool:
         """The next sync fails: the process must end rather than go on."""
         machine.simulated_disk.errors["datasync"] = 5
+        self.failing[machine.name] = None
         self._later(fault.seconds / 4, lambda: self._fix_disk(machine))
         self._later(fault.seconds / 4 + 0.5, lambda: self._start(machine))
         return True

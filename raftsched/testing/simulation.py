@@ -146,11 +146,16 @@ class Simulation:
     def _ended(self, machine: Machine, error: BaseException) -> None:
         """A process ended by itself: is it what should have happened?"""
         broken = machine.name in self.nemesis.broken
+        failing = machine.name in self.nemesis.failing
         if isinstance(error, RemovedFromCluster):
             # It never comes back; there is nothing wrong with it.
             self.nemesis.broken[machine.name] = None
             return
-        if isinstance(error, JournalFailed) or (isinstance(error, Damaged) and broken):
+        # What was acknowledged was about to be cut: no disk's fault.
+        is_alarm = "is committed" in str(error)
+        if isinstance(error, JournalFailed) and failing and not is_alarm:
+            return
+        if isinstance(error, Damaged) and broken:
             return
         self.checker.violated(f"{machine.name} ended: {error!r}")
 

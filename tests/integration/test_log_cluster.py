@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
 
 from raftsched.raft.log import NoQuorum, NotLeader
 
-from .logs import logs, numbered
+from .logs import logs, numbered, until
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -104,3 +105,18 @@ async def test_laggard_gets_a_snapshot_and_survives_a_restart(tmp_path: Path) ->
         await cluster.start(laggard)
         await cluster.add([b"very last"])
         assert cluster.machines[laggard].items == cluster.machines[leader].items
+
+
+async def test_wiped_peer_is_refused_by_those_who_knew_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has forgotten its votes and what it acknowledged: it must not be counted again."""
+    async with logs(tmp_path) as cluster:
+        await cluster.add(numbered(0, 3))
+        await cluster.stop("n2")
+        shutil.rmtree(tmp_path / "n2")
+        await cluster.start("n2")
+        await until(lambda: "was known with another directory" in caplog.text)
+        assert cluster.logs["n2"].status().connected == ()
+        assert cluster.logs["n2"].status().leader is None
+        assert cluster.machines["n2"].items == []

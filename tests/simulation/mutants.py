@@ -47,6 +47,8 @@ class Mutant(NamedTuple):
     faults: Sequence[Fault] | None = None
     #: A seed that shows it, for the short form.
     known_seed: int = 0
+    #: What the violation says that it is to be found by.
+    shows: str = ""
 
 
 def hunt(mutant: Mutant, first_seed: int = 0) -> tuple[int, Result | None]:
@@ -57,7 +59,7 @@ def hunt(mutant: Mutant, first_seed: int = 0) -> tuple[int, Result | None]:
                 mutant.profile, first_seed + tried - 1, mutant.seconds, mutant.faults
             )
             result = simulation.run()
-        if result.violations:
+        if any(mutant.shows in violation for violation in result.violations):
             return tried, result
     return mutant.seeds, None
 
@@ -295,24 +297,56 @@ def _lone_pair() -> list[Fault]:
 
 MUTANTS = (
     Mutant(
-        "acknowledge before sync", "G1", _acknowledge_before_sync, "power", 20, 20, _lone_pair()
+        "acknowledge before sync", "G1", _acknowledge_before_sync, "power", 20, 20, _lone_pair(),
+        shows="is on the disks of",
     ),
-    Mutant("never sync", "G1", _never_sync, "power", 6),
-    Mutant("forget votes", "one leader a term", _forget_votes, "power", 40),
-    Mutant("truncate what matches", "S2", _truncate_what_matches, "lag", 6),
-    Mutant("commit what is not verified", "S1", _commit_what_is_not_verified, "net", 20),
-    Mutant("drop the journal", "S4", _drop_the_journal_behind_a_snapshot, "kill", 6),
-    Mutant("trim too early", "S5", _trim_before_the_snapshot_is_there, "kill", 12),
-    Mutant("lead with a full disk", "G9", _lead_on_with_a_full_disk, "disk", 20),
-    Mutant("read without asking", "G4", _read_without_asking_anybody, "net", 20),
-    Mutant("read too early", "G4", _read_before_the_first_entry_of_the_term, "lag", 30),
-    Mutant("read what is here", "G4", _read_what_is_applied_here, "net", 3),
-    Mutant("grant without a quorum", "G3", _grant_without_a_quorum, "net", 6, 30, _away(5, 20)),
-    Mutant("do not wait for the lease", "G3", _do_not_wait_for_the_lease, "net", 6, 30),
-    Mutant("believe a deposed leader", "G3", _believe_a_deposed_leader, "net", 12, 40, _asleep()),
-    Mutant("believe any token", "G3", _believe_any_token, "net", 20, 42, _asleep_nodes()),
-    Mutant("run what was cancelled", "G7", _run_what_was_cancelled_again, "kill", 20, 30),
-    Mutant("forget keys", "G2", _forget_keys, "kill", 3),
-    Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1),
-    Mutant("refuse what is in the log", "G2", _refuse_what_stands_in_the_log, "disk", 40, 30),
-)
+    Mutant("never sync", "G1", _never_sync, "power", 6, shows="is on the disks of"),
+    Mutant("forget term and vote", "G1", _forget_votes, "power", 40, shows="older than the log"),
+    Mutant("truncate what matches", "S2", _truncate_what_matches, "lag", 6, shows="is committed"),
+    Mutant(
+        "commit what is not verified", "S1", _commit_what_is_not_verified, "net", 20,
+        shows="is committed there",
+    ),
+    Mutant(
+        "drop the journal", "S4", _drop_the_journal_behind_a_snapshot, "kill", 6,
+        shows="is on the disks of",
+    ),
+    Mutant(
+        "trim too early", "S5", _trim_before_the_snapshot_is_there, "kill", 12,
+        shows="JournalDamaged",
+    ),
+    Mutant("lead with a full disk", "G9", _lead_on_with_a_full_disk, "disk", 20, shows="at rest"),
+    Mutant("read without asking", "G4", _read_without_asking_anybody, "net", 20, shows="not see"),
+    # Not only reads: everything that waits for the state of the present term.
+    Mutant(
+        "act too early", "G2, G4", _read_before_the_first_entry_of_the_term, "lag", 30,
+        known_seed=18,
+    ),
+    Mutant("read what is here", "G4", _read_what_is_applied_here, "net", 3, shows="not see"),
+    Mutant(
+        "grant without a quorum", "G3", _grant_without_a_quorum, "net", 6, 30, _away(5, 20),
+        shows="overlap",
+    ),
+    Mutant(
+        "do not wait for the lease", "G3", _do_not_wait_for_the_lease, "net", 6, 30,
+        shows="overlap",
+    ),
+    Mutant(
+        "believe a deposed leader", "G3", _believe_a_deposed_leader, "net", 40, 40, _asleep(),
+        shows="overlap",
+    ),
+    Mutant(
+        "believe any token", "G3", _believe_any_token, "net", 20, 42, _asleep_nodes(),
+        shows="overlap",
+    ),
+    Mutant(
+        "run what was cancelled", "G7", _run_what_was_cancelled_again, "kill", 20, 30,
+        shows="assigned after its cancel",
+    ),
+    Mutant("forget keys", "G2", _forget_keys, "kill", 3, shows="was answered with"),
+    Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1, shows="differs at"),
+    Mutant(
+        "refuse what is in the log", "G2", _refuse_what_stands_in_the_log, "disk", 40, 30,
+        known_seed=20, shows="its client was told",
+    ),
+)  # fmt: skip

@@ -136,7 +136,7 @@ def test_a_clock_that_was_set_back_is_reckoned_from_there() -> None:
 def alone() -> Stamper:
     """A single peer whose clock was right so far."""
     stamper = Stamper()
-    assert stamper.stamp(reading(1, {}), 1) == Stamp(NOW_MS, True)
+    assert stamper.stamp(reading(1, {}), NOW_MS - 500) == Stamp(NOW_MS, True)
     stamper.applied(NOW_MS, AT, agreed=True)
     return stamper
 
@@ -171,6 +171,40 @@ def test_a_single_peers_clock_that_keeps_jumping_is_not_believed() -> None:
         seconds = number * JUMP_SECONDS / 2
         wall_ms = NOW_MS + number * 60_000 + int(1_000 * seconds)
         assert not stamper.stamp(reading(1, {}, wall_ms, AT + seconds), NOW_MS).agreed
+
+
+@pytest.mark.parametrize(
+    ("state_now", "agrees"),
+    [
+        (0, True),
+        (NOW_MS - CLOCK_SKEW_MS_MAX, True),
+        (NOW_MS - CLOCK_SKEW_MS_MAX - 1, False),
+        (NOW_MS + 3_600_000, True),
+    ],
+)
+def test_a_single_peers_first_reading_is_believed_near_the_time_there_is(
+    state_now: int, agrees: bool
+) -> None:
+    assert Stamper().stamp(reading(1, {}), state_now).agreed is agrees
+
+
+def test_a_single_peer_that_was_down_believes_its_clock_once_it_stays_there() -> None:
+    stamper, state_now = Stamper(), NOW_MS - 7_200_000
+    stamper.applied(state_now, AT, agreed=True)
+
+    def at(seconds: float) -> Stamp:
+        wall_ms = NOW_MS + int(1_000 * seconds)
+        return stamper.stamp(reading(1, {}, wall_ms, AT + seconds), state_now)
+
+    assert at(0) == Stamp(state_now, False)
+    assert at(JUMP_SECONDS - 1) == Stamp(state_now + int(1_000 * (JUMP_SECONDS - 1)), False)
+    assert at(JUMP_SECONDS) == Stamp(NOW_MS + int(1_000 * JUMP_SECONDS), True)
+
+
+def test_a_peer_that_is_alone_after_an_idle_hour_has_its_clock_believed() -> None:
+    stamper = Stamper()
+    stamper.applied(NOW_MS - 3_600_000, AT - 3_600, agreed=True)
+    assert stamper.stamp(reading(1, {}), NOW_MS - 3_600_000) == Stamp(NOW_MS, True)
 
 
 def test_a_single_peers_clock_may_drift() -> None:

@@ -10,8 +10,13 @@ from raftsched.core import codec
 from raftsched.core.commands import ENTRY_VERSION, Batch, Entry, ResetClock
 from raftsched.core.machine import CLOCK_SKEW_MS_MAX
 from raftsched.peer.replica import Replica
-from raftsched.peer.stamping import Head
-from raftsched.peer.timekeeping import ALARM_SECONDS, HAND_OVER_EVERY_SECONDS, Timekeeper
+from raftsched.peer.stamping import JUMP_SECONDS, Head
+from raftsched.peer.timekeeping import (
+    AHEAD_MS_MAX,
+    ALARM_SECONDS,
+    HAND_OVER_EVERY_SECONDS,
+    Timekeeper,
+)
 from raftsched.raft.log import NoQuorum, PeerView
 
 START_MS = 1_700_000_000_000
@@ -196,3 +201,50 @@ async def test_an_alarm_ends_when_a_majority_agrees_or_another_leads() -> None:
     assert bench.keeper.disagrees
     bench.keeper.deposed()
     assert not bench.keeper.disagrees
+
+
+def errors_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.message for r in caplog.records if r.levelno == logging.ERROR]
+
+
+async def test_time_that_stands_still_is_an_alarm_once_with_what_ends_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = three()
+    state = bench.replica.state
+    state.now = START_MS + AHEAD_MS_MAX
+    await bench.watch(1)
+    assert (bench.keeper.stands_still, errors_of(caplog)) == (False, [])
+    state.now = bench.clock.wall + 60_250
+    await bench.watch(10)
+    assert bench.keeper.stands_still
+    [alarm] = errors_of(caplog)
+    assert "60.0 s ahead of the clocks and stands still until 2023-11-14T22:14:21.250" in alarm
+    assert "'raftsched cluster reset-clock' ends it" in alarm
+    state.now = bench.clock.wall
+    await bench.watch(1)
+    assert not bench.keeper.stands_still
+
+
+async def test_time_that_goes_on_by_the_monotonic_clock_does_not_stand_still() -> None:
+    bench = three()
+    bench.replica.state.now = START_MS + 60_000
+    await bench.watch(1)
+    bench.off_ms = {"n2": 10_000, "n3": -10_000}
+    await bench.watch(1)
+    assert not bench.keeper.stands_still
+
+
+async def test_a_single_peer_that_was_down_says_when_its_clock_is_believed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    bench.replica.state.now = START_MS - 3_600_000
+    bench.keeper.restored()
+    await bench.watch(ALARM_SECONDS + 1)
+    [alarm] = errors_of(caplog)
+    assert "+3600.0 s from the cluster's time" in alarm
+    assert f"believed once it has stayed there for {JUMP_SECONDS:.0f} s" in alarm
+    await bench.watch(JUMP_SECONDS)
+    assert not bench.keeper.disagrees
+    assert bench.keeper.head() == Head(ENTRY_VERSION, bench.clock.wall, True)
