@@ -19,7 +19,7 @@ from typing import NamedTuple
 import click
 
 from raftsched.cli.cert import must_be_free, write_authority, write_new, write_peer
-from raftsched.cli.exits import Exit, Failure
+from raftsched.cli.exits import Exit, Failure, complain
 
 #: Peers on one machine get ports so far apart.
 PORT_STEP = 10
@@ -98,19 +98,18 @@ def init(
     must_be_free(out / "ca", *(out / place.peer_id for place in places))
     _write(out, cluster_id, places, days, insecure_http)
     click.echo(f"{out / 'ca'}: the authority; keep ca.key apart from the peers")
+    _warn(places)
     for place in places:
         click.echo(f"{out / place.peer_id}: copy it to {place.host}; README says how to start")
 
 
 def _places(hosts: str, raft_port: int, http_port: int, insecure_http: bool) -> list[Place]:
     """Ports rise by PORT_STEP for each further peer of the same machine."""
-    from raftsched.peer.config import is_loopback
-
     places: list[Place] = []
     on_machine: dict[str, int] = {}
     for number, word in enumerate(hosts.replace(",", " ").split()):
         host, port = _host_and_port(word)
-        machine = "loopback" if is_loopback(host) else host.lower()
+        machine = _machine(host)
         step = PORT_STEP * on_machine.get(machine, 0)
         on_machine[machine] = on_machine.get(machine, 0) + 1
         bracketed = f"[{host}]" if ":" in host else host
@@ -118,6 +117,28 @@ def _places(hosts: str, raft_port: int, http_port: int, insecure_http: bool) -> 
         raft = f"{bracketed}:{port or raft_port + step}"
         places.append(Place(f"n{number + 1}", host, raft, f"{api_host}:{http_port + step}"))
     return places
+
+
+def _machine(host: str) -> str:
+    from raftsched.peer.config import is_loopback
+
+    return "loopback" if is_loopback(host) else host.lower()
+
+
+def _warn(places: list[Place]) -> None:
+    """Say what this cluster will not survive."""
+    count = len(places)
+    if count % 2 == 0:
+        survives = (count - 1) // 2
+        losses = f"only {survives} of them" if survives else "none of them"
+        complain(f"{count} peers survive the failure of {losses}; take {count + 1}")
+    on_machine: dict[str, list[str]] = {}
+    for place in places:
+        on_machine.setdefault(_machine(place.host), []).append(place.peer_id)
+    for machine, peer_ids in on_machine.items():
+        if len(peer_ids) > 1:
+            who = ", ".join(peer_ids)
+            complain(f"{who} are on one machine ({machine}) and fail together; take one each")
 
 
 def _host_and_port(word: str) -> tuple[str, int]:

@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resume": ("tasks", "resume", "Undo a pause."),
     "rm": ("tasks", "rm", "Remove tasks that have ended."),
     "node": ("nodes", "node", "Nodes: ls, cordon, uncordon."),
-    "cluster": ("cluster", "cluster", "The cluster: status, check, reset-clock."),
+    "cluster": ("cluster", "cluster", "The cluster: status, verify, reset-clock."),
     "peers": ("peers", "peers", "The group of peers: ls, add, remove, replace."),
     "recover": ("recover", "recover", "Go on with the one survivor of a lost majority."),
     "leader": ("cluster", "leader", "The leader: show, transfer."),

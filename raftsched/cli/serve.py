@@ -113,13 +113,14 @@ def _bottom(error: BaseException) -> BaseException:
 
 
 def _refused_address(config: PeerConfig, error: BaseException) -> str:
-    """The key whose address cannot be listened on, if that was the trouble; else nothing."""
+    """The key whose address is no use here, if that was the trouble; else nothing."""
     import socket
 
     from raftsched.peer.config import split_address
 
     bottom = _bottom(error)
-    if not isinstance(bottom, OSError) or bottom.errno not in _LISTEN_ERRORS:
+    is_unknown = isinstance(bottom, socket.gaierror)
+    if not isinstance(bottom, OSError) or not (is_unknown or bottom.errno in _LISTEN_ERRORS):
         return ""
     # The message of asyncio does not say for what the port was; listening again does.
     for name in ("raft", "api"):
@@ -129,6 +130,9 @@ def _refused_address(config: PeerConfig, error: BaseException) -> str:
             socket.create_server(
                 (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
             ).close()
+        except socket.gaierror as refusal:
+            why = refusal.strerror or "it has no address"
+            return f"{key} is {value}: {host}: {why}; correct the host, or have it resolved here"
         except OSError as refusal:
             why = os.strerror(refusal.errno) if refusal.errno else str(refusal)
             return f"{key} is {value}: {why}; stop what uses it or configure another address"

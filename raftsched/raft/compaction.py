@@ -20,6 +20,9 @@ from raftsched.raft.snapshot_file import SnapshotMeta
 
 logger = logging.getLogger(__name__)
 
+#: A disk that is full stays so: what is tried again and again is told this often.
+REPEAT_SECONDS = 60.0
+
 
 class Compaction:
     """The one snapshot that is being written, if any."""
@@ -38,6 +41,8 @@ class Compaction:
         self._task: asyncio.Task[None] | None = None
         self._reclaiming: asyncio.Task[None] | None = None
         self._outcome: bool | None = None
+        #: When a failure was told last, in the loop's seconds; None: the last one succeeded.
+        self._told_at: float | None = None
 
     @property
     def is_writing(self) -> bool:
@@ -59,16 +64,23 @@ class Compaction:
             draft = await off_loop(lambda: self._store.write(meta, chunks))
             self._store.publish(draft)
             self._outcome = True
+            self._told_at = None
             logger.info("snapshot at index %d", meta.index)
             await off_loop(self._store.prune)
         except SnapshotFailed as error:
-            logger.error("no snapshot: %s", error)
+            self._tell(error)
             self._outcome = False
         except Exception as error:
             self._on_fatal(error)
         finally:
             self._machine.end_snapshot()
             self._task = None
+
+    def _tell(self, error: SnapshotFailed) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._told_at is None or now - self._told_at >= REPEAT_SECONDS:
+            self._told_at = now
+            logger.error("no snapshot: %s", error)
 
     def outcome(self) -> bool | None:
         """Once after one was written: whether it is durable, so that the journal may go."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from raftsched.raft import frames
+from raftsched.raft.files import Identity
 from raftsched.raft.refusals import Refusals
 from raftsched.raft.tls import TlsChannel, is_alert, words
 
@@ -54,11 +55,11 @@ class Owner(Protocol):
     def refusal(self, theirs: frames.Handshake, dialled: str, channel: TlsChannel | None) -> str:
         """Why the other side may not be a peer; empty if it may."""
 
-    def is_removed(self, peer_id: str) -> bool:
-        """Was that peer removed from the cluster, so that it should stop?"""
+    def is_removed(self, who: Identity | None) -> bool:
+        """Was that peer removed from this cluster, so that it should stop?"""
 
-    def was_removed(self, who: str, channel: TlsChannel | None) -> None:
-        """The other side says that this peer was removed."""
+    def was_removed(self, who: str, dialled: str, channel: TlsChannel | None) -> None:
+        """The other side (``dialled``; empty: it dialled us) says that this peer was removed."""
 
     def connected(self, connection: Connection) -> None:
         """The other side is ``connection.peer_id``."""
@@ -172,8 +173,7 @@ class Connection(asyncio.Protocol):
     def _tls_opened(self, channel: TlsChannel) -> None:
         why = self.owner.refuse_certificate(channel, self.target)
         if why:
-            found = channel.identity()
-            self._refuse(self.target, why, who=found.peer_id if found else "")
+            self._refuse(self.target, why, channel.identity())
         elif self.target:
             self._write(self.owner.handshake(self.target))
 
@@ -227,12 +227,13 @@ class Connection(asyncio.Protocol):
             return
         if isinstance(first, frames.Refused):
             if first.is_removed and not self._mismatch:
-                self.owner.was_removed(self._named, self._channel)
+                self.owner.was_removed(self._named, self.target, self._channel)
             self._was_refused(first.reason)
             return
         why = self._mismatch or self.owner.refusal(first, self.target, self._channel)
         if why:
-            self._refuse(self.target or first.peer_id, why, who=first.peer_id)
+            who = Identity(first.cluster_id, first.peer_id)
+            self._refuse(self.target or first.peer_id, why, who)
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -276,7 +277,7 @@ class Connection(asyncio.Protocol):
 
     # The end -------------------------------------------------------------------------------------
 
-    def _refuse(self, claimed: str, why: str, who: str = "") -> None:
+    def _refuse(self, claimed: str, why: str, who: Identity | None = None) -> None:
         """Tell the log and the other side (``who``, it says) why, and hang up."""
         self._tell_refused(claimed, why)
         frame = frames.encode_refusal(why, is_removed=self.owner.is_removed(who))

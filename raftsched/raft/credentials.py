@@ -136,7 +136,8 @@ class Credentials:
             whose = f"that of {found}" if found else "no peer's"
             raise TlsError(
                 f"tls.cert {self._files.cert} is {whose}, this is {self._owner}; "
-                f"make one with 'raftsched cert create --peer {self._owner.peer_id}'"
+                f"make one with 'raftsched cert create --ca DIR "
+                f"--peer {self._owner.peer_id} --out DIR'"
             )
         ends = [channel.certificate(), *client.get_ca_certs()]
         self.ends_at_ms = min(

@@ -48,7 +48,7 @@ class Elections:
         self._ask_at = 0.0
         #: When a leader was last heard, in monotonic seconds; None: never, or its link broke.
         self.heard_at: float | None = None
-        #: When there was a leader last, this peer or one it heard or was connected with; None: never.
+        #: When this peer led, heard a leader or lost its link last; None: never.
         self.led_at: float | None = None
 
     def step(self) -> None:

@@ -14,6 +14,7 @@ PySyncObj does with snapshots and with committed entries is replaced:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -105,6 +106,14 @@ class Hooks(msgspec.Struct, frozen=True):
     snapshot_written: Callable[[], bool | None]
     #: The next piece of the snapshot for a laggard; None: not now.
     next_piece: Callable[[str], Piece | None]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """PySyncObj says at every try that there was no snapshot; `compaction` says why, less often."""
+    return record.msg != "Failed to store full dump"
+
+
+pysyncobj.syncobj.logger.addFilter(_is_news)
 
 
 class _WrittenElsewhere(Exception):

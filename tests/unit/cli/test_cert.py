@@ -160,3 +160,30 @@ def test_check_config_of_a_peer_reads_its_tls_files(alone: Path) -> None:
     wrong = run("check-config", "n1/cluster.toml", "--id", "n2")
     assert wrong.exit_code == Exit.CHECK_FAILED
     assert "is that of peer 'n1'" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("peers", "warnings"),
+    [
+        ("h1,h2,h3", []),
+        ("h1", []),
+        (
+            "h1,h2",
+            ["raftsched: 2 peers survive the failure of none of them; take 3"],
+        ),
+        (
+            "h1,h2,h3,h4",
+            ["raftsched: 4 peers survive the failure of only 1 of them; take 5"],
+        ),
+        (
+            "h1,H1:9,h3",
+            ["raftsched: n1, n2 are on one machine (h1) and fail together; take one each"],
+        ),
+    ],
+)
+def test_init_says_what_a_cluster_will_not_survive(
+    alone: Path, peers: str, warnings: list[str]
+) -> None:
+    result = run("init", "--peers", peers)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines() == warnings

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -264,6 +265,28 @@ def test_taken_port_is_one_line_with_its_key(alone: Path, key: str) -> None:
     assert line.startswith(f"peers.n1.{key} is 127.0.0.1:{port}: Address already")
     assert "configure another address" in line
     assert serve._refused_address(config, OSError(errno.EIO, "disk")) == ""
+
+
+@pytest.mark.parametrize("key", ["raft", "api"])
+def test_own_host_that_is_unknown_is_one_line_with_its_key(
+    alone: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = PeerAddress("127.0.0.1:1", "127.0.0.1:2")
+    address = msgspec.structs.replace(address, **{key: "nowhere.example:7401"})
+    config = PeerConfig(cluster_id="c", peer_id="n1", peers={"n1": address}, data_dir=alone)
+    refusal = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    def create_server(target: tuple[str, int], **_: object) -> socket.socket:
+        if target[0] == "nowhere.example":
+            raise refusal
+        return socket.socket()
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    line = serve._refused_address(config, ExceptionGroup("", [refusal]))
+    assert line == (
+        f"peers.n1.{key} is nowhere.example:7401: nowhere.example: Name or service not known; "
+        "correct the host, or have it resolved here"
+    )
 
 
 @pytest.mark.parametrize(

@@ -243,3 +243,55 @@ async def test_taken_port_is_an_error_that_names_it() -> None:
             taken.listen()
             with pytest.raises(OSError, match=port):
                 await m.open("n1")
+
+
+# Who says that a peer was removed ----------------------------------------------------------------
+
+
+async def told_removed(transport: Transport, *dialled: str) -> list[str]:
+    """Whose word it was, once ``dialled`` have refused this peer as a removed one."""
+    heard: list[str] = []
+    transport.on_removed = heard.append
+    for peer in dialled:
+        transport.was_removed(f"{peer!r}", peer, None)
+    return heard
+
+
+async def test_without_tls_two_peers_that_were_dialled_must_say_so() -> None:
+    async with mesh("n1") as m:
+        one = m.transports["n1"]
+        assert await told_removed(one, "", "") == []
+        assert await told_removed(one, "n2", "n2", "n9") == []
+        assert await told_removed(one, "n3") == ["'n3'"]
+
+
+async def test_peer_that_lets_us_in_has_taken_its_word_back() -> None:
+    async with mesh("n1") as m:
+        one = m.transports["n1"]
+        assert await told_removed(one, "n2") == []
+        await m.open("n2")
+        await m.until(one.connected_peers)
+        assert await told_removed(one, "n3") == []
+
+
+async def test_without_tls_the_only_other_peer_is_believed() -> None:
+    async with mesh("n1") as m:
+        one = m.transports["n1"]
+        one.set_members({p: m.peers[p] for p in ("n1", "n2")}, ())
+        assert await told_removed(one, "n2") == ["'n2'"]
+
+
+@pytest.mark.parametrize(("cluster", "is_removed"), [("c", True), ("other", False)])
+async def test_only_peers_of_this_cluster_are_told_that_they_were_removed(
+    cluster: str, is_removed: bool
+) -> None:
+    async with mesh("n1") as m:
+        m.transports["n1"].set_members({"n1": m.peers["n1"]}, ("n2",))
+        reader, writer = await m.raw("n1")
+        writer.write(hello(cluster=cluster))
+        async with asyncio.timeout(5):
+            size = frames.LENGTH.unpack(await reader.readexactly(4))[0]
+            refused = frames.decode_first(await reader.readexactly(size))
+        assert isinstance(refused, frames.Refused)
+        assert refused.is_removed is is_removed
+        writer.close()
