@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 2.0
 #: Between two looks for somebody who leads.
 AGAIN_SECONDS = 0.05
+#: A new cluster has its version in force after less than this: it is waited for.
+VERSION_SECONDS = 2.0
 #: Questions of others that are worked on at once; more are not answered.
 ASKED_MAX = 16
 #: Trouble in an answer -> what is raised for it.
@@ -82,10 +84,12 @@ class Members:
         on with), ChangeRefused or NeedsVersion (surely nothing was changed), or PeerStopped.
         """
         deadline = self._clock.monotonic() + timeout_seconds
+        no_wait = timeout_seconds - min(timeout_seconds, VERSION_SECONDS)
         while True:
             left = max(0.0, deadline - self._clock.monotonic())
             told = await self._ask_leader(add, remove, left)
-            if told is not None and told.trouble != "not-leader":
+            comes_soon = told is not None and told.trouble == "needs-version" and left > no_wait
+            if told is not None and told.trouble != "not-leader" and not comes_soon:
                 error = _ERRORS.get(told.trouble)
                 if error is not None:
                     raise error(told.detail)

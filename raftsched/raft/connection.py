@@ -215,9 +215,21 @@ class Connection(asyncio.Protocol):
         try:
             message = frames.decode(body)
         except (msgspec.DecodeError, ValueError) as error:
-            self._drop(f"it sent what is no message: {error}")
+            if not self._is_refusal(body):
+                self._drop(f"it sent what is no message: {error}")
             return
         self.owner.received(self.peer_id, message)
+
+    def _is_refusal(self, body: bytes) -> bool:
+        """Whoever dialled looks at our handshake only after we have taken it in."""
+        try:
+            first = frames.decode_first(body)
+        except msgspec.DecodeError:
+            return False
+        if isinstance(first, frames.Refused):
+            self._was_refused(first.reason)
+            return True
+        return False
 
     def _shake_hands(self, body: bytes) -> None:
         try:

@@ -55,8 +55,6 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
         self._addresses = {p: a for p, a in config.peers.items() if p != config.peer_id}
         #: Ids of peers that were removed, and are told so.
         self._removed: frozenset[str] = frozenset()
-        #: Without TLS: peers that said, when they were dialled last, that this one was removed.
-        self._sayers: set[str] = set()
         self._connections: dict[str, Connection] = {}
         #: All sockets that are not a peer's (yet), oldest first.
         self._strangers: dict[Connection, None] = {}
@@ -296,19 +294,16 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
     def was_removed(self, who: str, dialled: str, channel: TlsChannel | None) -> None:
         """Somebody says that this peer was removed.
 
-        With TLS a peer of the cluster is believed; without, two at whose addresses this peer found
-        them itself, or the only one there is.
+        With TLS a peer of the cluster is believed; without, only a member that was dialled.
+        One is enough: after a recovery by force there is only one who knows, and the others could
+        go on without it.
         """
         if self._credentials is not None:
             found = channel.identity() if channel is not None and channel.is_open else None
             if found is None or found.cluster_id != self._config.cluster_id:
                 return
-        else:
-            if dialled not in self._addresses:
-                return
-            self._sayers.add(dialled)
-            if len(self._sayers & self._addresses.keys()) < min(2, len(self._addresses)):
-                return
+        elif dialled not in self._addresses:
+            return
         self.on_removed(who)
 
     def _stranger(self, peer_id: str) -> str:
@@ -344,7 +339,6 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
             self.acquaintances.meet(connection.peer_id, connection.mark)
         self._strangers.pop(connection, None)
         peer_id = connection.peer_id
-        self._sayers.discard(peer_id)
         old = self._connections.pop(peer_id, None)
         if old is not None:
             old.peer_id = ""

@@ -116,7 +116,8 @@ async def test_wiped_peer_is_refused_by_those_who_knew_it(
         await cluster.stop("n2")
         shutil.rmtree(tmp_path / "n2")
         await cluster.start("n2")
-        await until(lambda: "was known with another directory" in caplog.text)
+        await until(lambda: "refused by 'n1'" in caplog.text and "refused by 'n3'" in caplog.text)
+        assert "was known with another directory" in caplog.text
         assert cluster.logs["n2"].status().connected == ()
         assert cluster.logs["n2"].status().leader is None
         assert cluster.machines["n2"].items == []

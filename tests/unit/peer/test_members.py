@@ -55,7 +55,13 @@ class Bench:
 
     def __init__(self, version: int, role: Role = Role.LEADER) -> None:
         self.log, self.sent = Log(role), list[AnyFrame]()
-        self.members = Members(cast(Any, self.log), Clock(), "n1", self._send, lambda: version)
+        self.version, self.looks = version, 0
+        self.members = Members(cast(Any, self.log), Clock(), "n1", self._send, self._in_force)
+
+    def _in_force(self) -> int:
+        """It rises at the third look."""
+        self.looks += 1
+        return self.version if self.looks < 3 else MEMBERSHIP
 
     def _send(self, peer_id: str, frame: AnyFrame) -> bool:
         self.sent.append(frame)
@@ -71,7 +77,7 @@ async def test_no_change_before_its_version_is_in_force(
 ) -> None:
     bench = Bench(MEMBERSHIP - 1)
     with pytest.raises(NeedsVersion, match="needs cluster version 3, 2 is in force"):
-        await bench.members.change(add, remove, 1.0)
+        await bench.members.change(add, remove, 0.0)
     assert bench.log.changes == []
 
 
@@ -88,4 +94,10 @@ async def test_members_are_told_whatever_is_in_force() -> None:
 async def test_the_leaders_version_counts_not_that_of_who_is_asked() -> None:
     bench = Bench(MEMBERSHIP, Role.FOLLOWER)
     with pytest.raises(NeedsVersion, match="the leader says 2"):
-        await bench.members.change(NEW, "", 1.0)
+        await bench.members.change(NEW, "", 0.0)
+
+
+async def test_change_of_a_new_cluster_waits_for_its_version() -> None:
+    bench = Bench(1)
+    assert (await bench.members.change(NEW, "", 1.0)).is_done
+    assert (bench.looks, bench.log.changes) == (3, [(NEW, None)])
