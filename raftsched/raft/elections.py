@@ -88,11 +88,15 @@ class Elections:
         heard = self.heard_at is not None and (
             self._clock.monotonic() - self.heard_at < self._silence_seconds
         )
+        if message["term"] <= engine.term:
+            # It would ask for a term that has been for ever, and whoever knows the term may lack
+            # its log: neither would be elected.
+            self._send(peer_id, {"type": "term_hint", "term": engine.term})
+            return
         theirs = (message["last_log_term"], message["last_log_index"])
         if (
             not heard
             and not engine.is_leader
-            and message["term"] > engine.term
             and theirs >= (engine.last_term, engine.last_index)
         ):
             self._send(peer_id, {"type": "prevote_ok", "term": message["term"]})
