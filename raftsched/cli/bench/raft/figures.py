@@ -44,6 +44,18 @@ def runs(
     }
 
 
+def longest_within(delays: Sequence[Sequence[float]], begin: float, end: float) -> Report:
+    """The longest delay that touches a span of time, and the most of its own CPU time in one.
+
+    ``delays``: (when it ended in seconds, how long it was and how busy in ms); see `watch`.
+    """
+    touching = [d for d in delays if d[0] >= begin and d[0] - d[1] / 1e3 <= end]
+    return {
+        "longest_ms": round(max([d[1] for d in touching], default=0.0), 1),
+        "busiest_ms": round(max([d[2] for d in touching], default=0.0), 1),
+    }
+
+
 def bar(value: float, limit: float, *, at_most: bool = False) -> Report:
     """A number beside what it should reach, or with ``at_most`` not exceed."""
     return {

@@ -58,10 +58,12 @@ class Gatherer:
     those entries, in order.
     """
 
-    def __init__(self, propose: Callable[[int], None], is_grouped: bool) -> None:
+    def __init__(
+        self, propose: Callable[[int], None], is_grouped: bool, items_max: int = ENTRY_ITEMS_MAX
+    ) -> None:
         self._propose = propose
         self._loop = asyncio.get_running_loop()
-        self._items_max = ENTRY_ITEMS_MAX if is_grouped else 1
+        self._items_max = items_max if is_grouped else 1
         self._entries_max = ENTRIES_IN_FLIGHT_MAX if is_grouped else 1 << 60
         self._waiting: deque[_Request] = deque()
         #: In flight, oldest first.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from raftsched.cli.bench.raft.cluster import JOURNAL_BYTES_MAX, NEVER, OURS, Trio
-from raftsched.cli.bench.raft.figures import Report, bar
+from raftsched.cli.bench.raft.figures import Report, bar, longest_within
 from raftsched.cli.bench.raft.measures import Options
 from raftsched.cli.bench.raft.pipes import Message, Worker
 from raftsched.cli.exits import Failure
@@ -19,6 +19,10 @@ TAIL_BYTES = 128 * 1024 * 1024
 SNAPSHOT_SECONDS_MAX = 300.0
 LAGGARD_SECONDS_MAX = 300.0
 SLICE_SECONDS = 1.0
+#: Brings a snapshot about and leaves most of it alone: kind, callers, burst, seconds.
+BRINGING_ABOUT = ("plain", 1, 2_000, 0.05)
+#: A snapshot reaches so far beyond the calls that begin and end it.
+AROUND_SECONDS = 0.02
 #: Loads that go on while a snapshot is taken: kind, callers, commands per request.
 LOADS: dict[str, tuple[str, int, int]] = {
     "plain commands, 64 in flight": ("plain", 64, 1),
@@ -46,22 +50,31 @@ async def million(options: Options) -> Report:
         for name, load in LOADS.items():
             report["snapshots"][name] = await _snapshot(trio, load)
         report["restart"] = await _restart(trio)
-        report["restart_with_tail"] = await _restart_with_tail(trio)
-        report["elections"] = await trio.term() - term
+        tails = report["restart_with_tail"] = {}
+        tails["tasks made and removed"] = await _restart_with_tail(trio, ("churn", 8, 200))
         if options.soak:
             report["soak"] = await _soak(trio, options)
+        tails["tasks submitted"] = await _restart_with_tail(trio, ("submit", 8, 1_000))
+        report["elections"] = await trio.term() - term
     report["bars"] = _bars(report)
     return report
 
 
 def _bars(report: Report) -> Report:
-    stalls = [s["stall_longest_ms"] for s in report["snapshots"].values()]
-    tail = report["restart_with_tail"]
+    snapshots = report["snapshots"].values()
     bars = {
-        "loop stall in a snapshot, ms": bar(max(stalls), 50, at_most=True),
+        "loop stall in a snapshot, ms": bar(
+            max([each["longest_ms"] for each in snapshots]), 50, at_most=True
+        ),
+        "the same, its own CPU, ms": bar(
+            max([each["busiest_ms"] for each in snapshots]), 50, at_most=True
+        ),
         "laggard seconds": bar(report["laggard"]["seconds"], 30, at_most=True),
         "loading seconds": bar(report["restart"]["load_seconds"], 5, at_most=True),
-        "restart with a tail, seconds": bar(tail["seconds"], 15, at_most=True),
+        **{
+            f"restart with a tail of {name}, seconds": bar(tail["seconds"], 15, at_most=True)
+            for name, tail in report["restart_with_tail"].items()
+        },
         "elections": bar(report["elections"], 0, at_most=True),
     }
     if "soak" in report:
@@ -73,63 +86,38 @@ def _bars(report: Report) -> Report:
 
 
 async def _snapshot(trio: Trio, load: tuple[str, int, int] | None) -> Report:
-    """Loop and memory of the leader while its next snapshot is taken, and shortly before.
+    """Loop and memory of the leader while its next snapshot is taken, and without one.
 
     Without a load, it is brought about by one that ends when the snapshot begins.
     """
     leader = await trio.leader()
     hint(f"a snapshot, with {load or 'nothing else'}")
     count = len((await leader.ask("status"))["snapshots"])
-    kind, callers, burst = load or ("plain", 8, 1_000)
-    while True:
-        await leader.ask("window")
-        loading = asyncio.create_task(_load(leader, kind, callers, burst, SLICE_SECONDS))
-        begun = await _begun(leader, count, loading)
-        before = await leader.ask("window")
-        if begun:
-            break
-    return await _taken(trio, leader, count, load, before, loading)
-
-
-async def _begun(leader: Worker, count: int, loading: asyncio.Task[Message]) -> bool:
-    """Whether the next snapshot began while a load went on."""
-    while not loading.done():
-        if len((await leader.ask("status"))["snapshots"]) > count:
-            return True
-        await asyncio.sleep(0.01)
-    await loading
-    return False
-
-
-async def _taken(
-    trio: Trio,
-    leader: Worker,
-    count: int,
-    load: tuple[str, int, int] | None,
-    before: Message,
-    loading: asyncio.Task[Message],
-) -> Report:
-    """The rest of the snapshot, under its load."""
-    commands, begin = 0, time.monotonic()
+    await leader.ask("window")
+    begin = time.monotonic()
     while time.monotonic() < begin + SNAPSHOT_SECONDS_MAX:
-        if loading.done():
-            commands += loading.result()["commands"]
-            if load is not None:
-                loading = asyncio.create_task(_load(leader, *load, SLICE_SECONDS))
-        taken = (await leader.ask("status"))["snapshots"][count]
-        if len(taken) == 2 and (load is None or time.monotonic() > begin + SLICE_SECONDS):
-            break
-        await asyncio.sleep(0.05)
-    else:
-        raise Failure(f"a snapshot took longer than {SNAPSHOT_SECONDS_MAX:g} s")
-    during = await leader.ask("window")
-    await loading
+        snapshots = (await leader.ask("status"))["snapshots"][count:]
+        if snapshots and len(snapshots[0]) == 2:
+            return _taken(await leader.ask("window"), snapshots[0])
+        if load is not None:
+            await _load(leader, *load, SLICE_SECONDS)
+        elif snapshots:
+            await asyncio.sleep(SLICE_SECONDS)
+        else:
+            await _load(leader, *BRINGING_ABOUT)
+    raise Failure(f"a snapshot took longer than {SNAPSHOT_SECONDS_MAX:g} s")
+
+
+def _taken(window: Message, snapshot: list[float]) -> Report:
+    begin, end = snapshot
+    # Before it, for what the same load does without.
+    before = longest_within(window["delays"], 0.0, begin - AROUND_SECONDS)
     return {
-        "seconds": round(taken[1] - taken[0], 2),
-        "stall_longest_ms": round(max(during["stall_longest_ms"], before["stall_longest_ms"]), 1),
-        "stall_p99_ms": round(during["stall_p99_ms"], 1),
-        "resident_mib": round(during["resident_before"] / 2**20),
-        "peak_mib": round(max(during["resident_peak"], before["resident_peak"]) / 2**20),
+        "seconds": round(end - begin, 2),
+        **longest_within(window["delays"], begin - AROUND_SECONDS, end + AROUND_SECONDS),
+        "without": before,
+        "resident_mib": round(window["resident_before"] / 2**20),
+        "peak_mib": round(window["resident_peak"] / 2**20),
     }
 
 
@@ -164,7 +152,8 @@ async def _laggard(trio: Trio) -> Report:
     return {
         "seconds": round(took, 2),
         "load_seconds": round(status["load_seconds"], 2),
-        "stall_longest_ms": round(window["stall_longest_ms"], 1),
+        "longest_ms": round(window["longest_ms"], 1),
+        "busiest_ms": round(window["busiest_ms"], 1),
         "elections": await trio.term() - term,
     }
 
@@ -182,18 +171,23 @@ async def _follower(trio: Trio) -> Worker:
 
 
 async def _restarted(trio: Trio, worker: Worker, stop: Callable[[], Awaitable[None]]) -> Report:
-    """It ends and starts again; until it is current."""
+    """It ends and starts again; until it has applied what the leader had committed before."""
+    target = (await (await trio.leader()).ask("status"))["commit_index"]
     trio.running.discard(worker.peer_id)
     await stop()
     term, begin = await trio.term(), time.monotonic()
     ready = await worker.start()
+    await worker.ask("window")
+    await _until(worker, lambda status: bool(status["applied_index"] >= target))
+    took = time.monotonic() - begin
+    window = await worker.ask("window")
     trio.running.add(worker.peer_id)
-    current = await worker.event("current", LAGGARD_SECONDS_MAX)
     return {
-        "seconds": round(time.monotonic() - begin, 2),
+        "seconds": round(took, 2),
         "until_it_answers_seconds": round(ready["start_seconds"], 2),
-        "load_seconds": round(current["load_seconds"], 2),
-        "stall_longest_ms": round(current["stall_longest_ms"], 1),
+        "load_seconds": round(ready["load_seconds"], 2),
+        "longest_ms": round(window["longest_ms"], 1),
+        "busiest_ms": round(window["busiest_ms"], 1),
         "elections": await trio.term() - term,
     }
 
@@ -205,23 +199,29 @@ async def _restart(trio: Trio) -> Report:
     return await _restarted(trio, worker, worker.stop)
 
 
-async def _restart_with_tail(trio: Trio) -> Report:
+async def _restart_with_tail(trio: Trio, load: tuple[str, int, int]) -> Report:
     """A follower with a long tail behind its snapshot is killed and comes back."""
     hint(f"a follower's journal grows by {TAIL_BYTES >> 20} MiB")
     worker = await _follower(trio)
-    trio.running.discard(worker.peer_id)
-    await worker.stop()
-    await worker.start(journal_bytes_max=NEVER)
-    trio.running.add(worker.peer_id)
-    await trio.caught_up(worker, LAGGARD_SECONDS_MAX)
+    await _start_anew(trio, worker, NEVER)
     leader = await trio.leader()
     before = (await worker.ask("status"))["journal_bytes"]
     while (status := await worker.ask("status"))["journal_bytes"] < before + TAIL_BYTES:
-        await _load(leader, "churn", 8, 200, SLICE_SECONDS)
+        await _load(leader, *load, SLICE_SECONDS)
     await trio.caught_up(worker, LAGGARD_SECONDS_MAX)
     report = await _restarted(trio, worker, worker.kill)
     report["journal_mib"] = round(status["journal_bytes"] / 2**20)
+    await _start_anew(trio, worker, JOURNAL_BYTES_MAX)
     return report
+
+
+async def _start_anew(trio: Trio, worker: Worker, journal_bytes_max: int) -> None:
+    """With another bound of its journal."""
+    trio.running.discard(worker.peer_id)
+    await worker.stop()
+    await worker.start(journal_bytes_max=journal_bytes_max)
+    trio.running.add(worker.peer_id)
+    await trio.caught_up(worker, LAGGARD_SECONDS_MAX)
 
 
 # The long run ------------------------------------------------------------------------------------
@@ -229,13 +229,6 @@ async def _restart_with_tail(trio: Trio) -> Report:
 
 async def _soak(trio: Trio, options: Options) -> Report:
     """Full load for a long time: tasks made and removed at the leader, reads on the followers."""
-    for worker in await trio.followers():
-        # The one with the long tail is as the others again.
-        trio.running.discard(worker.peer_id)
-        await worker.stop()
-        await worker.start(journal_bytes_max=JOURNAL_BYTES_MAX)
-        trio.running.add(worker.peer_id)
-        await trio.caught_up(worker, LAGGARD_SECONDS_MAX)
     leader = await trio.leader()
     term = await trio.term()
     first = await trio.statuses()
@@ -256,7 +249,8 @@ async def _soak(trio: Trio, options: Options) -> Report:
         "longest_commit_ms": round(totals["longest"], 1),
         "snapshots": {p: len(last[p]["snapshots"]) - len(first[p]["snapshots"]) for p in last},
         "journal_mib_max": round(totals["journal"] / 2**20),
-        "stall_longest_ms": {p: round(w["stall_longest_ms"], 1) for p, w in windows.items()},
+        "longest_ms": {p: round(w["longest_ms"], 1) for p, w in windows.items()},
+        "busiest_ms": {p: round(w["busiest_ms"], 1) for p, w in windows.items()},
         "peak_mib": {p: round(w["resident_peak"] / 2**20) for p, w in windows.items()},
     }
 

@@ -24,6 +24,7 @@ from raftsched.cli.bench.raft import machine, pipes
 from raftsched.cli.bench.raft.figures import spread
 from raftsched.cli.bench.raft.load import Gatherer, Lost, Shape, run_callers
 from raftsched.cli.bench.raft.watch import Watch
+from raftsched.peer.sizes import ENTRY_ITEMS_MAX
 from raftsched.raft.config import LogConfig
 from raftsched.raft.log import LogStatus, Role
 from raftsched.raft.pysyncobj_log import PySyncObjLog
@@ -67,14 +68,11 @@ class Peer:
         begin = time.monotonic()
         await self._log.start()
         started_at = time.monotonic()
-        load_seconds = self._machine.load_seconds
-        self._spawn(self._tell_current())
         pipes.say(
             {
                 "event": "ready",
                 "start_seconds": started_at - begin,
-                "load_seconds": load_seconds,
-                "applied_index": self._log.status().applied_index,
+                "load_seconds": self._machine.load_seconds,
             }
         )
         async for request in pipes.requests():
@@ -87,18 +85,6 @@ class Peer:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _tell_current(self) -> None:
-        """Say once when everything known to be committed is applied."""
-        watch = Watch()
-        while True:
-            status = self._log.status()
-            if status.is_current and status.applied_index == status.commit_index:
-                break
-            await asyncio.sleep(0.01)
-        report = {**watch.report(), "load_seconds": self._machine.load_seconds}
-        pipes.say({"event": "current", "applied_index": status.applied_index, **report})
-        watch.close()
 
     async def _answer(self, request: Message) -> None:
         number, do = request.pop("id"), request.pop("do")
@@ -140,7 +126,9 @@ class Peer:
         }
         self._owner = next(self._owners) if kind == "plain" else 0
         make = makers[kind]
-        return Gatherer(lambda count: self._log.propose(make(count)), is_grouped)
+        # What makes and removes a task is three commands.
+        items_max = ENTRY_ITEMS_MAX // (3 if kind == "churn" else 1)
+        return Gatherer(lambda count: self._log.propose(make(count)), is_grouped, items_max)
 
     # What is asked -------------------------------------------------------------------------------
 

@@ -8,57 +8,62 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raftsched.cli.bench.raft.figures import percentile
-
 #: The loop should come round this often.
 TICK_SECONDS = 0.001
-#: Delays kept for the percentile; of later ones only the longest counts.
-DELAYS_MAX = 1_000_000
+#: Shorter delays are not told one by one.
+TOLD_SECONDS = 0.005
+#: So many are told, the first ones of a window; of later ones only the longest.
+TOLD_MAX = 20_000
 
 
 class Watch:
-    """A window of time: loop delays (scheduling by the kernel included), CPU and memory."""
+    """A window of time: when the loop came late and by how much, CPU and memory.
+
+    A delay has what the loop did itself, what it waited for (the disk, the interpreter's lock) and
+    what the kernel gave to others; the loop's own CPU time between two rounds is the first alone.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._due = time.monotonic() + TICK_SECONDS
         self.restart()
-        self._due = self._loop.time() + TICK_SECONDS
-        self._timer = self._loop.call_at(self._due, self._tick)
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def restart(self) -> None:
         """A new window begins."""
-        self._delays: list[float] = []
-        self._longest = 0.0
+        self._told: list[tuple[float, float, float]] = []
+        self._longest = self._busiest = 0.0
+        self._thread_seconds = time.thread_time()
         self._begun_at = time.monotonic()
-        self._cpu = time.process_time()
+        self._cpu_seconds = time.process_time()
         self._resident_bytes = _status("VmRSS")
         # "5" resets the peak (proc(5)).
         Path("/proc/self/clear_refs").write_bytes(b"5")
 
     def _tick(self) -> None:
-        now = self._loop.time()
-        delay = (now - self._due) * 1e3
-        self._longest = max(self._longest, delay)
-        if len(self._delays) < DELAYS_MAX:
-            self._delays.append(delay)
+        now, thread_seconds = time.monotonic(), time.thread_time()
+        delay, busy = now - self._due, thread_seconds - self._thread_seconds
+        self._longest, self._busiest = max(self._longest, delay), max(self._busiest, busy)
+        if delay >= TOLD_SECONDS and len(self._told) < TOLD_MAX:
+            self._told.append((now, delay * 1e3, busy * 1e3))
+        self._thread_seconds = thread_seconds
         self._due = now + TICK_SECONDS
-        self._timer = self._loop.call_at(self._due, self._tick)
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def report(self) -> dict[str, Any]:
-        """The window up to now; delays in milliseconds, memory in bytes."""
-        delays = sorted(self._delays)
+        """The window up to now; delays in milliseconds, memory in bytes.
+
+        ``delays``: when the loop came round, how late that was, and its own CPU time till then.
+        """
         return {
             "seconds": time.monotonic() - self._begun_at,
-            "stall_p99_ms": percentile(delays, 99),
-            "stall_longest_ms": self._longest,
-            "cpu_seconds": time.process_time() - self._cpu,
+            "longest_ms": self._longest * 1e3,
+            "busiest_ms": self._busiest * 1e3,
+            "delays": self._told,
+            "cpu_seconds": time.process_time() - self._cpu_seconds,
             "resident_before": self._resident_bytes,
             "resident_peak": _status("VmHWM"),
         }
-
-    def close(self) -> None:
-        """Stop looking."""
-        self._timer.cancel()
 
 
 def _status(field: str) -> int:
