@@ -94,11 +94,7 @@ class Elections:
             self._send(peer_id, {"type": "term_hint", "term": engine.term})
             return
         theirs = (message["last_log_term"], message["last_log_index"])
-        if (
-            not heard
-            and not engine.is_leader
-            and theirs >= (engine.last_term, engine.last_index)
-        ):
+        if not heard and not engine.is_leader and theirs >= (engine.last_term, engine.last_index):
             self._send(peer_id, {"type": "prevote_ok", "term": message["term"]})
 
     def granted(self, peer_id: str, message: dict[str, Any]) -> None:
