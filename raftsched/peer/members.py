@@ -185,7 +185,11 @@ class Members:
         except (raft.ChangeRefused, raft.LogFull) as error:
             trouble, detail = "refused", str(error)
         detail = detail or self._log.change_waits_for
-        return MembersTold(question.number, trouble, detail, self.rows())
+        rows = self.rows()
+        if not trouble:
+            # A leader that was removed has not got the entry that says so.
+            rows = tuple(row for row in rows if row.id != question.remove)
+        return MembersTold(question.number, trouble, detail, rows)
 
     def _too_early(self) -> str:
         """Why a leader changes nothing yet; empty if it may, or does not lead."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from raftsched.raft.files import Disk, JournalDamaged, read_file, write_atomic
+from raftsched.raft.files import REMEDY, Disk, JournalDamaged, read_file, write_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +33,7 @@ class Acquaintances:
         if _FILE in disk.list_directory(directory):
             data = read_file(disk, self._path)
             if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
-                raise JournalDamaged(
-                    self._path,
-                    0,
-                    "the checksum is wrong",
-                    "it may be removed if no other peer was ever wiped",
-                )
+                raise JournalDamaged(self._path, 0, "the checksum is wrong", REMEDY)
             self._marks = _decoder.decode(data[4:])
 
     def refusal(self, peer_id: str, mark: str) -> str:
