@@ -1,7 +1,9 @@
 """A dictionary in shards, with a frozen view that costs nothing until somebody writes.
 
-One large dictionary stalls the loop when it grows and when it is copied; 64 small ones do neither.
-A snapshot freezes all shards; the first write to a frozen shard copies that one alone.
+One large dictionary stalls the loop when it grows and when it is copied; many small ones do
+neither.  A snapshot freezes all shards; the first write to a frozen shard copies that one alone.
+An entry about 64 tasks touches 64 shards: of a million tasks in 64 shards it copied every one, in
+0.2 s; in 1,024 it takes 14 ms.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from raftsched.core.digest import RowSum
 Row = TypeVar("Row")
 
 #: Shards per table; a power of two.
-SHARDS = 64
+SHARDS = 1024
 #: ``crc32(key.encode()) & SHARD_MASK`` is the number of a key's shard.
 SHARD_MASK = SHARDS - 1
 

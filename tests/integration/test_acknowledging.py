@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
-from .logs import until
+from .logs import logs, numbered, until
 from .test_installing import TERM, entry, follower
 
 
@@ -74,3 +75,24 @@ async def test_what_waits_goes_before_a_word_that_something_is_missing(tmp_path:
         log._received("n1", append(9))
         assert acks([await leader.hears(type="next_node_idx")]) == [(3, TERM)]
         await leader.hears(type="next_node_idx", success=False, next_node_idx=3)
+
+
+async def test_what_is_on_its_way_is_not_sent_again(tmp_path: Path) -> None:
+    async with logs(tmp_path) as cluster:
+        leader = cluster.logs[await cluster.leader()]
+        sent: list[tuple[str, int]] = []
+        send = leader._transport.send_to
+
+        def noted(peer_id: str, message: dict[str, Any]) -> bool:
+            if message["type"] == "append_entries":
+                sent.extend((peer_id, entry[1]) for entry in message["entries"])
+            return send(peer_id, message)
+
+        leader._transport.send_to = noted  # type: ignore[method-assign]
+        first = leader.status().last_index + 1
+        for item in numbered(0, 300):
+            leader.propose(item)
+            await asyncio.sleep(0)
+        await cluster.add([b"last"])
+        indexes = range(first, leader.status().last_index + 1)
+        assert sorted(sent) == sorted((peer, i) for peer in leader.config.others for i in indexes)

@@ -306,7 +306,7 @@ def test_a_snapshot_shows_the_moment_it_was_begun() -> None:
 
 
 def test_large_rows_are_spread_over_chunks() -> None:
-    together = [f"t{number}" for number in range(2_000) if shard_of(f"t{number}") == 5][:12]
+    together = [f"t{number}" for number in range(20_000) if shard_of(f"t{number}") == 5][:12]
     replica = Replica()
     replica.submit(*together, spec=b"x" * (CHUNK_BYTES // 3))
     chunks = dump(replica.state)

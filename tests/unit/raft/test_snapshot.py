@@ -10,7 +10,7 @@ import pytest
 
 from raftsched.raft.files import SnapshotDamaged, WrongOwner
 from raftsched.raft.snapshot import Snapshot, SnapshotFailed, SnapshotStore
-from raftsched.raft.snapshot_file import SnapshotMeta
+from raftsched.raft.snapshot_file import FLUSH_BYTES, SnapshotMeta
 from raftsched.testing.disk import MemoryDisk
 
 DIRECTORY = Path("/data/snapshots")
@@ -216,3 +216,28 @@ def test_full_disk_while_receiving_leaves_nothing() -> None:
         incoming.add(b"x" * 100)
     assert caught.value.is_disk_full and names(disk) == []
     incoming.abort()
+
+
+def test_large_draft_is_made_durable_as_it_grows() -> None:
+    """A sync of all of it in the end would hold up the journal's meanwhile."""
+    chunk = bytes(FLUSH_BYTES // 4)
+    disk = MemoryDisk()
+    unsynced, most = 0, 0
+    append, sync = disk.write, disk.datasync
+
+    def written(fd: int, data: bytes | memoryview, offset: int) -> int:
+        nonlocal unsynced, most
+        unsynced += len(data)
+        most = max(most, unsynced)
+        return append(fd, data, offset)
+
+    def synced(fd: int) -> None:
+        nonlocal unsynced
+        unsynced = 0
+        sync(fd)
+
+    disk.write, disk.datasync = written, synced  # type: ignore[method-assign]
+    store = open_store(disk)
+    draft = store.write(meta(10), [chunk] * 40)
+    assert most <= FLUSH_BYTES + 2 * len(chunk) and unsynced == 0
+    assert store.publish(draft) and list(store.read(newest(store))) == [chunk] * 40
