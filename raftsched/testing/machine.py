@@ -231,6 +231,9 @@ class Machine(PeerHost):
         self.kill()
         self.kill_runner()
         self.peer = None
+        for grave in self._graves:
+            if isinstance(grave, PeerLoop):
+                grave.bury()
         self._graves.clear()
 
     def kill_runner(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import time
 
 import pytest
@@ -97,3 +99,16 @@ def test_plan_of_faults_is_made_as_small_as_it_can_be() -> None:
     assert [fault.at for fault in small] == [3.0, 11.0]
     assert all(fault.seconds == 0.5 for fault in small)
     assert parsed(";".join(map(str, small))) == small
+
+
+def _unfinished_coroutines() -> set[int]:
+    return {id(o) for o in gc.get_objects() if inspect.iscoroutine(o) and o.cr_frame is not None}
+
+
+def test_no_coroutine_of_a_dead_peer_is_left() -> None:
+    """One that is would be collected, and complain, in the middle of somebody else's test."""
+    gc.collect()
+    before = _unfinished_coroutines()
+    with SimulatedCluster(seed=6) as cluster:
+        cluster.kill(cluster.leader())
+    assert _unfinished_coroutines() <= before
