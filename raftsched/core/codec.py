@@ -130,9 +130,9 @@ def _draw(
     keys: list[dict[str, KeyRecord]],
 ) -> Iterator[bytes]:
     yield _encoder.encode(header)
+    rows: list[Task] = []
+    size = 0
     for shard in tasks:
-        rows: list[Task] = []
-        size = 0
         for task in shard.values():
             rows.append(task)
             size += len(task.spec) + 200
@@ -140,12 +140,16 @@ def _draw(
             if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
                 yield _encoder.encode(_Rows(tasks=tuple(rows)))
                 rows, size = [], 0
-        if rows:
-            yield _encoder.encode(_Rows(tasks=tuple(rows)))
-    for records in keys:
-        items = list(records.items())
-        for start in range(0, len(items), CHUNK_ROWS):
-            yield _encoder.encode(_Rows(keys=tuple(items[start : start + CHUNK_ROWS])))
+    if rows:
+        yield _encoder.encode(_Rows(tasks=tuple(rows)))
+    records: list[tuple[str, KeyRecord]] = []
+    for kept in keys:
+        records += kept.items()
+        while len(records) >= CHUNK_ROWS:
+            yield _encoder.encode(_Rows(keys=tuple(records[:CHUNK_ROWS])))
+            del records[:CHUNK_ROWS]
+    if records:
+        yield _encoder.encode(_Rows(keys=tuple(records)))
 
 
 def restore_state(chunks: Iterable[bytes], supports: Supports = SUPPORTED) -> State:

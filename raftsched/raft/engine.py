@@ -14,6 +14,7 @@ PySyncObj does with snapshots and with committed entries is replaced:
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
@@ -69,14 +70,15 @@ _REGULAR = b"\0"
 #: PySyncObj asks a function of its module for the time.  Peers of one process may have clocks of
 #: their own, so whoever is about to be called says whose it is.
 _running: Clock = SystemClock()
-_FOLLOWER = 0
-_STATES = {_FOLLOWER: Role.FOLLOWER, 1: Role.CANDIDATE, 2: Role.LEADER}
+_FOLLOWER, _LEADER = 0, 2
+_STATES = {_FOLLOWER: Role.FOLLOWER, 1: Role.CANDIDATE, _LEADER: Role.LEADER}
 
 #: A part of a snapshot's file on its way: (data, is first, is last, number of the transfer).
 #: PySyncObj looks at whether it is the last.
 Piece = tuple[bytes, bool, bool, int]
 
 
+@functools.cache
 def check_library() -> None:
     """Refuse a PySyncObj whose insides this file does not know."""
     found = version("pysyncobj")
@@ -210,7 +212,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     @property
     def is_leader(self) -> bool:
         """Does this peer lead?  A hint only."""
-        return self.role is Role.LEADER
+        return bool(self._SyncObj__raftState == _LEADER)
 
     @property
     def leader(self) -> str | None:
@@ -292,7 +294,8 @@ class Engine(SyncObj):  # type: ignore[misc]
         four entries in flight, each up to four times.  What gets lost with a connection the
         follower misses at the next heartbeat, and says so.
         """
-        node, sent = PeerNode(peer_id), self._SyncObj__raftNextIndex.get(PeerNode(peer_id), 0)
+        node = PeerNode(peer_id)
+        sent = self._SyncObj__raftNextIndex.get(node, 0)
         self.hear(peer_id, message)
         if message["success"] and self.is_leader:
             self._SyncObj__raftNextIndex[node] = max(sent, self._SyncObj__raftNextIndex[node])

@@ -15,11 +15,12 @@ class PeerNode(Node):  # type: ignore[misc]
     """A peer by its id."""
 
     def __init__(self, peer_id: str) -> None:
-        super().__init__(peer_id)
-        self._hash = crc32(peer_id.encode())
+        # As the base class does, without its `__setattr__`: one is made for every message.
+        self.__dict__["_id"] = peer_id
+        self.__dict__["_hash"] = crc32(peer_id.encode())
 
     def __hash__(self) -> int:
-        return self._hash
+        return int(self._hash)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Node) and bool(self.id == other.id)
+        return isinstance(other, PeerNode) and bool(self._id == other._id)

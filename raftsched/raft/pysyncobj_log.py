@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 #: A leader probes this often, for lease grants and to notice that it lost its quorum.
 PROBE_SECONDS = 0.25
 #: The longest and the shortest pause between passes when nothing happens.
-IDLE_SECONDS = (0.002, 0.1)
+IDLE_SECONDS = (0.002, 0.25)
 #: The longest while something is looked at that tells nobody: what connections to laggards take.
 POLL_SECONDS = 0.02
 #: A full disk is looked at this often.
@@ -426,6 +426,13 @@ class PySyncObjLog:
                 self._schedule()
             case "snapshot_end":
                 self._laggards.ended(peer_id, message["number"])
+            case "next_node_idx":
+                known = self._engine.match_index(peer_id)
+                self._replicate(peer_id, message)
+                # One that only says that its sender lives leaves nothing to do.
+                is_news = self._engine.match_index(peer_id) != known
+                if is_news or self._laggards.need_log or not self._engine.is_leader:
+                    self._schedule()
             case _:
                 self._replicate(peer_id, message)
                 self._schedule()

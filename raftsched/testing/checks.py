@@ -29,9 +29,9 @@ from raftsched.testing.world import World
 #: Violations that are kept; one is usually followed by others.
 VIOLATIONS_MAX = 20
 #: Every so many entries the digests of replicas are compared, row by row as it were.
-DIGEST_ENTRIES = 16
+DIGEST_ENTRIES = 64
 #: Every so many entries a replica's state is looked through in full.
-FULL_LOOK_ENTRIES = 200
+FULL_LOOK_ENTRIES = 400
 
 
 class Checker:

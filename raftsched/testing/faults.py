@@ -13,6 +13,7 @@ from typing import NamedTuple
 from raftsched.raft.log import Role
 from raftsched.testing.machine import Machine
 from raftsched.testing.network import Network
+from raftsched.testing.points import POINTS
 from raftsched.testing.world import World
 
 #: Time between two faults, in seconds: at least, at most.
@@ -93,7 +94,7 @@ class Nemesis:
         self._is_over = True
         self._network.mend_all()
         for machine in self._machines.values():
-            machine.kill_in = None
+            machine.spare()
             self._fix_disk(machine)
             machine.simulated_clock.drift(1.0)
             self._start(machine)
@@ -237,6 +238,28 @@ class Nemesis:
 
     def _power_at(self, machine: Machine, fault: Fault) -> bool:
         return self._at_operation(machine, fault, power=True)
+
+    def _kill_point(self, machine: Machine, fault: Fault) -> bool:
+        """At a named place in its code (`points`); done when it came there."""
+        return self._at_point(machine, fault, power=False)
+
+    def _power_point(self, machine: Machine, fault: Fault) -> bool:
+        return self._at_point(machine, fault, power=True)
+
+    def _at_point(self, machine: Machine, fault: Fault, *, power: bool) -> bool:
+        if machine.loop is None:
+            return False
+        chance = random.Random(fault.choice)
+        machine.doomed_at, machine.doomed_after = chance.choice(POINTS), chance.choice((0, 0, 1, 4))
+        machine.power_off_then = power
+
+        def reached(point: str) -> None:
+            for what in (fault.kind, f"at {point}"):
+                self.done[what] = self.done.get(what, 0) + 1
+            self._later(fault.seconds / 4, lambda: self._start(machine))
+
+        machine.on_doom = reached
+        return False
 
     def _at_operation(self, machine: Machine, fault: Fault, *, power: bool) -> bool:
         if machine.loop is None:

@@ -13,6 +13,7 @@ import msgspec
 from raftsched.peer.config import PeerConfig
 from raftsched.peer.host import PeerHost
 from raftsched.peer.peer import Peer
+from raftsched.testing import points
 from raftsched.testing.clocks import SimulatedClock
 from raftsched.testing.disk import Crash, MemoryDisk
 from raftsched.testing.loop import Killed, PeerLoop
@@ -72,6 +73,11 @@ class Machine(PeerHost):
         #: Kill the process after so many more operations of its disk, in the middle of the next.
         self.kill_in: int | None = None
         self.power_off_then = False
+        #: The same when a place in the code (`points`) is reached, after so many times at it.
+        self.doomed_at = ""
+        self.doomed_after = 0
+        #: Called when that happened, with the place.
+        self.on_doom: Callable[[str], None] = lambda point: None
         #: Makes the peer of a new process.
         self.make_peer: Callable[[Machine], Peer] = lambda machine: Peer(
             machine.config, host=machine
@@ -119,7 +125,9 @@ class Machine(PeerHost):
                 self.spans,
             )
             adopted = False
-        return Connection(self._runner, self.loop, adopted=adopted)
+        connection = Connection(self._runner, self.loop, adopted=adopted)
+        points.watch_runner(connection, self.reach)
+        return connection
 
     async def end_runner(self, directory: Path) -> None:
         self.kill_runner()
@@ -154,6 +162,7 @@ class Machine(PeerHost):
             peer = self.peer = self.make_peer(self)
             peer.log.config = msgspec.structs.replace(peer.log.config, **self._log)
             peer.log.on_fatal = self._fatal
+            points.watch(peer, self.reach)
             self.on_new_peer(self, peer)
             await peer.start()
             self.is_serving = True
@@ -220,7 +229,7 @@ class Machine(PeerHost):
         self._graves.append(disk)
         self.disk = self.simulated_disk = disk.restarted(power_loss_seed)
         self.simulated_disk.capacity = disk.capacity
-        self.kill_in = None
+        self.spare()
 
     def keep(self, what: object) -> None:
         """Until the end of the simulation: collecting a dead coroutine would run its last words."""
@@ -265,11 +274,29 @@ class Machine(PeerHost):
         if self.kill_in is not None:
             self.kill_in -= 1
             if self.kill_in < 0:
-                if self.power_off_then:
-                    self.power_off()
-                else:
-                    self.kill()
-                raise Killed
+                self._die()
+
+    # Aimed faults --------------------------------------------------------------------------------
+
+    def reach(self, point: str) -> None:
+        """The peer's process is at a place in its code (`points`); perhaps it comes no further."""
+        if point == self.doomed_at and self.loop is not None:
+            self.doomed_after -= 1
+            if self.doomed_after < 0:
+                self.on_doom(point)
+                self._die()
+
+    def spare(self) -> None:
+        """Nothing more is aimed at this machine."""
+        self.kill_in = None
+        self.doomed_at = ""
+
+    def _die(self) -> None:
+        if self.power_off_then:
+            self.power_off()
+        else:
+            self.kill()
+        raise Killed
 
 
 def _dead(name: str) -> None:

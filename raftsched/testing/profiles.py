@@ -14,7 +14,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     faults: dict[str, float]
     peers: int = 3
     #: Operations of clients in a second.
-    per_second: float = 8.0
+    per_second: float = 4.0
     #: Bytes of a task's specification: at least, at most.
     spec_bytes: tuple[int, int] = (20, 400)
     #: Seconds a packet takes: at least, at most.
@@ -28,17 +28,24 @@ _NET = {
     "isolate": 3.0, "one_way": 2.0, "bridge": 1.0, "split": 3.0, "flap": 1.0,
     "slow": 2.0, "reset": 2.0, "pause": 2.0, "transfer": 0.5,
 }  # fmt: skip
-_KILL = {"kill": 4.0, "kill_at": 4.0, "kill_all": 0.5, "restart": 1.0, "runner": 0.5}
-_POWER = {"power": 3.0, "power_at": 4.0, "power_all": 2.0, "kill": 1.0}
+_KILL = {
+    "kill": 4.0,
+    "kill_at": 3.0,
+    "kill_point": 4.0,
+    "kill_all": 0.5,
+    "restart": 1.0,
+    "runner": 0.5,
+}
+_POWER = {"power": 3.0, "power_at": 4.0, "power_point": 4.0, "power_all": 2.0, "kill": 1.0}
 _DISK = {"disk_full": 2.0, "disk_slow": 2.0, "disk_error": 1.0, "bit": 0.5, "kill_at": 1.0}
 _CLOCK = {"clock_step": 4.0, "clock_drift": 2.0, "pause": 1.0, "kill": 0.5, "transfer": 1.0}
 #: Compacted every few hundred entries.
-_SMALL = {"journal_bytes_max": 24 * 1024, "segment_bytes": 8 * 1024}
+_SMALL = {"journal_bytes_max": 48 * 1024, "segment_bytes": 12 * 1024}
 
 PROFILES: dict[str, Profile] = {
     "net": Profile(faults=_NET, log=_SMALL),
     "lag": Profile(
-        faults={"slow": 4.0, "reset": 2.0, "pause": 2.0, "kill": 1.0},
+        faults={"slow": 4.0, "reset": 2.0, "pause": 2.0, "kill": 1.0, "kill_point": 1.0},
         delay=(0.02, 0.09),
         log=_SMALL,
     ),
@@ -51,16 +58,23 @@ PROFILES: dict[str, Profile] = {
         spec_bytes=(1_000, 60_000),
         log={"journal_bytes_max": 1024 * 1024, "segment_bytes": 256 * 1024},
     ),
-    "five": Profile(faults={**_NET, **_KILL}, peers=5, per_second=5.0, log=_SMALL),
+    "five": Profile(faults={**_NET, **_KILL}, peers=5, per_second=3.0, log=_SMALL),
     "single": Profile(faults={**_KILL, **_POWER}, peers=1, per_second=2.5, log=_SMALL),
     "snapshot": Profile(
-        faults={"isolate": 4.0, "kill": 2.0, "kill_at": 3.0, "power_at": 2.0, "reset": 2.0},
-        per_second=6.0,
+        faults={
+            "isolate": 4.0,
+            "kill": 2.0,
+            "kill_at": 3.0,
+            "power_at": 2.0,
+            "reset": 2.0,
+            "kill_point": 1.0,
+        },
+        per_second=4.0,
         log={"journal_bytes_max": 6 * 1024, "segment_bytes": 2 * 1024},
     ),
     "members": Profile(
         faults={**_NET, **_KILL, "power": 1.0, "members": 14.0},
-        per_second=5.0,
+        per_second=3.0,
         log=_SMALL,
     ),
     "clock": Profile(faults=_CLOCK, log=_SMALL),

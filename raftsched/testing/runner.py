@@ -13,7 +13,7 @@ from typing import NamedTuple
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.testing.clocks import SimulatedClock
 from raftsched.testing.loop import PeerLoop
-from raftsched.testing.world import Event, World
+from raftsched.testing.world import World
 
 #: From a signal to the end of a process that obeys it.
 SIGNAL_SECONDS = 0.01
@@ -52,7 +52,7 @@ class _Attempt:
         self.spec = spec
         self.run = run
         self.began = began
-        self.end: Event | None = None
+        self.end: int | None = None
         self.status = ""
         self.reason = ""
         self.is_signalled = False
@@ -82,7 +82,7 @@ class SimulatedRunner:
         self._attempts: dict[int, _Attempt] = {}
         self._finished: dict[int, AttemptReport] = {}
         self._lease_until = 0.0
-        self._lease_timer: Event | None = None
+        self._lease_timer: int | None = None
         self.connection: Connection | None = None
         self.is_dead = False
 
@@ -131,12 +131,12 @@ class SimulatedRunner:
         self.connection = None
         for attempt in self._attempts.values():
             if attempt.end is not None:
-                attempt.end.cancel()
+                self._world.cancel(attempt.end)
             self._span(attempt, succeeded=False)
         self._attempts.clear()
         self._waiting.clear()
         if self._lease_timer is not None:
-            self._lease_timer.cancel()
+            self._world.cancel(self._lease_timer)
 
     @property
     def is_idle(self) -> bool:
@@ -172,7 +172,7 @@ class SimulatedRunner:
         attempt.is_signalled, attempt.status, attempt.reason = True, status, reason
         wait = max(grace, 0.0) if attempt.run.ignores_sigterm else SIGNAL_SECONDS
         if attempt.end is not None:
-            attempt.end.cancel()
+            self._world.cancel(attempt.end)
         attempt.end = self._world.after(wait, self._ended, attempt)
 
     def _ended(self, attempt: _Attempt) -> None:
@@ -214,7 +214,7 @@ class SimulatedRunner:
     def _watch(self) -> None:
         """Look at the lease when the first attempt's has to be given up."""
         if self._lease_timer is not None:
-            self._lease_timer.cancel()
+            self._world.cancel(self._lease_timer)
         if self.is_dead:
             return
         early = max((self._early(a.spec) for a in self._attempts.values()), default=0.5)
@@ -222,6 +222,7 @@ class SimulatedRunner:
         self._lease_timer = self._world.at(look_at, self._lease_ends)
 
     def _lease_ends(self) -> None:
+        self._lease_timer = None
         left = self._lease_until - self._clock.monotonic()
         for attempt in list(self._attempts.values()):
             if left <= self._early(attempt.spec) + 0.01:

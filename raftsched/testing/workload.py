@@ -27,6 +27,10 @@ TIMEOUT_SECONDS = 5.0
 #: It tries again after this.
 AGAIN_SECONDS = 0.5
 TRIES_MAX = 4
+#: Operations come in bursts of so many on average, within so many seconds: they meet each other in
+#: one entry, one sync, one message, and between bursts timers are alone.
+BURST_OPERATIONS = 3.0
+BURST_SECONDS = 0.02
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -39,7 +43,7 @@ class Workload:
         machines: Mapping[str, Machine],
         checker: Checker,
         *,
-        per_second: float = 8.0,
+        per_second: float = 4.0,
         spec_bytes: tuple[int, int] = (20, 400),
     ) -> None:
         self._world = world
@@ -72,10 +76,15 @@ class Workload:
     def _next(self) -> None:
         if not self._is_open:
             return
-        self._world.after(self._chance.expovariate(self._per_second), self._next)
+        chance = self._chance
+        self._world.after(chance.expovariate(self._per_second / BURST_OPERATIONS), self._next)
+        for _ in range(1 + int(chance.expovariate(1 / (BURST_OPERATIONS - 0.5)))):
+            self._world.after(chance.random() * BURST_SECONDS, self._operate)
+
+    def _operate(self) -> None:
         kind = self._chance.random()
         if kind < 0.78 or not self.acknowledged:
-            count = 1 if self._chance.random() < 0.8 else self._chance.randint(2, 20)
+            count = 1 if self._chance.random() < 0.88 else self._chance.randint(2, 12)
             tasks = [self._task() for _ in range(count)]
             key = f"k{self._number}" if self._chance.random() < 0.3 else ""
             self._submit(tasks, key, 1)
@@ -121,6 +130,7 @@ class Workload:
             self._open[number] = (loop, self._world.time)
             await work(peer, *args)
             del self._open[number]
+            machine.reach("answered")
 
         loop.call_soon(lambda: machine.keep(loop.start(operation())))
 

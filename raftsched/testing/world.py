@@ -30,21 +30,6 @@ def quiet_graves() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
-class Event:
-    """Something that will happen, unless it is cancelled."""
-
-    __slots__ = ("args", "callback")
-
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self.callback: Callable[..., object] | None = callback
-        self.args = args
-
-    def cancel(self) -> None:
-        """It will not happen."""
-        self.callback = None
-        self.args = ()
-
-
 class World:
     """The time, what is to happen, and where chance comes from."""
 
@@ -55,7 +40,9 @@ class World:
         #: What whoever runs just now has taken so far, in seconds.
         self.lag = 0.0
         self.events_run = 0
-        self._events: list[tuple[float, int, Event]] = []
+        #: Time, number, what to call and with what; the number settles what comes first.
+        self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._cancelled: set[int] = set()
         self._number = 0
         self._serial = 0
         self._trace = hashlib.blake2b(digest_size=8)
@@ -83,14 +70,18 @@ class World:
         """Make something that happened, as a number below 2**32, part of the trace."""
         self._trace.update(_MARK.pack(self.now, what))
 
-    def at(self, when: float, callback: Callable[..., object], *args: Any) -> Event:
-        """Call it at a time, or now if that has passed."""
-        event = Event(callback, args)
-        self._number += 1
-        heapq.heappush(self._events, (max(when, self.now), self._number, event))
-        return event
+    def at(self, when: float, callback: Callable[..., object], *args: Any) -> int:
+        """Call it at a time, or now if that has passed.  Returns a number for `cancel`."""
+        self._number = number = self._number + 1
+        now = self.now
+        heapq.heappush(self._events, (when if when > now else now, number, callback, args))
+        return number
 
-    def after(self, seconds: float, callback: Callable[..., object], *args: Any) -> Event:
+    def cancel(self, number: int) -> None:
+        """What is to happen under that number will not.  It must not have happened."""
+        self._cancelled.add(number)
+
+    def after(self, seconds: float, callback: Callable[..., object], *args: Any) -> int:
         """Call it so many seconds from now."""
         return self.at(self.time + seconds, callback, *args)
 
@@ -100,15 +91,14 @@ class World:
 
     def run(self, until: float, stop: Callable[[], bool] | None = None) -> None:
         """Let everything happen up to a time, or until ``stop`` says so after an event."""
-        events, pop = self._events, heapq.heappop
+        events, cancelled, pop = self._events, self._cancelled, heapq.heappop
         while events and events[0][0] <= until:
-            when, _, event = pop(events)
-            callback = event.callback
-            if callback is None:
+            self.now, number, callback, args = pop(events)
+            if number in cancelled:
+                cancelled.remove(number)
                 continue
-            self.now = when
             self.events_run += 1
-            callback(*event.args)
+            callback(*args)
             if stop is not None and stop():
                 return
         self.now = max(self.now, until)

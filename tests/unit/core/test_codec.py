@@ -305,6 +305,12 @@ def test_a_snapshot_shows_the_moment_it_was_begun() -> None:
     assert invariants.check(replica.state) == []
 
 
+def test_few_rows_are_one_chunk_however_many_shards_they_are_in() -> None:
+    replica = Replica()
+    replica.submit(*(f"t{number}" for number in range(100)))
+    assert len(dump(replica.state)) == 2
+
+
 def test_large_rows_are_spread_over_chunks() -> None:
     together = [f"t{number}" for number in range(20_000) if shard_of(f"t{number}") == 5][:12]
     replica = Replica()
@@ -332,6 +338,12 @@ def test_a_snapshot_of_nothing_is_refused() -> None:
         codec.restore_state([])
 
 
+@pytest.fixture
+def a_row_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "CHUNK_ROWS", 1)
+
+
+@pytest.mark.usefixtures("a_row_a_chunk")
 def test_a_chunk_that_is_missing_or_doubled_is_noticed() -> None:
     chunks = list(dump(busy().state))
     assert len(chunks) > 5
@@ -342,6 +354,7 @@ def test_a_chunk_that_is_missing_or_doubled_is_noticed() -> None:
             codec.restore_state([*chunks[: number + 1], *chunks[number:]])
 
 
+@pytest.mark.usefixtures("a_row_a_chunk")
 def test_a_chunk_of_keys_in_place_of_another_is_noticed() -> None:
     state = State("c")
     one, other = [k for k in map(str, range(2_000)) if shard_of(k) in (3, 9)][:2]
@@ -354,6 +367,7 @@ def test_a_chunk_of_keys_in_place_of_another_is_noticed() -> None:
             codec.restore_state([header, rows_again, rows_again])
 
 
+@pytest.mark.usefixtures("a_row_a_chunk")
 def test_a_chunk_in_place_of_another_is_noticed() -> None:
     replica = Replica()
     replica.submit("t1", "t2")
