@@ -73,9 +73,10 @@ _running: Clock = SystemClock()
 _FOLLOWER, _LEADER = 0, 2
 _STATES = {_FOLLOWER: Role.FOLLOWER, 1: Role.CANDIDATE, _LEADER: Role.LEADER}
 
-#: A part of a snapshot's file on its way: (data, is first, is last, number of the transfer).
-#: PySyncObj looks at whether it is the last.
-Piece = tuple[bytes, bool, bool, int]
+#: A part of a snapshot's file on its way: (data, where, is last, number of the transfer).  Where:
+#: True at the beginning, False behind the piece before, and a number of bytes from the beginning
+#: where it goes on after pieces were left out.  PySyncObj looks at whether it is the last.
+Piece = tuple[bytes, bool | int, bool, int]
 
 
 @functools.cache

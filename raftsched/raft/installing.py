@@ -8,7 +8,9 @@ serves the state it has.  Nothing of the log changes before the swap, and at the
 2. The state, the published file and the log change in one turn of the loop.
 3. Only then, and once the log is durable, is the leader told.
 
-A snapshot that does not prove right is refused, and asked for again.
+A snapshot that does not prove right is refused, and asked for again.  Of one whose connection broke
+what has arrived is kept: should the same begin to come again, its sender is told to go on from
+there.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ from raftsched.raft.snapshot_file import SnapshotMeta
 
 logger = logging.getLogger(__name__)
 
+#: What arrived of a transfer that was broken off takes room on the disk for no longer than this.
+KEPT_SECONDS = 300.0
+
 
 class _Source(NamedTuple):
     """Where a snapshot comes from: one transfer."""
@@ -36,6 +41,10 @@ class _Source(NamedTuple):
     peer_id: str
     term: int
     number: int
+
+
+class _Gap(Exception):
+    """A piece does not follow what is here."""
 
 
 class Installer:
@@ -58,6 +67,12 @@ class Installer:
         self._on_fatal = on_fatal
         self._source = _Source("", 0, 0)
         self._incoming: Incoming | None = None
+        #: Up to where, in bytes, pieces of this transfer have come; those that are in `_incoming`
+        #: already, from the transfer before, are passed over.
+        self._position = 0
+        #: What arrived of a transfer whose connection broke, and whose it was.
+        self._kept: tuple[str, Incoming] | None = None
+        self._forget: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         #: A whole snapshot is proven or loaded: the leader should wait rather than begin anew.
@@ -73,22 +88,26 @@ class Installer:
         self._send(peer_id, keep_alive(engine.term))
         if len(message["serialized"]) != 4:
             raise TypeError("a piece of a snapshot has four parts")
-        data, is_first, is_last, number = message["serialized"]
-        source = _Source(peer_id, term, number)
+        data, where, is_last, number = message["serialized"]
+        source, is_first = _Source(peer_id, term, number), where is True
         if self.is_busy:
             if is_first:
                 self._end(source)
             return
         if is_first:
-            self._begin(source)
+            self._begin(source, data)
         if self._incoming is None or self._source != source:
             if not is_first:
                 self._end(source)
             return
         try:
-            self._incoming.add(data)
+            self._add(self._incoming, data, self._position if isinstance(where, bool) else where)
         except SnapshotFailed as error:
             self._incoming = None
+            self._refuse(source, error)
+            return
+        except _Gap as error:
+            self._drop()
             self._refuse(source, error)
             return
         if is_last:
@@ -96,13 +115,31 @@ class Installer:
             self.is_busy = True
             self._task = asyncio.create_task(self._install(source, incoming))
 
-    def _begin(self, source: _Source) -> None:
+    def _begin(self, source: _Source, data: bytes) -> None:
+        """A transfer begins with ``data``; perhaps it is one that was broken off."""
+        kept, self._kept = self._kept, None
         self._drop()
-        self._source = source
+        self._source, self._position = source, 0
         try:
+            if kept is not None and kept[0] == source.peer_id and kept[1].begins_with(data):
+                self._incoming = kept[1]
+                offset = self._incoming.offset
+                logger.info("the snapshot of %s goes on at byte %d", source.peer_id, offset)
+                have = {"type": "snapshot_have", "number": source.number, "offset": offset}
+                self._send(source.peer_id, have)
+                return
+            if kept is not None:
+                _remove(kept[1])
             self._incoming = self._store.receive()
         except SnapshotFailed as error:
             self._refuse(source, error)
+
+    def _add(self, incoming: Incoming, data: bytes, position: int) -> None:
+        """Bytes from ``position`` on.  Raises SnapshotFailed or _Gap."""
+        if not 0 <= position <= incoming.offset:
+            raise _Gap(f"a piece at byte {position} came behind byte {incoming.offset}")
+        incoming.add(data[incoming.offset - position :])
+        self._position = position + len(data)
 
     def _refuse(self, source: _Source, error: Exception) -> None:
         logger.error("no snapshot from %s: %s", source.peer_id, error)
@@ -113,10 +150,11 @@ class Installer:
         self._send(source.peer_id, {"type": "snapshot_end", "number": source.number})
 
     def _drop(self) -> None:
-        """Forget what has arrived; the file is removed in a thread."""
+        """Forget what has arrived."""
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
-            asyncio.get_running_loop().run_in_executor(None, incoming.abort)
+            _remove(incoming)
+        self._drop_kept()
 
     async def _install(self, source: _Source, incoming: Incoming) -> None:
         try:
@@ -191,9 +229,17 @@ class Installer:
             self._send(source.peer_id, message)
 
     def link_lost(self, peer_id: str) -> None:
-        """The rest will not come."""
-        if self._source.peer_id == peer_id:
-            self._drop()
+        """The rest will not come; not over this connection."""
+        if self._source.peer_id == peer_id and self._incoming is not None:
+            self._kept, self._incoming = (peer_id, self._incoming), None
+            if self._forget is not None:
+                self._forget.cancel()
+            self._forget = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._drop_kept)
+
+    def _drop_kept(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            _remove(kept[1])
 
     async def close(self) -> None:
         """Stop: what has arrived is forgotten, a load under way ends soon.  Idempotent."""
@@ -202,3 +248,8 @@ class Installer:
         await self._loader.close()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _remove(incoming: Incoming) -> None:
+    """The file is removed in a thread."""
+    asyncio.get_running_loop().run_in_executor(None, incoming.abort)

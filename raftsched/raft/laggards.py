@@ -4,6 +4,9 @@ A file is read and sent piece by piece with PySyncObj's heartbeats, no faster th
 takes it.  The follower says ``snapshot_end`` once it has loaded the snapshot, has no use for it, or
 had to give up; until then, where it says that its log ends does not matter.  Then it catches up
 with the log behind the snapshot, which must not be trimmed away before, or it would begin anew.
+
+A transfer whose connection broke begins anew as well; but a follower that finds in the first piece
+what it has says ``snapshot_have``, and the pieces go on where it was.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ class _Transfer:
         self.number = number
         self.reader = reader
         self.offset = 0
+        #: The next piece does not follow the one before.
+        self.has_jumped = False
         #: The connection has enough for now.
         self.waits = False
         self.patience_ends_at = patience_ends_at
@@ -64,9 +69,20 @@ class Laggards:
             return None
         offset = transfer.offset
         data = transfer.reader.read(offset, PIECE_BYTES)
+        where = offset if transfer.has_jumped else offset == 0
+        transfer.has_jumped = False
         transfer.offset += len(data)
         transfer.patience_ends_at = now + PATIENCE_SECONDS
-        return data, offset == 0, not data, transfer.number
+        return data, where, not data, transfer.number
+
+    def resume(self, peer_id: str, number: int, offset: int) -> None:
+        """The follower has the first ``offset`` bytes from an earlier transfer."""
+        transfer = self._transfers.get(peer_id)
+        if transfer is None or transfer.number != number:
+            return
+        if transfer.offset < offset <= transfer.reader.total_bytes:
+            transfer.offset = offset
+            transfer.has_jumped = True
 
     def _begin(self, peer_id: str, now: float) -> _Transfer | None:
         latest = self._store.latest()

@@ -424,6 +424,8 @@ class PySyncObjLog:
             case "term_hint":
                 self._engine.step_down(peer_id, message["term"])
                 self._schedule()
+            case "snapshot_have":
+                self._laggards.resume(peer_id, message["number"], message["offset"])
             case "snapshot_end":
                 self._laggards.ended(peer_id, message["number"])
             case "next_node_idx":

@@ -260,6 +260,14 @@ class Incoming:
         """Bytes that have arrived: where a sender goes on."""
         return self._draft.size
 
+    def begins_with(self, data: bytes) -> bool:
+        """These are the first bytes that arrived.  Raises SnapshotFailed, after an abort."""
+        try:
+            return len(data) <= self.offset and self._draft.read(len(data)) == data
+        except OSError as error:
+            self.abort()
+            raise SnapshotFailed(self._path, error) from error
+
     def add(self, data: bytes) -> None:
         """Append the next bytes.  Raises SnapshotFailed, after which it is aborted."""
         try:

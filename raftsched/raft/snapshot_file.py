@@ -74,6 +74,10 @@ class Draft:
         """Raises OSError."""
         self.size = write_all(self._disk, self._fd, data, self.size)
 
+    def read(self, size: int) -> bytes:
+        """The first ``size`` bytes.  Raises OSError."""
+        return read_exactly(self._disk, self._fd, size, 0)
+
     def flush(self) -> None:
         """What was appended so far is durable; for a thread.  Raises OSError."""
         self._disk.datasync(self._fd)

@@ -21,14 +21,16 @@ _SLICE_BYTES = 1024 * 1024
 #: OpenSSL's codes for a certificate it does not accept (X509_V_ERR_*).
 _EXPIRED, _NOT_YET_VALID, _BAD_PURPOSE = 10, 9, 26
 
-RENEW = "renew it with 'raftsched cert create'"
+#: DIR is where the authority lies, ID the peer's.
+CREATE = "'raftsched cert create --ca DIR --peer ID --out NEW'"
+RENEW = f"renew it with {CREATE}"
 _OTHER_AUTHORITY = (
     "is of another authority than those in tls.ca; is that a peer of another cluster?"
 )
 _CERTIFICATE = {
     _EXPIRED: f"has expired, or its authority's has; {RENEW}",
     _NOT_YET_VALID: "is not valid yet; compare the clocks of the two machines",
-    _BAD_PURPOSE: "is not made for peers; make one with 'raftsched cert create'",
+    _BAD_PURPOSE: f"is not made for peers; make one with {CREATE}",
 }
 #: How an alert's name ends -> what the other side has against us.
 _ALERTS = {
@@ -38,7 +40,7 @@ _ALERTS = {
     "CERTIFICATE_REQUIRED": "this peer showed no certificate; see [tls]",
     "BAD_CERTIFICATE": f"this peer's certificate is not valid for it; {RENEW}",
     "UNSUPPORTED_CERTIFICATE": "this peer's certificate is not made for peers; "
-    "make one with 'raftsched cert create'",
+    f"make one with {CREATE}",
     "PROTOCOL_VERSION": "it speaks another version of TLS, peers speak 1.3",
 }
 #: OpenSSL's reason -> what is wrong with the other side.

@@ -28,7 +28,7 @@ from raftsched.raft.host import Host
 from raftsched.raft.loading import off_loop
 from raftsched.raft.node import PeerNode
 from raftsched.raft.refusals import Refusals
-from raftsched.raft.tls import TlsChannel
+from raftsched.raft.tls import CREATE, TlsChannel
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
         """Why the other side's certificate will not do; empty if it does."""
         found = channel.identity()
         if found is None:
-            return "the certificate names no peer; make one with 'raftsched cert create'"
+            return f"the certificate names no peer; make one with {CREATE}"
         if found.cluster_id != self._config.cluster_id:
             return self._foreign(found)
         if why := self._stranger(found.peer_id):

@@ -9,6 +9,8 @@ at their journals, at what ran where and when.  Each broken promise is one sente
 4. Replicas at one index are equal (G6), and every invariant of the state holds.
 5. No two attempts of a task run at once, tokens rise, nothing runs after a success (G3).
 6. What a client was told has happened, has (G1, G2, G7); what it was told has not, has not.
+7. The cluster's time never falls, and while a majority of clocks has always been right it is never
+   ahead of the true time by more than clocks may differ.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from itertools import pairwise
 from zlib import crc32
 
 from raftsched.core import invariants
+from raftsched.core.machine import CLOCK_SKEW_MS_MAX
+from raftsched.core.versions import BOUNDED_TIME
 from raftsched.peer.peer import Peer
 from raftsched.raft.journal import Journal
 from raftsched.raft.log import LogStatus, Role
+from raftsched.testing.clocks import EPOCH_MS
 from raftsched.testing.machine import Machine
 from raftsched.testing.runner import Span
 from raftsched.testing.world import World
@@ -30,6 +35,11 @@ from raftsched.testing.world import World
 VIOLATIONS_MAX = 20
 #: Every so many entries the digests of replicas are compared, row by row as it were.
 DIGEST_ENTRIES = 64
+#: A clock is right if it is off by no more.
+RIGHT_MS = 1_000
+#: The cluster's time may be ahead of the true time by so much: what a right clock may be off, what
+#: another one may differ from it, and what a monotonic clock drifts in a minute.
+AHEAD_MS = RIGHT_MS + CLOCK_SKEW_MS_MAX + 1_000
 #: Every so many entries a replica's state is looked through in full.
 FULL_LOOK_ENTRIES = 400
 
@@ -51,6 +61,9 @@ class Checker:
         self._faces: dict[int, tuple[object, ...]] = {}
         #: The journal of each machine's latest process that had one.
         self._journals: dict[str, Journal] = {}
+        self._time_before = 0
+        #: At all times so far.
+        self._clocks_are_right = True
         self.leader_changes = 0
         self.snapshots_installed = 0
         #: When an entry was last committed, in the world's time.
@@ -103,6 +116,7 @@ class Checker:
             self.commit_index = index
             self.committed_at = self._world.time
             self.durable()
+            self._time(peer.replica.state.now, peer.replica.state.version, index)
         self._world.mark(found[1])
         self._face(peer, machine.name, index)
         if not index % FULL_LOOK_ENTRIES:
@@ -126,6 +140,28 @@ class Checker:
         known = self._faces.setdefault(index, face)
         if known != face:
             self.violated(f"{name} differs at {index}: {face}, first seen {known}")
+
+    def look_at_clocks(self) -> None:
+        """One of them was set, or may have drifted."""
+        voters = self.voters()
+        true_ms = EPOCH_MS + 1000 * self._world.time
+        wrong = [
+            name
+            for name in voters
+            if abs(self._machines[name].simulated_clock.wall_ms() - true_ms) > RIGHT_MS
+        ]
+        if 2 * len(wrong) >= len(voters) and wrong:
+            self._clocks_are_right = False
+
+    def _time(self, now: int, version: int, index: int) -> None:
+        """The state's clock after a newly committed entry."""
+        if now < self._time_before:
+            self.violated(f"cluster time falls from {self._time_before} to {now} at {index}")
+        self._time_before = now
+        self.look_at_clocks()
+        ahead_ms = now - EPOCH_MS - 1000 * self._world.time
+        if version >= BOUNDED_TIME and self._clocks_are_right and ahead_ms > AHEAD_MS:
+            self.violated(f"cluster time is {ahead_ms / 1000:.1f} s ahead at {index}")
 
     def durable(self) -> None:
         """The newest committed entry is on a majority of disks."""

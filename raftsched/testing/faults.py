@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from raftsched.raft.log import Role
+from raftsched.testing.clocks import EPOCH_MS
 from raftsched.testing.machine import Machine
 from raftsched.testing.network import Network
 from raftsched.testing.points import POINTS
@@ -81,6 +82,8 @@ class Nemesis:
         self.failing: dict[str, None] = {}
         #: Asks for a change of the group; false when nobody could be asked.
         self.change_members: Callable[[Fault], bool] = lambda fault: False
+        #: Told after a clock was set.
+        self.clocks_changed: Callable[[], None] = lambda: None
         #: Machines that may be down at once for what a fault does to disks for good.
         self.broken: dict[str, None] = {}
 
@@ -349,6 +352,13 @@ class Nemesis:
 
     def _clock_step(self, machine: Machine, fault: Fault) -> bool:
         machine.simulated_clock.step(int((fault.choice - 0.5) * 2 * 1000 * 60**fault.seconds**0.25))
+        self.clocks_changed()
+        return True
+
+    def _clock_right(self, machine: Machine, fault: Fault) -> bool:
+        """As by NTP."""
+        clock = machine.simulated_clock
+        clock.step(int(EPOCH_MS + 1000 * self._world.time) - clock.wall_ms())
         return True
 
     def _clock_drift(self, machine: Machine, fault: Fault) -> bool:

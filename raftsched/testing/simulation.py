@@ -92,6 +92,7 @@ class Simulation:
             self.checker.voters = self._voters
         self.nemesis = Nemesis(self.world, self.network, self.machines)
         self.nemesis.change_members = self.group.change
+        self.nemesis.clocks_changed = self.checker.look_at_clocks
         chance = self.world.chance("faults")
         drawn = plan(chance, self.profile.faults, len(names), seconds)
         self.faults = drawn if faults is None else list(faults)

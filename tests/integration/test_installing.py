@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from raftsched.raft.config import LogConfig
 from raftsched.raft.log import Role
@@ -55,24 +56,33 @@ class Leader:
 
     def send_snapshot(self, index: int, number: int = 1, *, damaged: bool = False) -> None:
         """One whose state is what entries 2 to ``index`` make, in pieces."""
-        directory = self.directory / f"snapshots-{number}"
-        store = SnapshotStore.open(directory, cluster_id="c")
-        meta = SnapshotMeta("c", entry(index - 1), entry(index))
-        chunks = [msgspec.msgpack.encode([b"%d" % i]) for i in range(2, index + 1)]
-        data = store.write(meta, chunks).read_bytes()
+        data = self.snapshot(index)
         if damaged:
             data = data[:-30] + bytes([data[-30] ^ 1]) + data[-29:]
         for start in range(0, len(data), 50):
             self._piece(data[start : start + 50], start == 0, False, number)
         self._piece(b"", False, True, number)
 
-    def _piece(self, data: bytes, is_first: bool, is_last: bool, number: int) -> None:
+    def snapshot(self, index: int) -> bytes:
+        """The file of one."""
+        store = SnapshotStore.open(self.directory / "snapshots", cluster_id="c")
+        meta = SnapshotMeta("c", entry(index - 1), entry(index))
+        chunks = [msgspec.msgpack.encode([b"%d" % i]) for i in range(2, index + 1)]
+        return store.write(meta, chunks).read_bytes()
+
+    async def lose_connection(self) -> None:
+        """It breaks, and is there again."""
+        old = self.transport._connections["n2"]
+        old.close()
+        await until(lambda: self.transport._connections.get("n2") not in (None, old))
+
+    def _piece(self, data: bytes, where: bool | int, is_last: bool, number: int) -> None:
         self.say(
             {
                 "type": "append_entries",
                 "term": TERM,
                 "commit_index": 100,
-                "serialized": (data, is_first, is_last, number),
+                "serialized": (data, where, is_last, number),
             }
         )
 
@@ -270,3 +280,58 @@ async def test_taken_snapshot_is_there_after_a_restart(tmp_path: Path) -> None:
     assert again.items == [b"%d" % i for i in range(2, 41)] and again.restored == 1
     assert log.status().applied_index >= 40
     await log.stop()
+
+
+async def test_transfer_that_was_broken_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with follower(tmp_path) as (leader, log, machine):
+        machine.gate.set()
+        data = leader.snapshot(40)
+        leader._piece(data[:50], True, False, 1)
+        leader._piece(data[50:300], False, False, 1)
+        await leader.is_heard_out()
+        await leader.lose_connection()
+        leader._piece(data[:50], True, False, 2)
+        await leader.hears(type="snapshot_have", number=2, offset=300)
+        # On its way before the leader heard that; what is here already is passed over.
+        leader._piece(data[50:100], False, False, 2)
+        leader._piece(data[300:], 300, False, 2)
+        leader._piece(b"", False, True, 2)
+        await leader.hears(type="next_node_idx", success=True, next_node_idx=41)
+        assert machine.items == [b"%d" % i for i in range(2, 41)]
+        assert log.status().applied_index == 40
+
+
+async def test_leader_that_does_not_know_of_going_on_sends_all_of_it(tmp_path: Path) -> None:
+    async with follower(tmp_path) as (leader, _, machine):
+        machine.gate.set()
+        leader._piece(leader.snapshot(40)[:200], True, False, 1)
+        await leader.is_heard_out()
+        await leader.lose_connection()
+        leader.send_snapshot(40, 2)
+        await leader.hears(type="next_node_idx", success=True, next_node_idx=41)
+        assert machine.items == [b"%d" % i for i in range(2, 41)]
+
+
+async def test_another_snapshot_does_not_go_on_where_one_was_broken_off(tmp_path: Path) -> None:
+    async with follower(tmp_path) as (leader, _, machine):
+        machine.gate.set()
+        leader._piece(leader.snapshot(40)[:500], True, False, 1)
+        await leader.is_heard_out()
+        await leader.lose_connection()
+        leader.send_snapshot(41, 2)
+        await leader.hears(type="next_node_idx", success=True, next_node_idx=42)
+        assert machine.items == [b"%d" % i for i in range(2, 42)]
+        assert not list((tmp_path / "n2" / "snapshots").glob("*.tmp"))
+
+
+@pytest.mark.parametrize("where", [301, -1])
+async def test_piece_that_does_not_follow_ends_the_transfer(tmp_path: Path, where: int) -> None:
+    async with follower(tmp_path) as (leader, _, machine):
+        machine.gate.set()
+        data = leader.snapshot(40)
+        leader._piece(data[:300], True, False, 1)
+        leader._piece(data[300:], where, False, 1)
+        await leader.hears(type="snapshot_end", number=1)
+        leader.send_snapshot(40, 2)
+        await leader.hears(type="next_node_idx", success=True, next_node_idx=41)
+        assert machine.items == [b"%d" % i for i in range(2, 41)]

@@ -14,18 +14,24 @@ from unittest.mock import patch
 
 import msgspec
 
-from raftsched.core import machine
+from raftsched.core import codec, machine
 from raftsched.core.handlers import attempts, nodes, tasks
+from raftsched.core.tables import Table
 from raftsched.peer.intake import Intake
 from raftsched.peer.leases import LeaseBook
 from raftsched.peer.messages import Refused
+from raftsched.peer.stamping import Reading
 from raftsched.raft import opening
+from raftsched.raft.changing import MemberChanges
 from raftsched.raft.compaction import Compaction
+from raftsched.raft.elections import Elections
 from raftsched.raft.engine import Engine
 from raftsched.raft.filter import MessageFilter
 from raftsched.raft.hard_state import HardStateFile
+from raftsched.raft.installing import Installer
 from raftsched.raft.journal import Journal
 from raftsched.raft.log import Role
+from raftsched.raft.membership import Membership
 from raftsched.raft.pysyncobj_log import PySyncObjLog
 from raftsched.raft.reads import Reads
 from raftsched.testing.faults import Fault
@@ -251,6 +257,68 @@ def _look_at_a_clock_in_apply() -> AbstractContextManager[Any]:
     return patch.object(machine, "apply", apply)
 
 
+def _believe_any_clock() -> AbstractContextManager[Any]:
+    return patch.object(Reading, "is_shared", lambda self: True)
+
+
+def _change_without_telling_the_digest() -> AbstractContextManager[Any]:
+    def update(self: Any, rows: Any) -> None:
+        for key, (number, old, row) in rows.items():
+            self._writable(number)[key] = row
+            if old is None:
+                self._length += 1
+                self.sum.changed.setdefault(key, old)
+
+    return patch.object(Table, "update", update)
+
+
+# Snapshots and members ---------------------------------------------------------------------------
+
+
+def _leave_keys_out_of_snapshots() -> AbstractContextManager[Any]:
+    original = codec._draw
+
+    def draw(header: Any, tasks: Any, keys: Any) -> Any:
+        return original(msgspec.structs.replace(header, keys=0), tasks, [])
+
+    return patch.object(codec, "_draw", draw)
+
+
+def _install_over_what_was_acknowledged() -> AbstractContextManager[Any]:
+    """S9: a snapshot is taken though the log holds what it ends with, and more."""
+
+    def is_wanted(self: Any, source: Any, meta: Any) -> bool:
+        return not self._closed and meta.index > self._engine.commit_index
+
+    return patch.object(Installer, "_is_wanted", is_wanted)
+
+
+def _keep_a_configuration_that_was_cut() -> AbstractContextManager[Any]:
+    return patch.object(Membership, "cut_from", lambda self, index: None)
+
+
+def _forget_the_configuration_of_a_snapshot() -> AbstractContextManager[Any]:
+    original = Membership.rebase
+
+    def rebase(self: Any, index: int, configuration: Any) -> None:
+        original(self, index, None)
+
+    return patch.object(Membership, "rebase", rebase)
+
+
+def _change_before_the_last_change_is_committed() -> AbstractContextManager[Any]:
+    return ExitStackOf(
+        patch.object(MemberChanges, "_not_now", lambda self: ""),
+        patch.object(MemberChanges, "_not_safe", lambda self, then: ""),
+        patch.object(MemberChanges, "_behind", lambda self, peer_id: ""),
+    )
+
+
+def _vote_for_anybody_who_asks_first() -> AbstractContextManager[Any]:
+    """Without PreVote: whoever comes back deposes a leader that all others hear."""
+    return patch.object(Elections, "step", lambda self: None)
+
+
 # Proposing ---------------------------------------------------------------------------------------
 
 
@@ -329,6 +397,28 @@ MUTANTS = (
     ),
     Mutant("forget keys", "G2", _forget_keys, "kill", 3, shows="was answered with"),
     Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1, shows="differs at"),
+    Mutant("believe any clock", "G6", _believe_any_clock, "clock", 40, shows="s ahead"),
+    Mutant(
+        "hide a change from the digest", "G6", _change_without_telling_the_digest, "net", 6,
+        shows="digest",
+    ),
+    Mutant(
+        "leave keys out of snapshots", "G2", _leave_keys_out_of_snapshots, "snapshot", 6,
+        shows="differs at",
+    ),
+    Mutant(
+        "install over what was acknowledged", "S9", _install_over_what_was_acknowledged,
+        "snapshot", 60,
+    ),
+    Mutant("keep a cut configuration", "G1", _keep_a_configuration_that_was_cut, "members", 60, 40),
+    Mutant(
+        "forget the configuration of a snapshot", "G1", _forget_the_configuration_of_a_snapshot,
+        "members", 20, 40,
+    ),
+    Mutant(
+        "change while changing", "G1", _change_before_the_last_change_is_committed,
+        "members", 60, 40,
+    ),
     Mutant(
         "refuse what is in the log", "G2", _refuse_what_stands_in_the_log, "disk", 60, 30,
         known_seed=33, shows="its client was told",

@@ -114,3 +114,29 @@ def test_lost_follower_and_lost_leadership_are_forgotten(store: SnapshotStore) -
     laggards.ended("n3", 2)
     laggards.stop_all()
     assert not laggards.need_log
+
+
+def test_transfer_goes_on_where_the_follower_says_it_was(store: SnapshotStore) -> None:
+    laggards = Laggards(store, Connection().waiting)
+    laggards.next_piece("n2", 0.0)
+    laggards.resume("n2", 1, 5 * PIECE_BYTES + 7)
+    latest = store.latest()
+    assert latest is not None
+    raw = store.open_raw(latest)
+    piece = laggards.next_piece("n2", 0.0)
+    offset = 5 * PIECE_BYTES + 7
+    assert piece == (raw.read(offset, PIECE_BYTES), offset, False, 1)
+    piece = laggards.next_piece("n2", 0.0)
+    assert piece == (raw.read(offset + PIECE_BYTES, PIECE_BYTES), False, False, 1)
+
+
+@pytest.mark.parametrize("number, offset", [(2, 10 * PIECE_BYTES), (1, 10), (1, 1 << 40)])
+def test_what_a_follower_cannot_have_changes_nothing(
+    store: SnapshotStore, number: int, offset: int
+) -> None:
+    laggards = Laggards(store, Connection().waiting)
+    laggards.next_piece("n2", 0.0)
+    laggards.resume("n2", number, offset)
+    laggards.resume("n3", number, offset)
+    second = laggards.next_piece("n2", 0.0)
+    assert second is not None and second[1] is False and len(second[0]) == PIECE_BYTES

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from raftsched.peer.intake import ENTRIES_IN_FLIGHT_MAX
 from raftsched.peer.sizes import ENTRY_ITEMS_MAX
-from raftsched.raft.log import LogFull, NotLeader
+from raftsched.raft.log import LogClosed, LogFull, NotLeader
 
 #: A log that takes nothing in is asked again after this.
 AGAIN_SECONDS = 0.01
@@ -108,7 +108,7 @@ class Gatherer:
             entry = self._next()
             try:
                 self._propose(sum([count for _, count in entry]))
-            except NotLeader:
+            except (NotLeader, LogClosed):
                 self._entries.append(entry)
                 self.lose()
                 return
