@@ -183,7 +183,7 @@ def _load(state: State, header: _Header, chunks: Iterator[bytes]) -> None:
         rows = _decode(_rows, chunk)
         # Hashed at once, as long as they are in the processor's cache.
         state.tasks.sum.add([(task.id, task) for task in rows.tasks])
-        tasks += [share.task(task) for task in rows.tasks]
+        tasks += share.tasks(rows.tasks)
         keys += len(rows.keys)
         state.load_keys(rows.keys)
     if (len(tasks), keys, len(state.keys)) != (header.tasks, header.keys, header.keys):
@@ -214,28 +214,35 @@ class _Sharing:
         self._state = state
         self._numbers: dict[int, int] = {}
 
-    def task(self, task: Task) -> Task:
-        """The row.  Raises DecodeError for one that no state can hold."""
-        if task.status in HOLDING and not (
-            task.attempts and task.attempts[-1].node in self._state.nodes
-        ):
-            raise msgspec.DecodeError(f"task {task.id} is {task.status} on no node")
-        number = self._numbers.setdefault
-        return Task(
-            task.id,
-            task.spec,
-            self._state.share_terms(task.terms),
-            number(task.created_at, task.created_at),
-            number(task.create_index, task.create_index),
-            task.order,
-            task.status,
-            number(task.modify_index, task.modify_index),
-            intern(task.reason) if task.reason else "",
-            task.losses,
-            task.paused,
-            task.finished_at,
-            tuple([_shared_attempt(attempt) for attempt in task.attempts]),
-        )
+    def tasks(self, tasks: Iterable[Task]) -> list[Task]:
+        """The rows.  Raises DecodeError for one that no state can hold."""
+        nodes, number, share = self._state.nodes, self._numbers.setdefault, self._state.share_terms
+        rows: list[Task] = []
+        terms = None
+        for task in tasks:
+            attempts = task.attempts
+            if task.status in HOLDING and not (attempts and attempts[-1].node in nodes):
+                raise msgspec.DecodeError(f"task {task.id} is {task.status} on no node")
+            if task.terms != terms:
+                terms = share(task.terms)
+            rows.append(
+                Task(
+                    task.id,
+                    task.spec,
+                    terms,
+                    number(task.created_at, task.created_at),
+                    number(task.create_index, task.create_index),
+                    task.order,
+                    task.status,
+                    number(task.modify_index, task.modify_index),
+                    intern(task.reason) if task.reason else "",
+                    task.losses,
+                    task.paused,
+                    task.finished_at,
+                    tuple([_shared_attempt(attempt) for attempt in attempts]) if attempts else (),
+                )
+            )
+        return rows
 
 
 def _shared_attempt(attempt: Attempt) -> Attempt:

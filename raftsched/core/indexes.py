@@ -4,15 +4,43 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator
-from heapq import heapify, heappop, heapreplace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heapreplace, merge
+from itertools import groupby
+from operator import attrgetter
+from typing import TypeVar
 
 from raftsched.core.model import NewTask, Task, Terms
 
+Row = TypeVar("Row")
+
+#: Rows sorted at a stroke, about.
+SORT_MAX = 10_000
 #: Tasks that were created in a row share a block: as many as a dictionary holds before it doubles.
 BLOCK = 680
 #: Numbers of empty blocks and entries an index may carry beyond its length before it is tidied.
 EMPTY_MAX = 1_000
+
+
+def in_order(rows: list[Row], key: Callable[[Row], int]) -> Iterator[Row]:
+    """Rows by their keys; equal ones as they stood.  No single step of it takes long.
+
+    In buckets of about `SORT_MAX` rows, as the keys of rows are mostly spread evenly.
+    """
+    pieces = [rows[at : at + SORT_MAX] for at in range(0, len(rows), SORT_MAX)]
+    if len(pieces) < 2:
+        yield from sorted(rows, key=key)
+        return
+    lowest = min([min(map(key, piece)) for piece in pieces])
+    highest = max([max(map(key, piece)) for piece in pieces])
+    width = (highest - lowest) // len(pieces) + 1
+    buckets: list[list[Row]] = [[] for _ in pieces]
+    for row in rows:
+        buckets[(key(row) - lowest) // width].append(row)
+    for bucket in buckets:
+        parts = range(0, len(bucket), 4 * SORT_MAX)
+        ordered = [sorted(bucket[at : at + 4 * SORT_MAX], key=key) for at in parts]
+        yield from ordered[0] if len(ordered) == 1 else merge(*ordered, key=key)
 
 
 class Usage:
@@ -190,6 +218,30 @@ class ReadyQueue:
             lane.unsorted.add(number)
         self._length += 1
 
+    def fill(self, tasks: Iterable[Task]) -> None:
+        """Push many, by ascending order, into an empty queue."""
+        assert not self._length
+        terms: Terms | None = None
+        number = order = -1
+        lane, block = _Lane(), dict[int, Task]()
+        for task in tasks:
+            # Neighbours have the same terms nearly always, and share a block.
+            if task.terms is not terms or task.order // BLOCK != number:
+                lane.newest = order
+                terms, number = task.terms, task.order // BLOCK
+                lane = self._lane((terms.priority, terms.cpu_milli, terms.memory_bytes))
+                block = lane.blocks.get(number) or lane.open(number)
+            order = task.order
+            block[order] = task
+        lane.newest = order
+        self._length = sum([len(b) for lane in self._lanes.values() for b in lane.blocks.values()])
+
+    def _lane(self, key: tuple[int, int, int]) -> _Lane:
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane()
+        return lane
+
     def remove(self, task: Task) -> None:
         """The task does not wait any more."""
         terms = task.terms
@@ -251,6 +303,16 @@ class Finished:
             ids.append(task.id)
             if index == self._sorted:
                 self._sorted = -1
+
+    def fill(self, tasks: Sequence[Task]) -> None:
+        """Add many, in any order, where there is none."""
+        assert not self._ids
+        found: dict[int, list[str]] = {}
+        for task in tasks:
+            found.setdefault(task.modify_index, []).append(task.id)
+        for index in in_order(list(found), int):
+            self._ids[index] = tuple(found[index])
+            self._indexes.append(index)
 
     def remove(self, task: Task) -> None:
         """Forget a task."""
@@ -319,6 +381,17 @@ class Listing:
         else:
             ids = self._ids[task.create_index] = _open(ids)
             ids.append(task.id)
+
+    def fill(self, tasks: Iterable[Task]) -> None:
+        """Add many, by ascending order, where there is none."""
+        assert not self._ids
+        for index, created in groupby(tasks, attrgetter("create_index")):
+            ids = tuple([task.id for task in created])
+            if index in self._ids:
+                ids = (*self._ids[index], *ids)
+            else:
+                self._indexes.append(index)
+            self._ids[index] = ids
 
     def remove(self, task: Task) -> None:
         """Forget a task."""

@@ -14,7 +14,7 @@ from operator import attrgetter
 import msgspec
 
 from raftsched.core.digest import as_bytes, row_hash, sum_of
-from raftsched.core.indexes import Finished, Listing, ReadyQueue, Usage
+from raftsched.core.indexes import Finished, Listing, ReadyQueue, Usage, in_order
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import (
     TERMINAL,
@@ -32,8 +32,6 @@ from raftsched.core.tables import Table, shard_of
 Staged = tuple[int, Task | None, Task]
 #: Different terms kept for sharing; when there are more, all are forgotten and learnt anew.
 TERMS_MAX = 10_000
-#: Tasks sorted at a stroke while a snapshot is loaded; other threads wait for it.
-SORT_MAX = 20_000
 
 _QUEUED = TaskStatus.QUEUED
 #: Numbers of the tables in the digest; they never change.
@@ -240,17 +238,20 @@ class State:
         Everything derived comes out as it was: each index is filled in its own order.  Their
         hashes are in ``tasks.sum`` already.  Raises ValueError if a task stands there twice.
         """
-        for task in _sorted(tasks, "order"):
-            number = shard_of(task.id)
-            self.tasks.load([(number, task.id, task)])
-            self._derive({task.id: (number, None, task)})
-        self.finished = Finished()
-        ended = [task for task in tasks if task.status in TERMINAL]
-        for task in _sorted(ended, "modify_index"):
-            self.finished.add(task)
-        held = [task for task in tasks if task.status in HOLDING]
-        self.by_node = {node_id: {} for node_id in self.by_node}
-        for task in _sorted(held, "token"):
+        tasks = list(in_order(tasks, attrgetter("order")))
+        self.tasks.load([(shard_of(task.id), task.id, task) for task in tasks])
+        self.listing.fill(tasks)
+        by_status: dict[TaskStatus, list[Task]] = {status: [] for status in TaskStatus}
+        for task in tasks:
+            by_status[task.status].append(task)
+        self.counts = {status: len(those) for status, those in by_status.items()}
+        self.ready.fill(task for task in by_status[_QUEUED] if not task.paused)
+        ended = [t for status, those in by_status.items() if status in TERMINAL for t in those]
+        self.open_count = len(tasks) - len(ended)
+        self.finished.fill(ended)
+        held = [t for status, those in by_status.items() if status in HOLDING for t in those]
+        for task in in_order(held, attrgetter("token")):
+            self.usage[task.node].add(task.terms)
             self.by_node[task.node][task.id] = None
 
     def load_keys(self, keys: Sequence[tuple[str, KeyRecord]]) -> None:
@@ -272,10 +273,3 @@ class State:
         """
         yield from self.tasks.take_apart()
         yield from self.keys.take_apart()
-
-
-def _sorted(tasks: list[Task], field: str) -> Iterator[Task]:
-    """By a field; equal ones as they stood.  No single step of it takes long."""
-    key = attrgetter(field)
-    pieces = [tasks[at : at + SORT_MAX] for at in range(0, len(tasks), SORT_MAX)]
-    return heapq.merge(*[sorted(piece, key=key) for piece in pieces], key=key)
