@@ -50,6 +50,17 @@ class Group:
             return None
         return machine.peer.log.members()
 
+    def voters_at(self, index: int) -> list[str]:
+        """Whose disks count for an entry that is committed; nobody while nobody leads.
+
+        A configuration counts from its own index on: what is before it was committed by the
+        voters of the one before, who are still asked whenever that matters.
+        """
+        machine = self.leader()
+        if machine is None or machine.peer is None:
+            return []
+        return sorted(machine.peer.log._membership.at(index).voters)
+
     def change(self, fault: Fault) -> bool:
         """Ask for a change: more peers while there are few, fewer while there are many."""
         machine, now = self.leader(), self.configuration()

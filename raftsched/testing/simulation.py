@@ -89,7 +89,7 @@ class Simulation:
             self._watch(machine)
         self.group = Group(self.machines, len(names), self._newcomer)
         if "members" in self.profile.faults:
-            self.checker.voters = self._voters
+            self.checker.voters = lambda: self.group.voters_at(self.checker.commit_index)
         self.nemesis = Nemesis(self.world, self.network, self.machines)
         self.nemesis.change_members = self.group.change
         self.nemesis.clocks_changed = self.checker.look_at_clocks
@@ -107,11 +107,6 @@ class Simulation:
     def _watch(self, machine: Machine) -> None:
         machine.on_new_peer = self.checker.watch
         machine.on_end = self._ended
-
-    def _voters(self) -> list[str]:
-        """Of the configuration in force at the leader; nobody while there is none."""
-        configuration = self.group.configuration()
-        return [] if configuration is None else sorted(configuration.voters)
 
     def _members(self) -> list[str]:
         """Whoever has to be there in the end."""
