@@ -24,8 +24,10 @@ from raftsched.core import invariants
 from raftsched.core.machine import CLOCK_SKEW_MS_MAX
 from raftsched.core.versions import BOUNDED_TIME
 from raftsched.peer.peer import Peer
+from raftsched.raft.files import StorageError
 from raftsched.raft.journal import Journal
 from raftsched.raft.log import LogStatus, Role
+from raftsched.raft.snapshot import SnapshotStore
 from raftsched.testing.clocks import EPOCH_MS
 from raftsched.testing.machine import Machine
 from raftsched.testing.runner import Span
@@ -35,6 +37,8 @@ from raftsched.testing.world import World
 VIOLATIONS_MAX = 20
 #: Every so many entries the digests of replicas are compared, row by row as it were.
 DIGEST_ENTRIES = 64
+#: Every so many entries the disks themselves are read, as after a loss of power at that moment.
+DISK_ENTRIES = 100
 #: A clock is right if it is off by no more.
 RIGHT_MS = 1_000
 #: The cluster's time may be ahead of the true time by so much: what a right clock may be off, what
@@ -52,6 +56,8 @@ class Checker:
         self._machines = machines
         #: Whose disks count just now; a majority of none is no majority of anything.
         self.voters: Callable[[], Collection[str]] = lambda: self._machines
+        #: Machines whose disk was destroyed: what they held is not there, and nobody's fault.
+        self.destroyed: Collection[str] = ()
         self.violations: list[str] = []
         #: By index: term and checksum of the entry that was applied first.
         self._committed: dict[int, tuple[int, int]] = {}
@@ -116,6 +122,8 @@ class Checker:
             self.commit_index = index
             self.committed_at = self._world.time
             self.durable()
+            if not index % DISK_ENTRIES:
+                self._on_disks(index, term)
             self._time(peer.replica.state.now, peer.replica.state.version, index)
         self._world.mark(found[1])
         self._face(peer, machine.name, index)
@@ -177,6 +185,8 @@ class Checker:
             )
 
     def _holds(self, name: str, index: int, term: int) -> bool:
+        if name in self.destroyed:
+            return True
         peer = self._machines[name].peer
         journal = self._journals.get(name)
         if peer is not None:
@@ -186,6 +196,19 @@ class Checker:
         return index < journal.first_index or (
             journal.durable_index >= index and journal.term_at(index) == term
         )
+
+    def _on_disks(self, index: int, term: int) -> None:
+        """The same, whatever the journals say of themselves."""
+        voters = self.voters()
+        holders = [
+            name
+            for name in voters
+            if name in self.destroyed or _survives(self._machines[name], index, term)
+        ]
+        if 2 * len(holders) <= len(voters) and voters:
+            self.violated(
+                f"entry {index} of term {term} would survive a loss of power on {holders} only"
+            )
 
     def _status(self, machine: Machine, peer: Peer, status: LogStatus) -> None:
         self._journals[machine.name] = peer.log.journal
@@ -246,3 +269,20 @@ class Checker:
                     )
                 if before.token >= after.token:
                     self.violated(f"{task_id}: token {after.token} began after {before.token}")
+
+
+def _survives(machine: Machine, index: int, term: int) -> bool:
+    """Is the entry, or a snapshot that covers it, there if a machine loses power now?"""
+    config, disk = machine.config, machine.simulated_disk.synced()
+    directory = config.data_dir / "raft"
+    try:
+        journal = Journal.open(
+            directory / "journal", cluster_id=config.cluster_id, peer_id=config.peer_id, disk=disk
+        )
+        if index >= journal.first_index and len(journal):
+            return journal.term_at(index) == term
+        store = SnapshotStore.open(directory / "snapshots", cluster_id=config.cluster_id, disk=disk)
+        snapshot = store.usable(journal.first_index)
+    except StorageError:
+        return False
+    return snapshot is not None and snapshot.meta.index >= index

@@ -108,6 +108,13 @@ class MemoryDisk:
             disk.durable_names = dict(disk.names)
         return disk
 
+    def synced(self) -> MemoryDisk:
+        """A disk with what surely survives a loss of power now, and nothing else."""
+        disk = MemoryDisk()
+        disk.names = {path: File(bytes(file.durable)) for path, file in self.durable_names.items()}
+        disk.durable_names = dict(disk.names)
+        return disk
+
     def bytes_used(self) -> int:
         return sum(len(file.data) for file in self.names.values())
 

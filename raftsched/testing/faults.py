@@ -350,6 +350,15 @@ class Nemesis:
         self._world.after(0.5, machine.start)
         return True
 
+    def _wipe(self, machine: Machine, fault: Fault) -> bool:
+        """Its disk is a new one: nobody may take it for the peer that it was."""
+        if 2 * (len(self.broken) + 1) >= len(self._machines) or machine.name in self.broken:
+            return False
+        machine.wipe()
+        self.broken[machine.name] = None
+        self._world.after(0.5, machine.start)
+        return True
+
     def _clock_step(self, machine: Machine, fault: Fault) -> bool:
         machine.simulated_clock.step(int((fault.choice - 0.5) * 2 * 1000 * 60**fault.seconds**0.25))
         self.clocks_changed()

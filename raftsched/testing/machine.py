@@ -231,6 +231,11 @@ class Machine(PeerHost):
         self.simulated_disk.capacity = disk.capacity
         self.spare()
 
+    def wipe(self) -> None:
+        """The machine comes back with an empty disk, and with nothing running."""
+        self.power_off()
+        self.disk = self.simulated_disk = MemoryDisk()
+
     def keep(self, what: object) -> None:
         """Until the end of the simulation: collecting a dead coroutine would run its last words."""
         self._graves.append(what)

@@ -37,7 +37,14 @@ _KILL = {
     "runner": 0.5,
 }
 _POWER = {"power": 3.0, "power_at": 4.0, "power_point": 4.0, "power_all": 2.0, "kill": 1.0}
-_DISK = {"disk_full": 2.0, "disk_slow": 2.0, "disk_error": 1.0, "bit": 0.5, "kill_at": 1.0}
+_DISK = {
+    "disk_full": 2.0,
+    "disk_slow": 2.0,
+    "disk_error": 1.0,
+    "bit": 0.5,
+    "wipe": 0.5,
+    "kill_at": 1.0,
+}
 _CLOCK = {
     "clock_step": 3.0, "clock_right": 4.0, "clock_drift": 2.0, "pause": 1.0, "kill": 0.5,
     "transfer": 1.0,

@@ -92,6 +92,7 @@ class Simulation:
             self.checker.voters = lambda: self.group.voters_at(self.checker.commit_index)
         self.nemesis = Nemesis(self.world, self.network, self.machines)
         self.nemesis.change_members = self.group.change
+        self.checker.destroyed = self.nemesis.broken
         self.nemesis.clocks_changed = self.checker.look_at_clocks
         chance = self.world.chance("faults")
         drawn = plan(chance, self.profile.faults, len(names), seconds)
