@@ -419,14 +419,17 @@ MUTANTS = (
         "leave keys out of snapshots", "G2", _leave_keys_out_of_snapshots, "snapshot", 6,
         shows="differs at",
     ),
-    Mutant("keep a cut configuration", "G1", _keep_a_configuration_that_was_cut, "members", 30, 40, known_seed=7),
+    Mutant(
+        "keep a cut configuration", "G1", _keep_a_configuration_that_was_cut, "members", 30, 40,
+        known_seed=7,
+    ),
     Mutant(
         "forget the configuration of a snapshot", "G1", _forget_the_configuration_of_a_snapshot,
-        "members", 20, 40,
+        "members", 30, 40, known_seed=7,
     ),
     Mutant(
         "change while changing", "G1", _change_before_the_last_change_is_committed,
-        "members", 60, 40,
+        "members", 20, 40, known_seed=2,
     ),
     Mutant(
         "refuse what is in the log", "G2", _refuse_what_stands_in_the_log, "disk", 60, 30,
