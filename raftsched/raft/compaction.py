@@ -11,11 +11,12 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
+from raftsched.raft.files import SnapshotDamaged
 from raftsched.raft.journal import Entry, Journal, JournalFailed
 from raftsched.raft.loading import off_loop
 from raftsched.raft.log import StateMachine
 from raftsched.raft.membership import Configuration
-from raftsched.raft.snapshot import SnapshotFailed, SnapshotStore
+from raftsched.raft.snapshot import Snapshot, SnapshotFailed, SnapshotStore
 from raftsched.raft.snapshot_file import SnapshotMeta
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ class Compaction:
         self._on_fatal = on_fatal
         self._task: asyncio.Task[None] | None = None
         self._reclaiming: asyncio.Task[None] | None = None
+        self._proving: asyncio.Task[None] | None = None
+        #: Called when the newest snapshot proved damaged and was set aside.
+        self.on_damaged: Callable[[], None] = lambda: None
         self._outcome: bool | None = None
         #: When a failure was told last, in the loop's seconds; None: the last one succeeded.
         self._told_at: float | None = None
@@ -76,6 +80,24 @@ class Compaction:
             self._machine.end_snapshot()
             self._task = None
 
+    def doubt(self) -> None:
+        """A follower says that the newest snapshot is damaged: read it, in a thread."""
+        latest = self._store.latest()
+        if latest is not None and self._proving is None:
+            self._proving = asyncio.create_task(self._prove(latest))
+
+    async def _prove(self, snapshot: Snapshot) -> None:
+        try:
+            await off_loop(lambda: self._store.verify(snapshot.path))
+        except SnapshotDamaged as error:
+            logger.error("%s", error)
+            self._store.set_aside(snapshot)
+            self.on_damaged()
+        except OSError as error:
+            logger.error("%s cannot be read: %s", snapshot.path, error)
+        finally:
+            self._proving = None
+
     def _tell(self, error: SnapshotFailed) -> None:
         now = asyncio.get_running_loop().time()
         if self._told_at is None or now - self._told_at >= REPEAT_SECONDS:
@@ -99,5 +121,6 @@ class Compaction:
 
     async def close(self) -> None:
         """Wait for what is under way."""
-        under_way = [task for task in (self._task, self._reclaiming) if task is not None]
+        tasks = (self._task, self._reclaiming, self._proving)
+        under_way = [task for task in tasks if task is not None]
         await asyncio.gather(*under_way, return_exceptions=True)

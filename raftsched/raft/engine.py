@@ -405,8 +405,10 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     # Snapshots ---------------------------------------------------------------------------------
 
-    def request_snapshot(self) -> None:
-        """Have the next tick begin one, unless nothing was applied since the last."""
+    def request_snapshot(self, *, anew: bool = False) -> None:
+        """Have the next tick begin one; unless nothing was applied since the last, or ``anew``."""
+        if anew:
+            self._SyncObj__lastSerializedEntry = None
         self.forceLogCompaction()
 
     def adopt(self, meta: SnapshotMeta) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raftsched.raft.engine import Engine
-from raftsched.raft.files import StorageError
+from raftsched.raft.files import SnapshotDamaged, StorageError
 from raftsched.raft.filter import SafetyViolation, keep_alive, position
 from raftsched.raft.journal import Journal
 from raftsched.raft.loading import Abandoned, Loader, Placing, off_loop
@@ -143,11 +143,15 @@ class Installer:
 
     def _refuse(self, source: _Source, error: Exception) -> None:
         logger.error("no snapshot from %s: %s", source.peer_id, error)
-        self._end(source)
+        self._end(source, damaged=isinstance(error, SnapshotDamaged))
 
-    def _end(self, source: _Source) -> None:
-        """The leader need not wait for us any more; if we still lack entries, it will hear so."""
-        self._send(source.peer_id, {"type": "snapshot_end", "number": source.number})
+    def _end(self, source: _Source, *, damaged: bool = False) -> None:
+        """The leader need not wait for us any more; if we still lack entries, it will hear so.
+
+        ``damaged``: what came does not prove right; it should look at its own.
+        """
+        end = {"type": "snapshot_end", "number": source.number, "damaged": damaged}
+        self._send(source.peer_id, end)
 
     def _drop(self) -> None:
         """Forget what has arrived."""

@@ -41,9 +41,15 @@ class _Transfer:
 class Laggards:
     """The followers that are sent a snapshot, or load one.  Times are monotonic seconds."""
 
-    def __init__(self, store: SnapshotStore, waiting_bytes: Callable[[str], int]) -> None:
-        """``waiting_bytes``: what waits to be sent to a peer."""
+    def __init__(
+        self,
+        store: SnapshotStore,
+        waiting_bytes: Callable[[str], int],
+        first_index: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """``waiting_bytes``: what waits to be sent to a peer; ``first_index``: of the log."""
         self._store = store
+        self._first_index = first_index
         self._waiting_bytes = waiting_bytes
         self._numbers = itertools.count(1)
         self._transfers: dict[str, _Transfer] = {}
@@ -86,8 +92,8 @@ class Laggards:
 
     def _begin(self, peer_id: str, now: float) -> _Transfer | None:
         latest = self._store.latest()
-        if latest is None:
-            return None
+        if latest is None or latest.meta.index + 1 < self._first_index():
+            return None  # What follows it is not here any more; another one is being made.
         transfer = _Transfer(
             next(self._numbers), self._store.open_raw(latest), now + PATIENCE_SECONDS
         )

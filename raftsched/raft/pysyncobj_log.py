@@ -46,6 +46,7 @@ from raftsched.raft.log import (
     NoQuorum,
     NotLeader,
     PeerView,
+    Role,
     StateMachine,
 )
 from raftsched.raft.membership import Address, Configuration, Membership, founding
@@ -65,7 +66,7 @@ POLL_SECONDS = 0.02
 #: A full disk is looked at this often.
 RESUME_SECONDS = 1.0
 #: While a laggard needs the log, it may grow to so many times ``journal_bytes_max``.
-PATIENCE_FACTOR = 4
+PATIENCE_FACTOR = 2
 #: Messages that promise something.
 _PROMISES = frozenset({"next_node_idx", "request_vote", "response_vote"})
 
@@ -171,7 +172,10 @@ class PySyncObjLog:
         transport.outgoing = self._outgoing
         send = transport.send_to
         self._compaction = Compaction(self._machine, self._snapshots, config.cluster_id, fatal)
-        self._laggards = Laggards(self._snapshots, transport.waiting_bytes)
+        self._compaction.on_damaged = self._snapshot_damaged
+        self._laggards = Laggards(
+            self._snapshots, transport.waiting_bytes, lambda: self.journal.first_index
+        )
         hooks = Hooks(
             apply=self._apply,
             begin_snapshot=self._compaction.begin,
@@ -186,7 +190,8 @@ class PySyncObjLog:
             engine, self.journal, self._snapshots, self._loader, send, fatal
         )
         self._prober = Prober(self._membership, send)
-        self._reads = Reads(engine, self._prober, send, self._clock)
+        first_question = int.from_bytes(self._host.unique_bytes(7))
+        self._reads = Reads(engine, self._prober, send, self._clock, first_question)
         self._hand_over = HandOver(
             self._membership, engine, transport.connected_peers, self._report
         )
@@ -320,6 +325,12 @@ class PySyncObjLog:
         if is_idle and self.journal.bytes_on_disk > self.config.journal_bytes_max:
             self._engine.request_snapshot()
 
+    def _snapshot_damaged(self) -> None:
+        """The newest one was set aside: nobody can use it, so another has to be made."""
+        self._laggards.stop_all()
+        self._engine.request_snapshot(anew=True)
+        self._schedule()
+
     def _is_compacting(self) -> bool:
         """A snapshot is being written, or the journal should not be trimmed to it yet."""
         is_needed = (
@@ -344,6 +355,13 @@ class PySyncObjLog:
         if seen != self._last_status:
             if not self._last_status or seen[:2] != self._last_status[:2]:
                 logger.info("%s in term %d (leader: %s)", engine.role, engine.term, engine.leader)
+                if self._last_status[:2] == (Role.LEADER, engine.term):
+                    logger.warning(
+                        "this peer leads term %d no more: no majority answered for %g s, or its "
+                        "disk is full",
+                        engine.term,
+                        self.config.quorum_timeout_seconds,
+                    )
                 self._prober.reset(engine.term)
                 self._probe_at = 0.0
                 self._reads.term_changed()
@@ -428,12 +446,15 @@ class PySyncObjLog:
                 self._laggards.resume(peer_id, message["number"], message["offset"])
             case "snapshot_end":
                 self._laggards.ended(peer_id, message["number"])
+                if message.get("damaged"):
+                    self._compaction.doubt()
             case "next_node_idx":
                 known = self._engine.match_index(peer_id)
                 self._replicate(peer_id, message)
                 # One that only says that its sender lives leaves nothing to do.
                 is_news = self._engine.match_index(peer_id) != known
-                if is_news or self._laggards.need_log or not self._engine.is_leader:
+                is_news |= bool(message.get("reset")) or not self._engine.is_leader
+                if is_news or self._laggards.need_log:
                     self._schedule()
             case _:
                 self._replicate(peer_id, message)

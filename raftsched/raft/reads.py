@@ -31,7 +31,13 @@ class Reads:
         prober: Prober,
         send: Callable[[str, dict[str, Any]], bool],
         clock: Clock,
+        first_number: int,
     ) -> None:
+        """``first_number``: of this process's questions; no other one's are near.
+
+        A round of the leader outlives the connection that asked for it: were its answer taken for
+        one to a question of a later process, that one would read what was before it asked.
+        """
         self._engine = engine
         self._clock = clock
         self._prober = prober
@@ -41,7 +47,7 @@ class Reads:
         self._is_open = False
         #: Questions to the leader by number, with who waits for the answer.
         self._asked: dict[int, list[asyncio.Future[int]]] = {}
-        self._number = 0
+        self._number = first_number
         self._unapplied: list[tuple[int, asyncio.Future[None]]] = []
 
     async def index(self, timeout_seconds: float) -> int:

@@ -158,6 +158,12 @@ class SnapshotStore:
         self._snapshots.append(self._describe(path))
         return True
 
+    def set_aside(self, snapshot: Snapshot) -> None:
+        """It is damaged: keep the file to be looked at, and count on it no more."""
+        if snapshot in self._snapshots:
+            self._snapshots.remove(snapshot)
+            self._rename_damaged(snapshot.path)
+
     def prune(self) -> None:
         """Unlink all but the last two; slow for big files, so it may run in a thread."""
         for snapshot in self._snapshots[:-_KEPT]:
@@ -219,8 +225,11 @@ class SnapshotStore:
         while self._snapshots[-1] is not snapshot:
             path = self._snapshots.pop().path
             logger.error("%s is damaged and was set aside; starting from %s", path, snapshot.path)
-            self._disk.rename(path, path.with_name(path.name + ".damaged"))
-            self._disk.sync_directory(self._directory)
+            self._rename_damaged(path)
+
+    def _rename_damaged(self, path: Path) -> None:
+        self._disk.rename(path, path.with_name(path.name + ".damaged"))
+        self._disk.sync_directory(self._directory)
 
 
 class RawReader:

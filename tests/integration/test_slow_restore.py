@@ -107,7 +107,7 @@ async def test_log_is_kept_for_a_laggard_that_loads_so_that_one_snapshot_is_enou
             last = b"meanwhile-%d" % number + bytes(2_000)
             cluster.logs[leader].propose(last)
             await until(lambda last=last: last in cluster.machines[leader].items)
-            if journal.bytes_on_disk > 3 * OPTIONS["journal_bytes_max"]:
+            if journal.bytes_on_disk > 1.5 * OPTIONS["journal_bytes_max"]:
                 break
         assert journal.first_index == first_index
         machine.gate.set()
@@ -138,29 +138,26 @@ async def test_stop_while_a_snapshot_loads_leaves_what_was_there(tmp_path: Path)
         assert cluster.machines[laggard].items == cluster.machines[leader].items
 
 
-async def test_damaged_snapshot_is_refused_and_asked_for_again(
+async def test_leader_whose_snapshot_is_damaged_makes_another(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A follower refuses it, and says so; nothing is submitted that would make a new one."""
     async with logs(tmp_path, 3, **OPTIONS) as cluster:
         _, _, laggard = await with_a_laggard(cluster)
-        # No more snapshots from here on: the present ones are what can be sent.
+        # The journal asks for no more snapshots from here on.
         cluster.options["journal_bytes_max"] = 1 << 40
         for peer in list(cluster.logs):
             await cluster.stop(peer)
             await cluster.start(peer)
         leader = await cluster.leader()
-        whole: dict[Path, bytes] = {}
         for path in tmp_path.glob("*/snapshots/*.snap"):
-            whole[path] = data = path.read_bytes()
+            data = path.read_bytes()
             path.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
-        with caplog.at_level(logging.ERROR, "raftsched.raft.installing"):
+        with caplog.at_level(logging.ERROR, "raftsched.raft"):
             await cluster.start(laggard)
-            await until(lambda: len(caplog.records) >= 2)
-        assert "checksum" in caplog.text
-        assert cluster.logs[laggard].status().applied_index == 1
-        assert not cluster.machines[laggard].restored
-        for path, data in whole.items():
-            path.write_bytes(data)
+            await until(lambda: cluster.machines[laggard].restored)
+        assert "no snapshot from" in caplog.text and "a checksum is wrong" in caplog.text
+        assert len(list((tmp_path / leader / "snapshots").glob("*.damaged"))) == 1
         await cluster.add([b"last"])
         assert cluster.machines[laggard].restored == 1
         assert cluster.machines[laggard].items == cluster.machines[leader].items
