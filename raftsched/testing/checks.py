@@ -16,7 +16,7 @@ at their journals, at what ran where and when.  Each broken promise is one sente
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from zlib import crc32
 
@@ -54,10 +54,10 @@ class Checker:
     def __init__(self, world: World, machines: Mapping[str, Machine]) -> None:
         self._world = world
         self._machines = machines
-        #: Whose disks count just now; a majority of none is no majority of anything.
-        self.voters: Callable[[], Collection[str]] = lambda: self._machines
-        #: Machines whose disk was destroyed: what they held is not there, and nobody's fault.
-        self.destroyed: Collection[str] = ()
+        #: Groups of voters, of one of which a majority has to have the entry at an index.
+        self.electorates: Callable[[int], Sequence[Collection[str]]] = lambda _: [self._machines]
+        #: Up to which index a machine's entries are gone through no fault of the product.
+        self._destroyed: dict[str, int] = {}
         self.violations: list[str] = []
         #: By index: term and checksum of the entry that was applied first.
         self._committed: dict[int, tuple[int, int]] = {}
@@ -68,6 +68,8 @@ class Checker:
         #: The journal of each machine's latest process that had one.
         self._journals: dict[str, Journal] = {}
         self._time_before = 0
+        #: Where the disks were read last.
+        self._looked_at = 0
         #: At all times so far.
         self._clocks_are_right = True
         self.leader_changes = 0
@@ -82,6 +84,8 @@ class Checker:
 
     def watch(self, machine: Machine, peer: Peer) -> None:
         """A new process of a peer: see what it applies and what it takes itself for."""
+        if machine.boots > 1 and self.commit_index >= self._looked_at + DISK_ENTRIES // 4:
+            self.on_disks()
         replica, name = peer.replica, machine.name
         apply, status_changed = replica.apply, peer._status_changed
 
@@ -98,6 +102,10 @@ class Checker:
         replica.apply = applied  # type: ignore[method-assign]
         peer._status_changed = changed  # type: ignore[method-assign]
         replica.restore_listeners.append(lambda: self._restored(peer))
+
+    def disk_destroyed(self, name: str) -> None:
+        """What that machine held may be gone from here on, and is nobody's fault."""
+        self._destroyed[name] = self.commit_index
 
     def end(self) -> None:
         """Let go of what was watched."""
@@ -123,7 +131,7 @@ class Checker:
             self.committed_at = self._world.time
             self.durable()
             if not index % DISK_ENTRIES:
-                self._on_disks(index, term)
+                self.on_disks()
             self._time(peer.replica.state.now, peer.replica.state.version, index)
         self._world.mark(found[1])
         self._face(peer, machine.name, index)
@@ -151,7 +159,7 @@ class Checker:
 
     def look_at_clocks(self) -> None:
         """One of them was set, or may have drifted."""
-        voters = self.voters()
+        voters = list([(), *self.electorates(self.commit_index)][-1])
         true_ms = EPOCH_MS + 1000 * self._world.time
         wrong = [
             name
@@ -174,19 +182,29 @@ class Checker:
     def durable(self) -> None:
         """The newest committed entry is on a majority of disks."""
         index = self.commit_index
-        if not index or not self.voters():
-            return
-        term = self._committed[index][0]
-        voters = self.voters()
-        holders = [name for name in voters if self._holds(name, index, term)]
-        if 2 * len(holders) <= len(voters):
-            self.violated(
-                f"committed entry {index} of term {term} is on the disks of {holders} only"
-            )
+        if index and self.electorates(index):
+            term = self._committed[index][0]
+            self._majority(index, term, self._holds, "is on the disks of {} only")
+
+    def on_disks(self) -> None:
+        """The same, whatever the journals say of themselves."""
+        self._looked_at = index = self.commit_index
+        if index and self.electorates(index):
+            term = self._committed[index][0]
+            self._majority(index, term, self._survives, "would survive a loss of power on {} only")
+
+    def _majority(
+        self, index: int, term: int, has: Callable[[str, int, int], bool], otherwise: str
+    ) -> None:
+        electorates = self.electorates(index)
+        names = sorted({name for electorate in electorates for name in electorate})
+        holders = [n for n in names if index <= self._destroyed.get(n, 0) or has(n, index, term)]
+        for electorate in electorates:
+            if 2 * len([name for name in holders if name in electorate]) > len(electorate):
+                return
+        self.violated(f"committed entry {index} of term {term} {otherwise.format(holders)}")
 
     def _holds(self, name: str, index: int, term: int) -> bool:
-        if name in self.destroyed:
-            return True
         peer = self._machines[name].peer
         journal = self._journals.get(name)
         if peer is not None:
@@ -197,18 +215,8 @@ class Checker:
             journal.durable_index >= index and journal.term_at(index) == term
         )
 
-    def _on_disks(self, index: int, term: int) -> None:
-        """The same, whatever the journals say of themselves."""
-        voters = self.voters()
-        holders = [
-            name
-            for name in voters
-            if name in self.destroyed or _survives(self._machines[name], index, term)
-        ]
-        if 2 * len(holders) <= len(voters) and voters:
-            self.violated(
-                f"entry {index} of term {term} would survive a loss of power on {holders} only"
-            )
+    def _survives(self, name: str, index: int, term: int) -> bool:
+        return _survives(self._machines[name], index, term)
 
     def _status(self, machine: Machine, peer: Peer, status: LogStatus) -> None:
         self._journals[machine.name] = peer.log.journal
@@ -232,13 +240,14 @@ class Checker:
     # The end -------------------------------------------------------------------------------------
 
     def replicas(self, names: Collection[str]) -> None:
-        """All of these that run stand at one index and are equal, row by row."""
+        """All of these that run are equal at one index, row by row, and agree who is a member."""
         seen: tuple[str, object] | None = None
         for name in names:
             machine = self._machines[name]
             if machine.loop is None or machine.peer is None:
                 continue
             state = machine.peer.replica.state
+            members = machine.peer.log.members()
             for sentence in invariants.check(state):
                 self.violated(f"{name} at {state.index}: {sentence}")
             rows = (
@@ -246,6 +255,7 @@ class Checker:
                 dict(state.tasks.items()),
                 dict(state.nodes),
                 dict(state.keys.items()),
+                members,
             )
             if seen is None:
                 seen = (name, rows)

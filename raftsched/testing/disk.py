@@ -79,6 +79,8 @@ class MemoryDisk:
         self.capacity: int | None = None
         #: Name of an operation -> errno it raises.
         self.errors: dict[str, int] = {}
+        #: Called when one is raised.
+        self.on_error: Callable[[], None] = lambda: None
         #: Called before every operation that changes the disk or syncs it; may raise.
         self.on_operation: Callable[[str], None] | None = None
         #: Longest single write, to see that short writes are gone on with.
@@ -119,8 +121,12 @@ class MemoryDisk:
         return sum(len(file.data) for file in self.names.values())
 
     def flip_bit(self, choice: float) -> bool:
-        """One bit somewhere on the disk, chosen by a number of 0..1; False if there is none."""
-        files = [file for _, file in sorted(self.names.items()) if file.data]
+        """One bit somewhere on the disk, chosen by a number of 0..1; False if there is none.
+
+        Not in the room that is only kept free.
+        """
+        named = sorted(self.names.items())
+        files = [file for path, file in named if file.data and path.name != "reserve"]
         at = int(choice * sum(len(file.data) for file in files) * 8)
         for file in files:
             if at < len(file.data) * 8:
@@ -223,6 +229,7 @@ class MemoryDisk:
         if self.crash_at == self.operations:
             raise Crash(name)
         if name in self.errors:
+            self.on_error()
             raise OSError(self.errors[name], os.strerror(self.errors[name]))
 
     def _rename(self, step: list[tuple[Path, File | None]]) -> None:

@@ -84,7 +84,11 @@ class Nemesis:
         self.change_members: Callable[[Fault], bool] = lambda fault: False
         #: Told after a clock was set.
         self.clocks_changed: Callable[[], None] = lambda: None
-        #: Machines that may be down at once for what a fault does to disks for good.
+        #: Told before the disk of a machine is destroyed or damaged.
+        self.destroys: Callable[[str], None] = lambda name: None
+        #: Machines with a flipped bit: they may refuse to serve, and if they do not, are right.
+        self.damaged: dict[str, None] = {}
+        #: Machines that are not there any more, for good.
         self.broken: dict[str, None] = {}
 
     def follow(self, faults: list[Fault]) -> None:
@@ -112,7 +116,10 @@ class Nemesis:
         machine = self._target(fault)
         action: Callable[[Machine, Fault], bool] = getattr(self, f"_{fault.kind}")
         if machine is not None and action(machine, fault):
-            self.done[fault.kind] = self.done.get(fault.kind, 0) + 1
+            self._did(fault.kind)
+
+    def _did(self, what: str) -> None:
+        self.done[what] = self.done.get(what, 0) + 1
 
     def _target(self, fault: Fault) -> Machine | None:
         machines = list(self._machines.values())
@@ -257,8 +264,8 @@ class Nemesis:
         machine.power_off_then = power
 
         def reached(point: str) -> None:
-            for what in (fault.kind, f"at {point}"):
-                self.done[what] = self.done.get(what, 0) + 1
+            self._did(fault.kind)
+            self._did(f"at {point}")
             self._later(fault.seconds / 4, lambda: self._start(machine))
 
         machine.on_doom = reached
@@ -269,8 +276,9 @@ class Nemesis:
             return False
         machine.kill_in = int(fault.choice * 40)
         machine.power_off_then = power
+        machine.on_doom = lambda _: self._did(fault.kind)
         self._later(fault.seconds / 2 + 1.0, lambda: self._start(machine))
-        return True
+        return False  # Done when the disk comes to that operation.
 
     def _power(self, machine: Machine, fault: Fault) -> bool:
         machine.power_off()
@@ -321,7 +329,6 @@ class Nemesis:
         machine.simulated_disk.capacity = machine.simulated_disk.bytes_used() + int(
             20_000 * fault.choice
         )
-        self.failing[machine.name] = None
         self._later(fault.seconds, lambda: self._fix_disk(machine))
         return True
 
@@ -333,27 +340,36 @@ class Nemesis:
 
     def _disk_error(self, machine: Machine, fault: Fault) -> bool:
         """The next sync fails: the process must end rather than go on."""
-        machine.simulated_disk.errors["datasync"] = 5
+        disk = machine.simulated_disk
+        disk.errors["datasync"] = 5
+        disk.on_error = lambda: self._did(fault.kind)
         self.failing[machine.name] = None
         self._later(fault.seconds / 4, lambda: self._fix_disk(machine))
         self._later(fault.seconds / 4 + 0.5, lambda: self._start(machine))
-        return True
+        return False  # Done when there is a sync to fail.
 
     def _bit(self, machine: Machine, fault: Fault) -> bool:
         """A bit flips on the disk of a stopped peer: it may refuse, and must never serve it."""
-        if 2 * (len(self.broken) + 1) >= len(self._machines) or machine.name in self.broken:
+        if not self._may_destroy(machine):
             return False
         machine.kill()
+        self.destroys(machine.name)
         if not machine.simulated_disk.flip_bit(fault.choice):
             return False
-        self.broken[machine.name] = None
-        self._world.after(0.5, machine.start)
+        self.damaged[machine.name] = None
+        self._later(0.5, lambda: self._start(machine))
         return True
+
+    def _may_destroy(self, machine: Machine) -> bool:
+        """A majority keeps what it has."""
+        gone = {**self.damaged, **self.broken}
+        return machine.name not in gone and 2 * (len(gone) + 1) < len(self._machines)
 
     def _wipe(self, machine: Machine, fault: Fault) -> bool:
         """Its disk is a new one: nobody may take it for the peer that it was."""
-        if 2 * (len(self.broken) + 1) >= len(self._machines) or machine.name in self.broken:
+        if not self._may_destroy(machine):
             return False
+        self.destroys(machine.name)
         machine.wipe()
         self.broken[machine.name] = None
         self._world.after(0.5, machine.start)

@@ -50,16 +50,19 @@ class Group:
             return None
         return machine.peer.log.members()
 
-    def voters_at(self, index: int) -> list[str]:
-        """Whose disks count for an entry that is committed; nobody while nobody leads.
+    def electorates(self, index: int) -> list[list[str]]:
+        """The voters of whom a majority has to have a committed entry, of one of these groups.
 
-        A configuration counts from its own index on: what is before it was committed by the
-        voters of the one before, who are still asked whenever that matters.
+        Those of the configuration at its own index, or of any behind it up to the one in force:
+        a leader counts by its newest, and each one's majorities meet the next one's.  None while
+        nobody leads.
         """
         machine = self.leader()
         if machine is None or machine.peer is None:
             return []
-        return sorted(machine.peer.log._membership.at(index).voters)
+        membership = machine.peer.log._membership
+        later = [known for at, known in membership._known if at > index]
+        return [sorted(known.voters) for known in (membership.at(index), *later)]
 
     def change(self, fault: Fault) -> bool:
         """Ask for a change: more peers while there are few, fewer while there are many."""

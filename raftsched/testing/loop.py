@@ -7,6 +7,7 @@ take (a sync of a disk, for example), and nothing else happens on this loop mean
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -128,14 +129,13 @@ class PeerLoop(_Base):  # type: ignore[misc]
 
         Otherwise they say them when they are collected, in the middle of whatever runs then.
         """
-        for task in asyncio.all_tasks(self):
-            coroutine: Any = task.get_coro()
-            for _ in range(_LAST_WORDS):
-                try:
-                    coroutine.close()
-                    break
-                except BaseException:  # noqa: S112 - it waits in a `finally`; and nobody listens
-                    continue
+        level = logging.root.manager.disable
+        logging.disable()
+        try:
+            for task in asyncio.all_tasks(self):
+                _close(task.get_coro())
+        finally:
+            logging.disable(level)
 
     # What asyncio asks for -----------------------------------------------------------------------
 
@@ -253,6 +253,15 @@ class PeerLoop(_Base):  # type: ignore[misc]
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task made from outside any turn."""
         return self.create_task(coroutine)
+
+
+def _close(coroutine: Any) -> None:
+    for _ in range(_LAST_WORDS):
+        try:
+            coroutine.close()
+            return
+        except BaseException:  # noqa: S112 - it waits in a `finally`; and nobody listens
+            continue
 
 
 def _raise(message: str, error: BaseException | None) -> None:

@@ -228,6 +228,7 @@ class Machine(PeerHost):
         disk.on_operation = _dead
         self._graves.append(disk)
         self.disk = self.simulated_disk = disk.restarted(power_loss_seed)
+        disk.on_error = _nothing
         self.simulated_disk.capacity = disk.capacity
         self.spare()
 
@@ -279,6 +280,7 @@ class Machine(PeerHost):
         if self.kill_in is not None:
             self.kill_in -= 1
             if self.kill_in < 0:
+                self.on_doom("")
                 self._die()
 
     # Aimed faults --------------------------------------------------------------------------------
@@ -302,6 +304,10 @@ class Machine(PeerHost):
         else:
             self.kill()
         raise Killed
+
+
+def _nothing() -> None:
+    pass
 
 
 def _dead(name: str) -> None:

@@ -89,10 +89,10 @@ class Simulation:
             self._watch(machine)
         self.group = Group(self.machines, len(names), self._newcomer)
         if "members" in self.profile.faults:
-            self.checker.voters = lambda: self.group.voters_at(self.checker.commit_index)
+            self.checker.electorates = self.group.electorates
         self.nemesis = Nemesis(self.world, self.network, self.machines)
         self.nemesis.change_members = self.group.change
-        self.checker.destroyed = self.nemesis.broken
+        self.nemesis.destroys = self.checker.disk_destroyed
         self.nemesis.clocks_changed = self.checker.look_at_clocks
         chance = self.world.chance("faults")
         drawn = plan(chance, self.profile.faults, len(names), seconds)
@@ -142,7 +142,6 @@ class Simulation:
 
     def _ended(self, machine: Machine, error: BaseException) -> None:
         """A process ended by itself: is it what should have happened?"""
-        broken = machine.name in self.nemesis.broken
         failing = machine.name in self.nemesis.failing
         if isinstance(error, RemovedFromCluster):
             # It never comes back; there is nothing wrong with it.
@@ -152,7 +151,8 @@ class Simulation:
         is_alarm = "is committed" in str(error)
         if isinstance(error, JournalFailed) and failing and not is_alarm:
             return
-        if isinstance(error, Damaged) and broken:
+        if isinstance(error, Damaged) and machine.name in self.nemesis.damaged:
+            self.nemesis.broken[machine.name] = None
             return
         self.checker.violated(f"{machine.name} ended: {error!r}")
 
@@ -239,7 +239,8 @@ class Simulation:
             profile=self.name,
             seed=self.seed,
             seconds=self.seconds,
-            violations=checker.violations,
+            # A copy: what dead processes do when they are buried counts for nothing.
+            violations=list(checker.violations),
             trace=self.world.trace,
             committed=checker.commit_index,
             leader_changes=checker.leader_changes,

@@ -67,6 +67,9 @@ def hunt(mutant: Mutant, first_seed: int = 0) -> tuple[int, Result | None]:
             )
             result = simulation.run()
         if any(mutant.shows in violation for violation in result.violations):
+            # It must be the bug that is found, and not the check that is wrong.
+            right = Simulation(mutant.profile, result.seed, mutant.seconds, mutant.faults).run()
+            assert not right.violations, (mutant.name, result.seed, right.violations)
             return tried, result
     return mutant.seeds, None
 
@@ -290,10 +293,6 @@ def _leave_keys_out_of_snapshots() -> AbstractContextManager[Any]:
     return patch.object(codec, "_draw", draw)
 
 
-def _keep_a_configuration_that_was_cut() -> AbstractContextManager[Any]:
-    return patch.object(Membership, "cut_from", lambda self, index: None)
-
-
 def _forget_the_configuration_of_a_snapshot() -> AbstractContextManager[Any]:
     original = Membership.rebase
 
@@ -420,12 +419,8 @@ MUTANTS = (
         shows="differs at",
     ),
     Mutant(
-        "keep a cut configuration", "G1", _keep_a_configuration_that_was_cut, "members", 30, 40,
-        known_seed=7,
-    ),
-    Mutant(
         "forget the configuration of a snapshot", "G1", _forget_the_configuration_of_a_snapshot,
-        "members", 30, 40, known_seed=7,
+        "members", 30, 40, known_seed=3, shows="differ at the end",
     ),
     Mutant(
         "change while changing", "G1", _change_before_the_last_change_is_committed,
