@@ -1,7 +1,7 @@
 """Each finding about PySyncObj 0.3.17 twice: what stock does (the control), and what ours does.
 
 Here what goes over the wire and what applications meet, files in ``test_findings_files``;
-``docs/decisions/0005-pysyncobj.md`` has the table of all findings.  What takes a cluster and time
+``docs/decisions/0006-pysyncobj.md`` has the table of all findings.  What takes a cluster and time
 is in ``tests/simulation/test_control.py``.
 """
 
@@ -12,7 +12,6 @@ import socket
 import struct
 import zlib
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -23,10 +22,16 @@ from pysyncobj.node import Node
 from pysyncobj.poller import POLL_EVENT_TYPE
 
 from raftsched.raft import frames
-from raftsched.raft.engine import Engine
-from raftsched.raft.log import ENTRY_BYTES_MAX
+from raftsched.raft.log import ENTRY_BYTES_MAX, ChangeRefused, LogStatus, Role
+from raftsched.raft.membership import Address
 from raftsched.raft.node import PeerNode
+from raftsched.testing import SimulatedCluster
 from tests.unit.raft.stock import Hear, Peer
+
+
+def cluster_of(peers: int) -> SimulatedCluster:
+    """Ours, whole, in virtual time."""
+    return SimulatedCluster(peers=peers, seed=1)
 
 
 @pytest.fixture
@@ -126,6 +131,22 @@ def test_s10_stock_applies_twice_when_a_callback_raises(peer: Peer) -> None:
     assert peer.applied == [7, 7]
 
 
+def test_s10_entry_that_cannot_be_applied_ends_the_process() -> None:
+    tried: list[int] = []
+
+    def cannot(index: int, term: int, entry: bytes) -> None:
+        tried.append(index)
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(AssertionError, match="ended: ZeroDivisionError"), cluster_of(3) as cluster:
+        leader = cluster.leader()
+        cluster.peer(leader).replica.apply = cannot  # type: ignore[method-assign]
+        other = next(name for name in cluster.up() if name != leader)
+        cluster.submit(["echo"], at=other)
+        cluster.run_until(lambda: leader not in cluster.up())
+    assert len(tried) == 1
+
+
 # S11: membership ---------------------------------------------------------------------------------
 
 
@@ -141,9 +162,24 @@ def test_s11_stock_has_two_membership_changes_under_way_at_once() -> None:
     peer.close()
 
 
-def test_s11_pysyncobj_changes_no_membership_of_ours() -> None:
+def test_s11_second_change_waits_for_the_first() -> None:
+    with cluster_of(3) as cluster:
+        log = cluster.peer(cluster.leader()).log
+        log._changes.begin({"n4": Address("127.0.0.1:7004")}, None)
+        before = log.members()
+        with pytest.raises(ChangeRefused, match="one change at a time"):
+            log._changes.begin({"n5": Address("127.0.0.1:7005")}, None)
+        with pytest.raises(ChangeRefused, match="one change at a time"):
+            log._changes.begin({}, "n2")
+        assert log.members() is before and "n4" in before.learners
+
+
+def test_s11_log_takes_none_of_pysyncobjs_own_changes() -> None:
     command = b"\x02" + pickle.dumps(["add", "n4", Node("n4")])
-    assert Engine._SyncObj__parseChangeClusterRequest(None, command) is None
+    with pytest.raises(AssertionError, match="takes no MEMBERSHIP"), cluster_of(3) as cluster:
+        leader = cluster.leader()
+        cluster.peer(leader).log._engine._applyCommand(command, None)
+        cluster.run_until(lambda: leader not in cluster.up())
 
 
 # S12: livelock behind a conflict -----------------------------------------------------------------
@@ -209,10 +245,27 @@ def test_s15_stock_is_ready_at_the_first_word_of_a_leader(peer: Peer) -> None:
 
 
 def test_s15_state_is_current_with_an_entry_of_the_present_term() -> None:
-    is_current = Engine.is_current.fget
-    assert is_current is not None
-    assert not is_current(SimpleNamespace(term=3, _applied_term=2))
-    assert is_current(SimpleNamespace(term=3, _applied_term=3))
+    """A new leader, and whoever follows it, is not before it applied an entry of its term."""
+    with cluster_of(3) as cluster:
+        cluster.submit(["echo"])
+        cluster.run(1.0)
+        old = cluster.leader()
+        seen: list[tuple[Role, int, int, bool]] = []
+        for name in cluster.up():
+            log = cluster.peer(name).log
+            told = log.on_status
+
+            def listen(status: LogStatus, told: Any = told) -> None:
+                state = (status.role, status.term, status.applied_index, status.is_current)
+                seen.append(state)
+                told(status)
+
+            log.on_status = listen
+        cluster.kill(old)
+        cluster.run_until(lambda: any(current for *_, current in seen))
+        leading = [(index, current) for role, _, index, current in seen if role is Role.LEADER]
+        assert [current for _, current in leading] == [False, True]
+        assert leading[1][0] > leading[0][0]
 
 
 # S16: a leader that nobody tells -----------------------------------------------------------------
@@ -315,8 +368,15 @@ def test_s21_stock_sends_empty_messages_for_a_whole_period(peer: Peer) -> None:
     assert len(empty) > 100
 
 
-def test_s21_laggard_is_asked_for_once_in_a_tick() -> None:
-    hooks = SimpleNamespace(next_piece=lambda peer_id: None)
-    leader = SimpleNamespace(_hooks=hooks, last_index=9, _SyncObj__raftNextIndex={})
-    assert Engine._next_piece(leader, PeerNode("n2")) is None
-    assert leader._SyncObj__raftNextIndex == {PeerNode("n2"): 10}
+def test_s21_laggard_is_asked_for_once_in_a_round() -> None:
+    """In PySyncObj's own loop over the followers, with a transfer that takes no more just now."""
+    with cluster_of(3) as cluster:
+        leader = cluster.leader()
+        log = cluster.peer(leader).log
+        asked: list[str] = []
+        log._laggards.next_piece = lambda peer_id, now: asked.append(peer_id)  # type: ignore[assignment,func-returns-value]
+        laggard = next(name for name in cluster.up() if name != leader)
+        log._engine._SyncObj__raftNextIndex[PeerNode(laggard)] = 0
+        log._engine._is_running()
+        log._engine._SyncObj__sendAppendEntries()
+        assert asked == [laggard]
