@@ -61,7 +61,8 @@ class Load:
                 self._is_over.wait(0.02)
 
     def _submit(self, peer: str) -> str | None:
-        body = {"command": ["true"]}
+        # While its machine goes dark a runner without a disk may still say that nothing starts.
+        body = {"command": ["true"], "retry": {"max_attempts": 5}}
         answer = self._cluster.request(peer, "POST", "/v1/tasks", body, timeout=5)
         if answer.status != 201:
             self._is_over.wait(0.02)

@@ -66,13 +66,15 @@ def test_every_profile_does_what_it_is_for(profile: str) -> None:
     kinds = sorted(PROFILES[profile].faults.keys() - {"kill_point", "power_point"})
     # Each four times: one whose machine is down already, for example, is not done.
     faults = [
-        Fault(1.5 + n, kind, ("leader", "follower", "0", "1")[n // len(kinds)], 0.8, n * 0.37 % 1)
+        Fault(1.5 + n, kind, ("leader", "follower", "0", "1")[n // len(kinds)], 2.5, n * 0.07 % 0.3)
         for n, kind in enumerate(kinds * 4)
     ]
     seconds = faults[-1].at + 5.0
     result = Simulation(profile, 7, seconds, faults).run()
     assert not result.violations, result.violations
-    assert set(kinds) <= result.faults.keys()
+    done = result.faults.keys()
+    # Of three disks one may be destroyed, so one of these two is.
+    assert set(kinds) - {"bit", "wipe"} <= done and (done & {"bit", "wipe"} or "bit" not in kinds)
     if profile == "members":
         assert result.member_changes
     if profile == "snapshot":
