@@ -344,10 +344,9 @@ def token_from(path: Path) -> str:
             token = secrets.token_urlsafe(32)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(token + "\n")
+            logger.warning("%s was not there: a new token was made; all peers need the same", path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: token file cannot be used: {error}") from None
     if len(token) < 16:
-        raise ConfigError(
-            f"{path}: token is shorter than 16 characters; delete it to get a new one"
-        )
+        raise ConfigError(f"{path}: token is shorter than 16 characters; copy that of another peer")
     return token

@@ -210,6 +210,13 @@ class MemberChanges:
             raise NotLeader(self._engine.leader)
         now = self._membership.now
         new = [peer_id for peer_id in add if peer_id not in now.members]
+        for peer_id, address in add.items():
+            known = now.members.get(peer_id, address)
+            if known.raft != address.raft:
+                raise ChangeRefused(
+                    f"{peer_id} is a member already, at {known.raft}; a peer that moves is started "
+                    "at its new address with every other's file saying so"
+                )
         if not new and (remove is None or remove not in now.members):
             self._check_known(now, add, remove)
             return

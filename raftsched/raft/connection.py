@@ -24,6 +24,8 @@ from raftsched.raft.tls import TlsChannel, is_alert, words
 HANDSHAKE_SECONDS = 2.0
 #: Time for the other side to read why it is refused.
 LINGER_SECONDS = 1.0
+#: How a request begins that came to the wrong port.
+_HTTP = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC")
 #: What a stranger may send before the TLS handshake is through.
 TLS_HANDSHAKE_BYTES_MAX = 64 * 1024
 #: Bytes that may wait to be sent to one peer.
@@ -195,7 +197,10 @@ class Connection(asyncio.Protocol):
             (length,) = frames.LENGTH.unpack_from(self._buffer, offset)
             limit = frames.FRAME_BYTES_MAX if self.peer_id else frames.HANDSHAKE_BYTES_MAX
             if length > limit:
-                self._drop(f"a frame of {length} bytes is over the limit of {limit}")
+                begin = bytes(self._buffer[offset : offset + 4])
+                is_http = not self.peer_id and begin in _HTTP
+                what = "it speaks HTTP; the API is at another port" if is_http else ""
+                self._drop(what or f"a frame of {length} bytes is over the limit of {limit}")
                 return
             end = offset + frames.LENGTH.size + length
             if size < end:

@@ -259,6 +259,15 @@ class Engine(SyncObj):  # type: ignore[misc]
         """On the leader: how far that peer is known to have the log."""
         return int(self._SyncObj__raftMatchIndex.get(PeerNode(peer_id), 0))
 
+    def forget_match(self, peer_id: str) -> None:
+        """How far that peer has the log is not known any more; it says so when it is back.
+
+        Nothing is counted that it did not acknowledge since: it may come back with less.
+        """
+        node = PeerNode(peer_id)
+        if node in self._SyncObj__raftMatchIndex:
+            self._SyncObj__raftMatchIndex[node] = 0
+
     # What it is told ---------------------------------------------------------------------------
 
     def _is_running(self) -> None:

@@ -135,11 +135,16 @@ class Journal:
         return journal
 
     def align(
-        self, previous: Entry, last: Entry, configuration: Configuration | None = None
+        self,
+        previous: Entry,
+        last: Entry,
+        configuration: Configuration | None = None,
+        kept_from: int | None = None,
     ) -> None:
         """Make the log continue the snapshot that ends with these two entries (S4), durably.
 
         ``configuration`` is the one in force at its end; None: the snapshot does not say.
+        ``kept_from``: index of an older snapshot; the segments behind it stay, for the next start.
 
         To be called once after open, before PySyncObj is made.  A log that holds ``last`` keeps
         its tail; one that ends earlier or conflicts is replaced by the two entries.  Raises
@@ -169,7 +174,7 @@ class Journal:
             self.sync()
         self._commit_index = max(self._commit_index, index)
         self._floor = previous[1]
-        self._release(self._floor)
+        self._release(self._floor if kept_from is None else min(kept_from, self._floor))
 
     def expect_whole(self) -> None:
         """To be called instead of ``align`` without a snapshot: raises JournalDamaged if the log

@@ -46,15 +46,18 @@ class Laggards:
         store: SnapshotStore,
         waiting_bytes: Callable[[str], int],
         first_index: Callable[[], int] = lambda: 0,
+        last_index: Callable[[], int] = lambda: 0,
     ) -> None:
-        """``waiting_bytes``: what waits to be sent to a peer; ``first_index``: of the log."""
+        """``waiting_bytes``: what waits to be sent to a peer; the indexes are those of the log."""
         self._store = store
         self._first_index = first_index
+        self._last_index = last_index
         self._waiting_bytes = waiting_bytes
         self._numbers = itertools.count(1)
         self._transfers: dict[str, _Transfer] = {}
-        #: Followers through with a transfer, with when patience with them ends.
-        self._catching_up: dict[str, float] = {}
+        #: Followers through with a transfer: when patience with them ends, and where the log ended
+        #: then.  Were it trimmed before they have that, they would need the next snapshot, too.
+        self._catching_up: dict[str, tuple[float, int]] = {}
 
     @property
     def need_log(self) -> bool:
@@ -118,8 +121,10 @@ class Laggards:
             if matched(peer_id) >= transfer.reader.meta.index or now > transfer.patience_ends_at:
                 self.ended(peer_id, transfer.number)
         latest = self._store.latest()
-        for peer_id, patience_ends_at in list(self._catching_up.items()):
-            if latest is None or matched(peer_id) >= latest.meta.index or now > patience_ends_at:
+        for peer_id, (patience_ends_at, goal) in list(self._catching_up.items()):
+            if latest is not None:
+                goal = max(goal, latest.meta.index)
+            if matched(peer_id) >= goal or now > patience_ends_at:
                 del self._catching_up[peer_id]
 
     def ended(self, peer_id: str, number: int) -> None:
@@ -127,7 +132,7 @@ class Laggards:
         transfer = self._transfers.get(peer_id)
         if transfer is not None and transfer.number == number:
             self.stop(peer_id)
-            self._catching_up[peer_id] = transfer.patience_ends_at
+            self._catching_up[peer_id] = (transfer.patience_ends_at, self._last_index())
 
     def stop(self, peer_id: str) -> None:
         """The follower is gone."""

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raftsched.raft.acquaintances import Acquaintances
-from raftsched.raft.belonging import Belonging
+from raftsched.raft.belonging import Belonging, refuse_removed, remember_removal
 from raftsched.raft.changing import KNOWS, MemberChanges
 from raftsched.raft.compaction import Compaction
 from raftsched.raft.config import LogConfig
@@ -66,7 +66,7 @@ POLL_SECONDS = 0.02
 #: A full disk is looked at this often.
 RESUME_SECONDS = 1.0
 #: While a laggard needs the log, it may grow to so many times ``journal_bytes_max``.
-PATIENCE_FACTOR = 2
+PATIENCE_FACTOR = 4
 #: Messages that promise something.
 _PROMISES = frozenset({"next_node_idx", "request_vote", "response_vote"})
 
@@ -129,6 +129,7 @@ class PySyncObjLog:
             self.journal.on_failed = self._fatal
             self._acquaintances = Acquaintances(self._host.disk, self.config.data_dir)
             self._loader = Loader(self._machine, self._host.settle)
+            refuse_removed(self._host.disk, self.config.data_dir)
             snapshot = await off_loop(self._open_snapshots)
             put_in_place: Placing | None = None
             if snapshot is not None:
@@ -146,6 +147,11 @@ class PySyncObjLog:
         self._waker = self._loop.call_soon(self._awake)
         self._pass()
 
+    def _was_removed(self, error: MustStop) -> None:
+        """Remembered for every later start: who says so may not be there then."""
+        remember_removal(self._host.disk, self.config.data_dir, str(error))
+        self.on_removed(error)
+
     def _open_snapshots(self) -> Snapshot | None:
         """The snapshot to begin with, with the journal aligned to it.  Reads it all: a thread's."""
         self._snapshots = SnapshotStore.open(
@@ -158,7 +164,8 @@ class PySyncObjLog:
             self.journal.expect_whole()
         else:
             meta = snapshot.meta
-            self.journal.align(meta.previous, meta.last, meta.configuration)
+            kept_from = self._snapshots.before(snapshot)
+            self.journal.align(meta.previous, meta.last, meta.configuration, kept_from)
         return snapshot
 
     def _assemble(self, restored: Snapshot | None) -> None:
@@ -174,7 +181,10 @@ class PySyncObjLog:
         self._compaction = Compaction(self._machine, self._snapshots, config.cluster_id, fatal)
         self._compaction.on_damaged = self._snapshot_damaged
         self._laggards = Laggards(
-            self._snapshots, transport.waiting_bytes, lambda: self.journal.first_index
+            self._snapshots,
+            transport.waiting_bytes,
+            lambda: self.journal.first_index,
+            lambda: self.journal.last_index,
         )
         hooks = Hooks(
             apply=self._apply,
@@ -212,7 +222,7 @@ class PySyncObjLog:
             transport,
             self._clock.monotonic,
         )
-        self._belonging.on_removed = lambda error: self.on_removed(error)
+        self._belonging.on_removed = self._was_removed
 
     async def stop(self) -> None:
         """Leave cleanly; the journal gets its end mark.  Idempotent."""
@@ -379,6 +389,7 @@ class PySyncObjLog:
             return
         if not up:
             self._elections.link_lost(peer_id)
+            self._engine.forget_match(peer_id)
             self._laggards.stop(peer_id)
             self._installer.link_lost(peer_id)
         self._schedule()

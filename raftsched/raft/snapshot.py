@@ -91,6 +91,11 @@ class SnapshotStore:
         """The newest published snapshot."""
         return self._snapshots[-1] if self._snapshots else None
 
+    def before(self, snapshot: Snapshot) -> int | None:
+        """Index of the snapshot that is kept beside that one, for the case that it is damaged."""
+        older = [s.meta.index for s in self._snapshots if s.meta.index < snapshot.meta.index]
+        return max(older, default=None)
+
     def usable(self, first_index: int) -> Snapshot | None:
         """The newest snapshot that verifies wholly; None when there is none at all.  Reads it all.
 

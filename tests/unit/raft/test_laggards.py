@@ -140,3 +140,14 @@ def test_what_a_follower_cannot_have_changes_nothing(
     laggards.resume("n3", number, offset)
     second = laggards.next_piece("n2", 0.0)
     assert second is not None and second[1] is False and len(second[0]) == PIECE_BYTES
+
+
+def test_log_is_needed_until_the_laggard_has_what_was_there_when_it_had_loaded(
+    store: SnapshotStore,
+) -> None:
+    laggards = Laggards(store, Connection().waiting, last_index=lambda: 15)
+    laggards.next_piece("n2", 0.0)
+    laggards.ended("n2", 1)
+    for matched, is_needed in ((10, True), (14, True), (15, False)):
+        laggards.step({"n2": matched}.__getitem__, 1.0)
+        assert laggards.need_log is is_needed
