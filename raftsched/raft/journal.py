@@ -214,6 +214,11 @@ class Journal:
         """Bytes of all segments still needed."""
         return self._retention.bytes_needed
 
+    @property
+    def bytes_behind_snapshot(self) -> int:
+        """Bytes of the segments with entries that the newest snapshot does not cover."""
+        return self._retention.bytes_from(self.first_index)
+
     def term_at(self, index: int) -> int | None:
         """Term of the entry at ``index``, None when the log does not hold it."""
         entries = self._entries

@@ -66,7 +66,7 @@ POLL_SECONDS = 0.02
 #: A full disk is looked at this often.
 RESUME_SECONDS = 1.0
 #: While a laggard needs the log, it may grow to so many times ``journal_bytes_max``.
-PATIENCE_FACTOR = 4
+PATIENCE_FACTOR = 3
 #: Messages that promise something.
 _PROMISES = frozenset({"next_node_idx", "request_vote", "response_vote"})
 
@@ -332,7 +332,8 @@ class PySyncObjLog:
     def _compact(self) -> None:
         self._compaction.reclaim(self.journal)
         is_idle = not self._compaction.is_writing and not self._installer.is_busy
-        if is_idle and self.journal.bytes_on_disk > self.config.journal_bytes_max:
+        # What only the older snapshot needs does not count: two in a row would cover the same.
+        if is_idle and self.journal.bytes_behind_snapshot > self.config.journal_bytes_max:
             self._engine.request_snapshot()
 
     def _snapshot_damaged(self) -> None:
@@ -346,7 +347,8 @@ class PySyncObjLog:
         is_needed = (
             self._laggards.need_log
             and not self.journal.paused
-            and self.journal.bytes_on_disk <= PATIENCE_FACTOR * self.config.journal_bytes_max
+            and self.journal.bytes_behind_snapshot
+            <= PATIENCE_FACTOR * self.config.journal_bytes_max
         )
         return self._compaction.is_writing or is_needed
 

@@ -23,6 +23,11 @@ class Retention:
         """Bytes of all segments that are not given up."""
         return sum(tail.end for tail in self._writer.tails)
 
+    def bytes_from(self, floor: int) -> int:
+        """Bytes of the segments that hold something at or above index ``floor``, and the last."""
+        tails = self._writer.tails
+        return tails[-1].end + sum(t.end for t in tails[:-1] if t.index_max >= floor)
+
     def release(self, floor: int) -> None:
         """Give up the segments at the front that hold nothing at or above index ``floor``."""
         tails = self._writer.tails
