@@ -23,7 +23,6 @@ from raftsched.peer.messages import Refused
 from raftsched.peer.stamping import Reading
 from raftsched.raft import opening
 from raftsched.raft.acquaintances import Acquaintances
-from raftsched.raft.changing import MemberChanges
 from raftsched.raft.compaction import Compaction
 from raftsched.raft.engine import Engine
 from raftsched.raft.filter import MessageFilter
@@ -302,14 +301,6 @@ def _forget_the_configuration_of_a_snapshot() -> AbstractContextManager[Any]:
     return patch.object(Membership, "rebase", rebase)
 
 
-def _change_before_the_last_change_is_committed() -> AbstractContextManager[Any]:
-    return ExitStackOf(
-        patch.object(MemberChanges, "_not_now", lambda self: ""),
-        patch.object(MemberChanges, "_not_safe", lambda self, then: ""),
-        patch.object(MemberChanges, "_behind", lambda self, peer_id: ""),
-    )
-
-
 # Proposing ---------------------------------------------------------------------------------------
 
 
@@ -421,10 +412,6 @@ MUTANTS = (
     Mutant(
         "forget the configuration of a snapshot", "G1", _forget_the_configuration_of_a_snapshot,
         "members", 30, 40, known_seed=3, shows="differ at the end",
-    ),
-    Mutant(
-        "change while changing", "G1", _change_before_the_last_change_is_committed,
-        "members", 20, 40, known_seed=2,
     ),
     Mutant(
         "refuse what is in the log", "G2", _refuse_what_stands_in_the_log, "disk", 60, 30,
