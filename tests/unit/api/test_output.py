@@ -246,7 +246,7 @@ async def test_node_that_falls_silent_for_ever_is_noticed(
 async def test_program_that_is_silent_for_long_is_followed_to_its_end(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "SILENCE_SECONDS", 0.02)
+    monkeypatch.setattr(output, "SILENCE_SECONDS", 0.2)
     async with serving("n2") as other:
         other.service.state = api.state
         api.service.add_node("n2", address=f"http://{other.address}")
@@ -255,7 +255,7 @@ async def test_program_that_is_silent_for_long_is_followed_to_its_end(
         other.service.outputs["t", 1] = b"first "
         async with asyncio.timeout(5), api.stream(OUTPUT + "?follow=1") as answer:
             assert await answer.content.readexactly(6) == b"first "
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
             other.service.outputs["t", 1] = b"first last"
             api.service.finish("t", output_bytes=10)
             assert await answer.content.read() == b"last"
