@@ -103,6 +103,11 @@ class Checker:
         peer._status_changed = changed  # type: ignore[method-assign]
         replica.restore_listeners.append(lambda: self._restored(peer))
 
+    @property
+    def newest_term(self) -> int:
+        """The newest term that had a leader."""
+        return max(self._leaders, default=0)
+
     def disk_destroyed(self, name: str) -> None:
         """What that machine held may be gone from here on, and is nobody's fault."""
         self._destroyed[name] = self.commit_index

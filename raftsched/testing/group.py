@@ -50,15 +50,15 @@ class Group:
             return None
         return machine.peer.log.members()
 
-    def electorates(self, index: int) -> list[list[str]]:
+    def electorates(self, index: int, term: int) -> list[list[str]]:
         """The voters of whom a majority has to have a committed entry, of one of these groups.
 
         Those of the configuration at its own index, or of any behind it up to the one in force:
         a leader counts by its newest, and each one's majorities meet the next one's.  None while
-        nobody leads.
+        nobody leads ``term``, the newest: who leads an older one does not know what was changed.
         """
         machine = self.leader()
-        if machine is None or machine.peer is None:
+        if machine is None or machine.peer is None or machine.peer.log.status().term < term:
             return []
         membership = machine.peer.log._membership
         later = [known for at, known in membership._known if at > index]

@@ -89,7 +89,9 @@ class Simulation:
             self._watch(machine)
         self.group = Group(self.machines, len(names), self._newcomer)
         if "members" in self.profile.faults:
-            self.checker.electorates = self.group.electorates
+            self.checker.electorates = lambda index: self.group.electorates(
+                index, self.checker.newest_term
+            )
         self.nemesis = Nemesis(self.world, self.network, self.machines)
         self.nemesis.change_members = self.group.change
         self.nemesis.destroys = self.checker.disk_destroyed
