@@ -67,6 +67,8 @@ class Checker:
         self._faces: dict[int, tuple[object, ...]] = {}
         #: The journal of each machine's latest process that had one.
         self._journals: dict[str, Journal] = {}
+        #: The newest term that had a leader when an entry was last committed.
+        self._committed_in = 0
         self._time_before = 0
         #: Where the disks were read last.
         self._looked_at = 0
@@ -134,6 +136,7 @@ class Checker:
         if index > self.commit_index:
             self.commit_index = index
             self.committed_at = self._world.time
+            self._committed_in = self.newest_term
             self.durable()
             if not index % DISK_ENTRIES:
                 self.on_disks()
@@ -233,7 +236,8 @@ class Checker:
             self.leader_changes += 1
             index = self.commit_index
             journal = peer.log.journal
-            if index >= journal.first_index and index:
+            # Who is elected late, in a term that is over, need not have what was committed since.
+            if index >= journal.first_index and index and status.term > self._committed_in:
                 term = self._committed[index][0]
                 if journal.term_at(index) != term:
                     self.violated(

@@ -105,6 +105,9 @@ class Nemesis:
             self._fix_disk(machine)
             machine.simulated_clock.drift(1.0)
             self._start(machine)
+            # A planned stop may still be under way, and end only then.
+            for seconds in (3.0, 10.0, 20.0):
+                self._world.after(seconds, self._start, machine)
 
     def _start(self, machine: Machine) -> None:
         if machine.loop is None and machine.name not in self.broken:
