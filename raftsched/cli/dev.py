@@ -169,7 +169,7 @@ class Console:
             elif not peer.is_expected_down and peer.id not in self._reported:
                 self._reported.add(peer.id)
                 news = True
-                complain(f"peer {peer.id} ended: {peer.last_words()} ({peer.log_path})")
+                complain(f"peer {peer.id} ended: {peer.how_it_ended()} ({peer.log_path})")
         if any(peer.is_running for peer in self._cluster.peers.values()):
             return
         if not self._has_keys:

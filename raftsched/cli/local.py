@@ -57,8 +57,13 @@ class LocalPeer:
         """Is its process there?"""
         return self.process is not None and self.process.poll() is None
 
-    def last_words(self) -> str:
-        """The last line of its log."""
+    def how_it_ended(self) -> str:
+        """The signal that killed it, or the last line of its log."""
+        if self.process is not None and (self.process.poll() or 0) < 0:
+            return f"killed by signal {-self.process.returncode}"
+        return self._last_words()
+
+    def _last_words(self) -> str:
         try:
             with self.log_path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -232,7 +237,7 @@ class LocalCluster:
         while True:
             for peer in waiting:
                 if not peer.is_running:
-                    raise Failure(f"peer {peer.id} ended: {peer.last_words()} ({peer.log_path})")
+                    raise Failure(f"peer {peer.id} ended: {peer.how_it_ended()} ({peer.log_path})")
             waiting = [peer for peer in waiting if not self._is_ready(peer)]
             if report is not None:
                 report(len(asked) - len(waiting))

@@ -1,8 +1,9 @@
-"""Options that all one-shot commands share, and the client they lead to."""
+"""Options that commands share, and the client that those of one-shot commands lead to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,6 +17,30 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: While nobody listens anywhere, a person waits no longer than this.
 UNREACHABLE_SECONDS = 2.0
+
+
+def config_option(help_text: str) -> Callable[[F], F]:
+    """``--config`` of the commands that are a peer, or stand in for one; as ``config_path``."""
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        default=Path("cluster.toml"),
+        show_default=True,
+        metavar="FILE",
+        help=help_text,
+    )
+
+
+def data_dir_option(help_text: str) -> Callable[[F], F]:
+    """``--data-dir`` of the same; required, for a wrong guess would be an empty peer."""
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        required=True,
+        metavar="DIR",
+        help=help_text,
+    )
 
 
 class Session:

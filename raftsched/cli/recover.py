@@ -9,29 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from raftsched.cli.exits import Exit, Failure, complain
+from raftsched.cli.options import config_option, data_dir_option
 
 if TYPE_CHECKING:
     from raftsched.peer.recovery import Found
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=Path("cluster.toml"),
-    show_default=True,
-    metavar="FILE",
-    help="The cluster's configuration.",
-)
+@config_option("The cluster's configuration.")
 @click.option("--id", "peer_id", required=True, help="The survivor; it must be stopped.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="The survivor's directory; keep a copy of it.",
-)
+@data_dir_option("The survivor's directory; keep a copy of it.")
 @click.option(
     "--yes-i-accept-data-loss", "accepts", is_flag=True, help="Do it; without, only look."
 )

@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from raftsched.cli.exits import Exit, Failure, complain
+from raftsched.cli.options import config_option, data_dir_option
 
 if TYPE_CHECKING:
     from raftsched.peer.config import PeerConfig
@@ -28,23 +29,9 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=Path("cluster.toml"),
-    show_default=True,
-    metavar="FILE",
-    help="The cluster's configuration, the same for every peer.",
-)
+@config_option("The cluster's configuration, the same for every peer.")
 @click.option("--id", "peer_id", required=True, help="Which of the configured peers this one is.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="Where this peer keeps its journal, snapshots and output; made if missing.",
-)
+@data_dir_option("Where this peer keeps its journal, snapshots and output; made if missing.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),

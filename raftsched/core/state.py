@@ -239,7 +239,7 @@ class State:
         hashes are in ``tasks.sum`` already.  Raises ValueError if a task stands there twice.
         """
         tasks = list(in_order(tasks, attrgetter("order")))
-        self.tasks.load([(shard_of(task.id), task.id, task) for task in tasks])
+        self.tasks.load((shard_of(task.id), task.id, task) for task in tasks)
         self.listing.fill(tasks)
         by_status: dict[TaskStatus, list[Task]] = {status: [] for status in TaskStatus}
         for task in tasks:

@@ -30,7 +30,7 @@ from raftsched.raft.host import Clock, Host, SystemClock
 from raftsched.raft.journal import Entry, Journal
 from raftsched.raft.log import ENTRY_BYTES_MAX, Role
 from raftsched.raft.membership import Configuration, encode
-from raftsched.raft.node import PeerNode
+from raftsched.raft.node import PeerNode, node_of
 from raftsched.raft.snapshot import Snapshot
 from raftsched.raft.snapshot_file import SnapshotMeta
 from raftsched.raft.transport import Transport
@@ -160,8 +160,8 @@ class Engine(SyncObj):  # type: ignore[misc]
         pysyncobj.syncobj.monotonicTime = _monotonic
         self._is_running()
         super().__init__(
-            PeerNode(config.peer_id),
-            [PeerNode(peer_id) for peer_id in journal.membership.other_voters],
+            node_of(config.peer_id),
+            [node_of(peer_id) for peer_id in journal.membership.other_voters],
             conf=self._configured(config),
             transport=transport,
         )
@@ -257,14 +257,14 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def match_index(self, peer_id: str) -> int:
         """On the leader: how far that peer is known to have the log."""
-        return int(self._SyncObj__raftMatchIndex.get(PeerNode(peer_id), 0))
+        return int(self._SyncObj__raftMatchIndex.get(node_of(peer_id), 0))
 
     def forget_match(self, peer_id: str) -> None:
         """How far that peer has the log is not known any more; it says so when it is back.
 
         Nothing is counted that it did not acknowledge since: it may come back with less.
         """
-        node = PeerNode(peer_id)
+        node = node_of(peer_id)
         if node in self._SyncObj__raftMatchIndex:
             self._SyncObj__raftMatchIndex[node] = 0
 
@@ -304,7 +304,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         four entries in flight, each up to four times.  What gets lost with a connection the
         follower misses at the next heartbeat, and says so.
         """
-        node = PeerNode(peer_id)
+        node = node_of(peer_id)
         sent = self._SyncObj__raftNextIndex.get(node, 0)
         self.hear(peer_id, message)
         if message["success"] and self.is_leader:
@@ -332,7 +332,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     def hand_over(self, peer_id: str) -> bool:
         """Ask a follower that has the whole log to have itself elected; False: refused here."""
         reasons: list[int] = []
-        self.transferLeadership(PeerNode(peer_id), lambda _, reason: reasons.append(reason))
+        self.transferLeadership(node_of(peer_id), lambda _, reason: reasons.append(reason))
         return reasons == [FAIL_REASON.SUCCESS]
 
     # Members -----------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         May be called from within a message or a tick, so the sets are replaced, never changed.
         """
         membership, now = self._journal.membership, self._clock.monotonic()
-        others = {peer_id: PeerNode(peer_id) for peer_id in membership.others}
+        others = {peer_id: node_of(peer_id) for peer_id in membership.others}
         voters = membership.other_voters
         self._SyncObj__otherNodes = {others[peer_id] for peer_id in voters}
         self._SyncObj__readonlyNodes = {n for p, n in others.items() if p not in voters}
@@ -467,4 +467,4 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def send_pieces(self, peer_id: str) -> None:
         """Have the next heartbeat go on with the snapshot for that peer."""
-        self._SyncObj__raftNextIndex[PeerNode(peer_id)] = 1
+        self._SyncObj__raftNextIndex[node_of(peer_id)] = 1

@@ -26,7 +26,7 @@ from raftsched.raft.credentials import Credentials
 from raftsched.raft.files import Identity
 from raftsched.raft.host import Host
 from raftsched.raft.loading import off_loop
-from raftsched.raft.node import PeerNode
+from raftsched.raft.node import PeerNode, node_of
 from raftsched.raft.refusals import Refusals
 from raftsched.raft.tls import CREATE, TlsChannel
 
@@ -121,7 +121,7 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
 
     def deliver(self, peer_id: str, message: dict[str, Any]) -> None:
         """Give PySyncObj a message as from a peer."""
-        self._onMessageReceived(PeerNode(peer_id), message)
+        self._onMessageReceived(node_of(peer_id), message)
 
     def set_members(self, addresses: dict[str, str], removed: tuple[str, ...]) -> None:
         """Whom to keep connections with, and where they listen; this peer may be among them.
@@ -346,7 +346,7 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
             self._down(peer_id)
         self._connections[peer_id] = connection
         logger.info("connected with %s", peer_id)
-        self._onNodeConnected(PeerNode(peer_id))
+        self._onNodeConnected(node_of(peer_id))
         self.on_link(peer_id, True)
 
     def lost(self, connection: Connection) -> None:
@@ -360,7 +360,7 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
             self._down(peer_id)
 
     def _down(self, peer_id: str) -> None:
-        self._onNodeDisconnected(PeerNode(peer_id))
+        self._onNodeDisconnected(node_of(peer_id))
         self.on_link(peer_id, False)
 
     def received(self, peer_id: str, message: dict[str, Any]) -> None:

@@ -167,7 +167,8 @@ class Checker:
 
     def look_at_clocks(self) -> None:
         """One of them was set, or may have drifted."""
-        voters = list([(), *self.electorates(self.commit_index)][-1])
+        electorates = self.electorates(self.commit_index)
+        voters = list(electorates[-1]) if electorates else []
         true_ms = EPOCH_MS + 1000 * self._world.time
         wrong = [
             name

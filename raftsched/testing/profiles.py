@@ -49,7 +49,7 @@ _CLOCK = {
     "clock_step": 3.0, "clock_right": 4.0, "clock_drift": 2.0, "pause": 1.0, "kill": 0.5,
     "transfer": 1.0,
 }  # fmt: skip
-#: Compacted every few hundred entries.
+#: Compacted every hundred entries or so.
 _SMALL = {"journal_bytes_max": 48 * 1024, "segment_bytes": 12 * 1024}
 
 PROFILES: dict[str, Profile] = {

@@ -31,7 +31,7 @@ class PretendedCluster:
                 is_running=True,
                 is_expected_down=False,
                 log_path=Path("n.log"),
-                last_words=lambda: "disk on fire",
+                how_it_ended=lambda: "disk on fire",
             )
             for name in ("n1", "n2", "n3")
         }
