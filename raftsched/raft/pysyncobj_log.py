@@ -30,7 +30,6 @@ from raftsched.raft.compaction import Compaction
 from raftsched.raft.config import LogConfig
 from raftsched.raft.elections import Elections
 from raftsched.raft.engine import Engine, Hooks
-from raftsched.raft.filter import MessageFilter, keep_alive
 from raftsched.raft.handover import HandOver
 from raftsched.raft.host import Host
 from raftsched.raft.installing import Installer
@@ -52,6 +51,7 @@ from raftsched.raft.log import (
 from raftsched.raft.membership import Address, Configuration, Membership, founding
 from raftsched.raft.quorum import Prober, answer
 from raftsched.raft.reads import Reads
+from raftsched.raft.replication import Replication
 from raftsched.raft.snapshot import Snapshot, SnapshotStore
 from raftsched.raft.transport import Transport
 
@@ -67,8 +67,6 @@ POLL_SECONDS = 0.02
 RESUME_SECONDS = 1.0
 #: While a laggard needs the log, it may grow to so many times ``journal_bytes_max``.
 PATIENCE_FACTOR = 3
-#: Messages that promise something.
-_PROMISES = frozenset({"next_node_idx", "request_vote", "response_vote"})
 
 
 class PySyncObjLog:
@@ -101,8 +99,6 @@ class PySyncObjLog:
         #: When a full disk is looked at again; 0: it is not full, as far as is known.
         self._resume_at = 0.0
         self._giving_up: asyncio.Task[None] | None = None
-        #: Acknowledgements that wait for the next pass and its sync, the furthest for each leader.
-        self._acks: dict[str, dict[str, Any]] = {}
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -176,7 +172,6 @@ class PySyncObjLog:
         transport.acquaintances = self._acquaintances
         transport.on_message = self._received
         transport.on_link = self._link
-        transport.outgoing = self._outgoing
         send = transport.send_to
         self._compaction = Compaction(self._machine, self._snapshots, config.cluster_id, fatal)
         self._compaction.on_damaged = self._snapshot_damaged
@@ -194,11 +189,21 @@ class PySyncObjLog:
             next_piece=lambda peer_id: self._laggards.next_piece(peer_id, self._clock.monotonic()),
         )
         self._engine = engine = Engine(config, self.journal, transport, hooks, restored, self._host)
-        self._filter = MessageFilter(engine)
         self._elections = Elections(config, self._membership, engine, send, self._host)
         self._installer = Installer(
             engine, self.journal, self._snapshots, self._loader, send, fatal
         )
+        self._replication = Replication(
+            engine,
+            self.journal,
+            self._membership,
+            self._elections,
+            self._laggards,
+            self._installer,
+            send,
+            self._schedule,
+        )
+        transport.outgoing = self._replication.outgoing
         self._prober = Prober(self._membership, send)
         first_question = int.from_bytes(self._host.unique_bytes(7))
         self._reads = Reads(engine, self._prober, send, self._clock, first_question)
@@ -283,7 +288,7 @@ class PySyncObjLog:
                 self._endure(now)
             is_synced = self.journal.sync()
             if is_synced:
-                self._acknowledge()
+                self._replication.acknowledge()
             if is_synced or not engine.is_leader:
                 self._elections.step()
                 engine.tick()
@@ -396,33 +401,6 @@ class PySyncObjLog:
             self._installer.link_lost(peer_id)
         self._schedule()
 
-    def _outgoing(self, peer_id: str, message: dict[str, Any]) -> dict[str, Any] | None:
-        """Everything PySyncObj sends passes here: promises wait for the disk."""
-        if message["type"] == "next_node_idx" and message["success"]:
-            self._will_acknowledge(peer_id, {**message, "lt": self._engine.term})
-            return None
-        if message["type"] in _PROMISES and not self.journal.sync():
-            return None
-        return self._filter.outgoing(message)
-
-    def _will_acknowledge(self, peer_id: str, ack: dict[str, Any]) -> None:
-        """What came in one pass is synced once and acknowledged once, not entry by entry."""
-        waiting = self._acks.get(peer_id)
-        if (
-            waiting is None
-            or waiting["lt"] != ack["lt"]
-            or waiting["next_node_idx"] < ack["next_node_idx"]
-        ):
-            self._acks[peer_id] = ack
-        self._schedule()
-
-    def _acknowledge(self) -> None:
-        """After a sync.  In another term an acknowledgement is void: what it was for may be cut."""
-        acks, self._acks = self._acks, {}
-        for peer_id, ack in acks.items():
-            if ack["lt"] == self._engine.term:
-                self._transport.send_to(peer_id, ack)
-
     def _received(self, peer_id: str, message: dict[str, Any]) -> None:
         if not self._running:
             return
@@ -461,46 +439,8 @@ class PySyncObjLog:
                 self._laggards.ended(peer_id, message["number"])
                 if message.get("damaged"):
                     self._compaction.doubt()
-            case "next_node_idx":
-                known = self._engine.match_index(peer_id)
-                self._replicate(peer_id, message)
-                # One that only says that its sender lives leaves nothing to do.
-                is_news = self._engine.match_index(peer_id) != known
-                is_news |= bool(message.get("reset")) or not self._engine.is_leader
-                if is_news or self._laggards.need_log:
-                    self._schedule()
             case _:
-                self._replicate(peer_id, message)
-                self._schedule()
-
-    def _replicate(self, peer_id: str, message: dict[str, Any]) -> None:
-        """PySyncObj's own messages."""
-        kind = message["type"]
-        if kind == "next_node_idx" and peer_id not in self._membership.others:
-            return  # Somebody removed; PySyncObj has no row for it.
-        if kind == "response_vote" and peer_id not in self._membership.other_voters:
-            return
-        if kind == "append_entries" and message["term"] >= self._engine.term:
-            self._elections.heard_leader()
-        if kind == "append_entries" and message.get("serialized") is not None:
-            self._installer.piece(peer_id, message)
-            return
-        if kind == "next_node_idx" and self._laggards.is_sending(peer_id):
-            # Where its log ends does not matter before it has the snapshot.
-            message = {**message, "reset": False}
-        passed, answer = self._filter.incoming(peer_id, message)
-        if passed is not None and kind == "next_node_idx":
-            self._engine.acknowledged(peer_id, passed)
-        elif passed is not None:
-            self._engine.hear(peer_id, passed)
-        if answer is not None and answer.get("success"):
-            self._will_acknowledge(peer_id, answer)
-        elif answer is not None and self.journal.sync():
-            self._acknowledge()
-            if answer.get("reset") and self._installer.is_busy:
-                # What the leader should send instead is here already, and being loaded.
-                answer = keep_alive(answer["lt"])
-            self._transport.send_to(peer_id, answer)
+                self._replication.received(peer_id, message)
 
     # What the rest of raftsched asks -------------------------------------------------------------
 

@@ -57,7 +57,7 @@ def watch(peer: Peer, reach: Callable[[str], None]) -> None:
     log: Any = peer.log
     before: Any = peer
     entry_applied, status_changed = before._entry_applied, before._status_changed
-    outgoing, acknowledge, assemble = log._outgoing, log._acknowledge, log._assemble
+    assemble = log._assemble
 
     def applied(entry: Entry, effects: Applied) -> None:
         reach("applied")
@@ -73,30 +73,33 @@ def watch(peer: Peer, reach: Callable[[str], None]) -> None:
             reach("leads")
         status_changed(status)
 
-    def sent(peer_id: str, message: dict[str, Any]) -> Any:
-        passed = outgoing(peer_id, message)
-        kind = message["type"]
-        if passed is not None and kind in _SENT and (kind != "append_entries" or _entries(passed)):
-            reach(_SENT[kind])
-        return passed
-
-    def synced() -> None:
-        if log._acks:
-            reach("synced")
-        acknowledge()
-
     def assembled(restored: Any) -> None:
         assemble(restored)
-        append = log._engine.append_configuration
+        replication, append = log._replication, log._engine.append_configuration
+        outgoing, acknowledge = replication.outgoing, replication.acknowledge
+
+        def sent(peer_id: str, message: dict[str, Any]) -> Any:
+            passed = outgoing(peer_id, message)
+            kind = message["type"]
+            is_one = kind in _SENT and (kind != "append_entries" or _entries(message))
+            if passed is not None and is_one:
+                reach(_SENT[kind])
+            return passed
+
+        def synced() -> None:
+            if replication.owes:
+                reach("synced")
+            acknowledge()
 
         def configured(configuration: Any) -> None:
             append(configuration)
             reach("configured")
 
+        log._transport.outgoing, replication.acknowledge = sent, synced
         log._engine.append_configuration = configured
 
     before._entry_applied, before._status_changed = applied, changed
-    log._outgoing, log._acknowledge, log._assemble = sent, synced, assembled
+    log._assemble = assembled
     peer.replica.restore_listeners.append(lambda: reach("installed"))
 
 

@@ -32,6 +32,7 @@ from raftsched.raft.log import Role
 from raftsched.raft.membership import Membership
 from raftsched.raft.pysyncobj_log import PySyncObjLog
 from raftsched.raft.reads import Reads
+from raftsched.raft.replication import Replication
 from raftsched.testing.disk import MemoryDisk
 from raftsched.testing.faults import Fault
 from raftsched.testing.profiles import PROFILES
@@ -80,7 +81,7 @@ def _acknowledge_before_sync() -> AbstractContextManager[Any]:
     def outgoing(self: Any, peer_id: str, message: dict[str, Any]) -> Any:
         return self._filter.outgoing(message)
 
-    return patch.object(PySyncObjLog, "_outgoing", outgoing)
+    return patch.object(Replication, "outgoing", outgoing)
 
 
 def _never_sync() -> AbstractContextManager[Any]:
