@@ -5,7 +5,7 @@ from __future__ import annotations
 from zlib import crc32
 
 from raftsched.core.commands import Entry, Event
-from raftsched.core.model import Attempt, KeyRecord, Node, Task
+from raftsched.core.model import Attempt, KeyRecord, Limit, Node, Queue, Task
 from raftsched.core.state import Staged, State
 from raftsched.core.tables import SHARD_MASK
 
@@ -21,9 +21,11 @@ class Changes:
         "events",
         "index",
         "keys",
+        "limits",
         "next_order",
         "next_token",
         "nodes",
+        "queues",
         "state",
         "suspect",
         "tasks",
@@ -39,6 +41,9 @@ class Changes:
         self.tasks: dict[str, Staged] = {}
         self.nodes: dict[str, Node] = {}
         self.keys: dict[str, KeyRecord] = {}
+        #: None: the row is removed.
+        self.queues: dict[str, Queue | None] = {}
+        self.limits: dict[str, Limit | None] = {}
         self.deleted: list[Task] = []
         self.events: list[Event] = []
         #: Become ``state.next_token`` and ``state.next_order``.
@@ -87,6 +92,10 @@ class Changes:
             state.put_node(node)
         for key, record in self.keys.items():
             state.put_key(key, record)
+        for name, queue in self.queues.items():
+            state.put_queue(name, queue)
+        for name, limit in self.limits.items():
+            state.put_limit(name, limit)
         for task in self.deleted:
             state.delete_task(task)
 

@@ -14,14 +14,14 @@ import msgspec
 
 from raftsched.core.commands import Entry
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import Attempt, Check, KeyRecord, Node, Settings, Task
+from raftsched.core.model import Attempt, Check, KeyRecord, Limit, Node, Queue, Settings, Task
 from raftsched.core.state import State
 from raftsched.core.versions import SUPPORTED, Supports, written
 from raftsched.core.versions import check as check_version
 
 #: Version of the snapshot format this code writes once the cluster's version is as high, and the
 #: lowest it reads.
-SNAPSHOT_VERSION = 3
+SNAPSHOT_VERSION = 4
 SNAPSHOT_VERSION_MIN = 2
 #: Rows encoded into one chunk of a snapshot.
 CHUNK_ROWS = 1_000
@@ -46,6 +46,9 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     clock_resets: int = 0
     check: Check | None = None
     suspect: bool = False
+    # Since version 4.
+    queues: tuple[Queue, ...] = ()
+    limits: tuple[Limit, ...] = ()
 
 
 class _Rows(msgspec.Struct, frozen=True, array_like=True):
@@ -120,6 +123,8 @@ def snapshot_chunks(state: State) -> Iterator[bytes]:
         state.clock_resets,
         state.check,
         state.suspect,
+        tuple(state.queues[name] for name in sorted(state.queues)),
+        tuple(state.limits[key] for key in sorted(state.limits)),
     )
     return _draw(header, state.tasks.freeze(), state.keys.freeze())
 
@@ -165,6 +170,10 @@ def restore_state(chunks: Iterable[bytes], supports: Supports = SUPPORTED) -> St
     state.check, state.suspect = header.check, header.suspect
     for node in header.nodes:
         state.put_node(node)
+    for queue in header.queues:
+        state.put_queue(queue.name, queue)
+    for limit in header.limits:
+        state.put_limit(limit.key, limit)
     try:
         _load(state, header, drawn)
     except msgspec.DecodeError:
@@ -240,6 +249,8 @@ class _Sharing:
                     task.paused,
                     task.finished_at,
                     tuple([_shared_attempt(attempt) for attempt in attempts]) if attempts else (),
+                    task.ready_at,
+                    task.extra,
                 )
             )
         return rows

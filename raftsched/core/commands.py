@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from raftsched.core.model import Eligibility, NewTask, Settings
+from raftsched.core.model import Eligibility, Limit, NewTask, Queue, Settings
 
 #: The highest version this code applies, and writes once it is in force (``versions``).
-ENTRY_VERSION = 3
+ENTRY_VERSION = 4
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
@@ -78,6 +78,9 @@ class RegisterNode(Command, frozen=True, tag=6):
     labels: dict[str, str] = {}
     #: The incarnation that the sender saw in this node's row; empty if it saw no row.
     replaces: str = ""
+    # Since version 4.
+    lease_ms: int = 0
+    resources: tuple[tuple[str, int], ...] = ()
 
 
 class Assignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -115,6 +118,18 @@ class AttemptFinished(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str = ""
     output_tail: bytes = b""
     output_bytes: int = 0
+    # Since version 4.
+    result: bytes = b""
+
+
+class AttemptProgress(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How far an attempt says that it is."""
+
+    task_id: str
+    token: int
+    #: 0 to 1000.
+    permille: int
+    text: str = ""
 
 
 class ReportAttempts(Command, frozen=True, tag=8):
@@ -124,6 +139,8 @@ class ReportAttempts(Command, frozen=True, tag=8):
     incarnation: str
     started: tuple[AttemptStarted, ...] = ()
     finished: tuple[AttemptFinished, ...] = ()
+    # Since version 4.
+    progress: tuple[AttemptProgress, ...] = ()
 
 
 class NodeLost(Command, frozen=True, tag=9):
@@ -201,6 +218,91 @@ class ReportDigest(Command, frozen=True, tag=15):
     digest: bytes
 
 
+class LoseAttempts(Command, frozen=True, tag=18):
+    """The leader's verdict on a silent incarnation: what holds a lease no longer than that is lost.
+
+    Idempotent tasks are lost at once, the node itself when its own lease is over.  Only the leader
+    of ``term`` could know; in an entry of another term it is refused.
+    """
+
+    node_id: str
+    incarnation: str
+    term: int
+    #: Surely no lease of at most this many milliseconds is in effect there.
+    silent_ms: int
+    reason: str = ""
+
+
+class FireTimers(Command, frozen=True, tag=19):
+    """Do what is due by ``state.now``: retries, delays, timeouts; at most ``limit`` of them."""
+
+    limit: int = 1_000
+
+
+class PutQueue(Command, frozen=True, tag=20):
+    """Replace what holds for a queue."""
+
+    queue: Queue
+    #: Refused unless the row has this modify index; 0: whatever it has.
+    if_index: int = 0
+
+
+class DeleteQueue(Command, frozen=True, tag=21):
+    """Back to the defaults; the tasks stay."""
+
+    name: str
+
+
+class CancelTasks(Command, frozen=True, tag=22):
+    """End many tasks; those that have ended are passed over."""
+
+    task_ids: tuple[str, ...]
+    reason: str = ""
+    #: Those that a node holds are passed over, too.
+    spare_running: bool = False
+
+
+class PutLimit(Command, frozen=True, tag=23):
+    """Replace a limit; who holds it goes on holding it."""
+
+    limit: Limit
+    if_index: int = 0
+
+
+class DeleteLimit(Command, frozen=True, tag=24):
+    """Back to a mutex."""
+
+    key: str
+
+
+class SetNodeLabels(Command, frozen=True, tag=25):
+    """Replace the labels that a node was given at run time."""
+
+    node_id: str
+    labels: dict[str, str]
+
+
+class DrainNode(Command, frozen=True, tag=26):
+    """Give a node nothing more, and take back what it holds: now or after ``patience_ms``."""
+
+    node_id: str
+    patience_ms: int = 0
+
+
+class EditTask(Command, frozen=True, tag=27):
+    """Replace what a task is that does not run; its id, place in the order and attempts stay."""
+
+    task: NewTask
+    #: Refused unless the row has this modify index; 0: whatever it has.
+    if_index: int = 0
+
+
+class RunNow(Command, frozen=True, tag=28):
+    """End the wait of a task: its delay, its backoff, its pause."""
+
+    task_id: str
+
+
 AnyCommand = (
     SubmitTasks
     | CancelTask
@@ -219,6 +321,17 @@ AnyCommand = (
     | ReportDigest
     | ActivateVersion
     | ResetClock
+    | LoseAttempts
+    | FireTimers
+    | PutQueue
+    | DeleteQueue
+    | CancelTasks
+    | PutLimit
+    | DeleteLimit
+    | SetNodeLabels
+    | DrainNode
+    | EditTask
+    | RunNow
 )
 
 
@@ -268,6 +381,16 @@ class Reason(StrEnum):
     STALE_CHECK = "stale-check"
     REPLICA_DIVERGENCE = "replica-divergence"
     UNKNOWN_STRATEGY = "unknown-strategy"
+    UNKNOWN_QUEUE = "unknown-queue"
+    UNKNOWN_LIMIT = "unknown-limit"
+    QUEUE_PAUSED = "queue-paused"
+    QUEUE_FULL = "queue-full"
+    LIMIT_HELD = "limit-held"
+    CONSTRAINT = "constraint"
+    RETRY_ELSEWHERE = "retry-elsewhere"
+    UNIQUE_CONFLICT = "unique-conflict"
+    TASK_RUNNING = "task-running"
+    MODIFIED = "modified"
     BATCH_REFUSED = "batch-refused"
     NEEDS_VERSION = "needs-version"
     INVALID = "invalid"

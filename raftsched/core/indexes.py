@@ -81,6 +81,26 @@ class Usage:
         return f"Usage({self.cpu_milli}, {self.memory_bytes}, {self.attempts})"
 
 
+class QueueUse:
+    """What the tasks of one queue come to."""
+
+    __slots__ = ("held", "open")
+
+    def __init__(self, open: int = 0, held: int = 0) -> None:
+        #: Tasks that are not terminal.
+        self.open = open
+        #: Attempts that hold capacity.
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QueueUse) and ((self.open, self.held) == (other.open, other.held))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"QueueUse({self.open}, {self.held})"
+
+
 class _Lane:
     """The ready tasks of one priority, in blocks by ``Task.order``."""
 

@@ -22,7 +22,7 @@ _A = AttemptStatus
 #: From -> to.  A status that is not a key is terminal and absorbs.
 TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     _S.WAITING: frozenset({_S.QUEUED, _S.CANCELLED, _S.EXPIRED, _S.FAILED}),
-    _S.QUEUED: frozenset({_S.ASSIGNED, _S.CANCELLED, _S.EXPIRED}),
+    _S.QUEUED: frozenset({_S.ASSIGNED, _S.CANCELLED, _S.EXPIRED, _S.WAITING}),
     _S.ASSIGNED: frozenset(
         {_S.RUNNING, _S.QUEUED, _S.RETRYING, _S.CANCELLING, _S.CANCELLED}
         | {_S.SUCCEEDED, _S.FAILED, _S.EXPIRED, _S.LOST}
@@ -32,7 +32,7 @@ TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
         | {_S.SUCCEEDED, _S.FAILED, _S.EXPIRED, _S.LOST}
     ),
     _S.RETRYING: frozenset({_S.QUEUED, _S.CANCELLED, _S.EXPIRED}),
-    _S.CANCELLING: frozenset({_S.CANCELLED, _S.SUCCEEDED}),
+    _S.CANCELLING: frozenset({_S.CANCELLED, _S.SUCCEEDED, _S.EXPIRED}),
 }
 
 ATTEMPT_MOVES: dict[AttemptStatus, frozenset[AttemptStatus]] = {
@@ -61,6 +61,7 @@ def move(
     attempts: tuple[Attempt, ...] | None = None,
     finished_at: int = 0,
     losses: int | None = None,
+    ready_at: int | None = None,
 ) -> Task:
     """The task in another status as of entry ``index``.
 
@@ -83,6 +84,8 @@ def move(
         task.paused,
         finished_at,
         task.attempts if attempts is None else attempts,
+        task.ready_at if ready_at is None else ready_at,
+        task.extra,
     )
 
 
@@ -112,6 +115,9 @@ def end_attempt(
         ended.reason[:REASON_MAX],
         tail[-OUTPUT_TAIL_BYTES_MAX:] if tail else b"",
         ended.output_bytes,
+        ended.result,
+        attempt.progress,
+        attempt.progress_text,
     )
 
 

@@ -88,13 +88,85 @@ class Eligibility(_Word):
 
     ELIGIBLE = "eligible"
     CORDONED = "cordoned"
+    #: Nothing new, and what it holds goes elsewhere.
+    DRAINING = "draining"
+
+
+class Delivery(_Word):
+    """What becomes of a task whose node was lost with it."""
+
+    #: Another attempt: it may run twice, not at once.
+    AT_LEAST_ONCE = "at_least_once"
+    #: None: a start that may have happened is not repeated; the task ends ``lost``.
+    AT_MOST_ONCE = "at_most_once"
+
+
+class OnLeaseLoss(_Word):
+    """What a node does with an attempt whose lease runs out."""
+
+    STOP = "stop"
+    #: It goes on until the node hears that the attempt is not its own any more: two may overlap.
+    CONTINUE = "continue"
+
+
+class Backoff(_Word):
+    """How the wait before an attempt grows with those that failed."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+
+
+class RetryNode(_Word):
+    """Where the attempt after a failed one may run."""
+
+    ANY = "any"
+    #: Where it failed, as long as that node is up.
+    SAME = "same"
+    #: Elsewhere, as long as another node that fits is up.
+    OTHER = "other"
+
+
+class HttpCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request that an attempt makes."""
+
+    url: str
+    method: str = "GET"
+    headers: dict[str, str] = {}
+    body: bytes = b""
+    #: Status codes that are a success; empty: 200 to 299.
+    expect: tuple[int, ...] = ()
+    #: Redirects followed at most.
+    redirects_max: int = 5
+    #: False: a certificate that cannot be verified is taken.
+    verify: bool = True
+
+
+class PythonCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A function that an attempt calls, in a worker process of an application."""
+
+    #: ``module:function``, as the application registered it.
+    function: str
+    #: JSON: a list, and an object.
+    args: bytes = b"[]"
+    kwargs: bytes = b"{}"
+
+
+class ProcessLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the kernel lets each process of an attempt have; 0: as the node has it."""
+
+    memory_bytes: int = 0
+    cpu_seconds: int = 0
+    open_files: int = 0
+    processes: int = 0
 
 
 class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False):
     """What a task runs and how; stored as msgpack bytes, decoded where it runs or is shown."""
 
-    #: Program and arguments; with ``shell`` exactly one element, the shell line.
-    command: tuple[str, ...]
+    #: Program and arguments; with ``shell`` exactly one element, the shell line.  Empty when
+    #: ``http`` or ``python`` says what runs.
+    command: tuple[str, ...] = ()
     name: str = ""
     shell: bool = False
     env: dict[str, str] = {}
@@ -106,6 +178,106 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     #: Time between SIGTERM and SIGKILL.
     grace_ms: int = 10_000
     labels: dict[str, str] = {}
+    # Since version 4.
+    http: HttpCall | None = None
+    python: PythonCall | None = None
+    #: Programs run before the attempt's own, and after it however it ended.
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    #: Name or number; empty: as the node runs.
+    user: str = ""
+    group: str = ""
+    #: -1: as the node has it.
+    umask: int = -1
+    nice: int = 0
+    limits: ProcessLimits = ProcessLimits()
+
+
+class Op(_Word):
+    """How a constraint compares a node's label."""
+
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    IN = "in"
+    NOT_IN = "not in"
+    EXISTS = "exists"
+    ABSENT = "absent"
+
+
+class Constraint(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A claim about a node's labels.  A label that is not there equals nothing."""
+
+    #: A label's name; ``node.id`` is the node itself.
+    label: str
+    op: Op
+    #: Sorted; none for ``exists`` and ``absent``, one for ``=`` and ``!=``.
+    values: tuple[str, ...] = ()
+
+
+class Affinity(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A wish: nodes of which the claim is true are worth so much more."""
+
+    constraint: Constraint
+    #: -100 to 100; negative: rather not there.
+    weight: int
+
+
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """How the scheduler deals with a task, beside what `Terms` says.  Since version 4.
+
+    Only what is not as usual is written, so that fields can be added.
+    """
+
+    backoff: Backoff = Backoff.EXPONENTIAL
+    #: Wait before the second attempt, and at most.
+    backoff_base_ms: int = 1_000
+    backoff_max_ms: int = 300_000
+    #: The wait is that much shorter or longer, in thousandths, by a hash of task and attempt.
+    jitter_permille: int = 200
+    #: Only after these exit codes another attempt; empty: after any failure.
+    retry_on_exit: tuple[int, ...] = ()
+    retry_node: RetryNode = RetryNode.ANY
+    #: Longest wait for the first attempt to start, from when the task may; 0: no limit.
+    queue_timeout_ms: int = 0
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    #: May run twice at once: tried elsewhere as soon as its node is silent.
+    idempotent: bool = False
+    on_lease_loss: OnLeaseLoss = OnLeaseLoss.STOP
+    #: Lease of its attempts; 0: the node's.
+    lease_ms: int = 0
+    #: Losses after which the task fails; 0: ``Settings.losses_max``.
+    losses_max: int = 0
+    #: What an attempt holds beside cpu and memory: (name, count), by name.
+    resources: tuple[tuple[str, int], ...] = ()
+    #: All must be true of the node.
+    constraints: tuple[Constraint, ...] = ()
+    affinity: tuple[Affinity, ...] = ()
+    #: Keys of limits that an attempt holds or takes a token of, sorted.
+    limits: tuple[str, ...] = ()
+
+
+#: The policy of a task that asks for nothing.
+USUAL = Policy()
+
+
+class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What is seldom asked, and of one task alone.  Since version 4."""
+
+    #: Instants in milliseconds since the Unix epoch; 0: none.
+    not_before: int = 0
+    deadline: int = 0
+    #: Only one task of a namespace that is not terminal has this key; empty: none.
+    unique_key: str = ""
+    #: What becomes of a submission whose key is taken: ``reject | return | replace``.
+    on_conflict: str = "reject"
+    #: For the strategy ``consistent_hash``; empty: the task's id.
+    placement_key: str = ""
+    #: The task that this one is another try of.
+    retry_of: str = ""
+    #: The task whose end this one waits for (``replace``); set by ``apply``.
+    after: str = ""
+    #: What was submitted together (a broadcast) has the same word here.
+    group: str = ""
 
 
 class NewTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -123,6 +295,9 @@ class NewTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     #: Name of a placement strategy: a key of ``planner.STRATEGIES``.
     strategy: str = "spread"
     attempts_max: int = 1
+    # Since version 4.
+    policy: Policy | None = None
+    extra: Extra | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -146,6 +321,14 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     output_tail: bytes = b""
     #: Bytes the attempt wrote, kept or not.
     output_bytes: int = 0
+    # Since version 4.
+    #: JSON that the attempt left as its result, at most ``RESULT_BYTES_MAX``.
+    result: bytes = b""
+    #: How far it is, in thousandths, as it said itself; -1: it did not.
+    progress: int = -1
+    progress_text: str = ""
+    #: Its node is to give it back: it is stopped, and neither failed nor lost.
+    is_evicted: bool = False
 
 
 class Terms(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -158,6 +341,9 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, gc=False):
     memory_bytes: int
     strategy: str
     attempts_max: int
+    # Since version 4.
+    #: None: as `USUAL` has it.
+    policy: Policy | None = None
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -183,6 +369,11 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     finished_at: int = 0
     #: Every try, oldest first; their tokens rise.
     attempts: tuple[Attempt, ...] = ()
+    # Since version 4.
+    #: When it became ready, or is going to; 0: when it was created, and, while it is ``waiting``,
+    #: when ``extra.after`` ends.
+    ready_at: int = 0
+    extra: Extra | None = None
 
     @property
     def namespace(self) -> str:
@@ -218,6 +409,11 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def attempts_max(self) -> int:
         """Attempts that may fail before the task does."""
         return self.terms.attempts_max
+
+    @property
+    def policy(self) -> Policy:
+        """How the scheduler deals with it."""
+        return self.terms.policy or USUAL
 
     @property
     def attempt(self) -> int:
@@ -261,6 +457,48 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     #: Why and since when the status is what it is.
     reason: str = ""
     status_since: int = 0
+    # Since version 4.
+    #: How long an attempt without a lease of its own may go on unheard; 0: as the leader's config.
+    lease_ms: int = 0
+    #: What attempts can hold beside cpu and memory: (name, count), by name.
+    resources: tuple[tuple[str, int], ...] = ()
+    #: Labels set at run time; they are stronger than those it registered with.
+    labels_set: dict[str, str] = {}
+    #: When a node that is ``draining`` takes back what it still holds; 0: at once.
+    drain_at: int = 0
+
+
+class Queue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What holds for all tasks of a queue.  A queue without a row is as the defaults say."""
+
+    name: str
+    #: Nothing of it is assigned; what runs goes on.
+    paused: bool = False
+    #: Attempts at once; 0: no limit.
+    concurrency: int = 0
+    #: Tasks that are not terminal; more are refused.  0: no limit.
+    depth_max: int = 0
+    #: JSON of a task document: what its submissions do not say themselves.
+    defaults: bytes = b""
+    #: Finished tasks are kept so long and so many; 0: as the settings say.
+    retention_ms: int = 0
+    retention_count: int = 0
+    modify_index: int = 0
+
+
+class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What tasks with this key share.  A key without a row is a mutex."""
+
+    key: str
+    #: Attempts that may hold it at once; 0: any number.
+    count: int = 1
+    #: A token bucket: so many starts in so long, and so many at once; 0: no rate.
+    rate_count: int = 0
+    rate_ms: int = 0
+    burst: int = 0
+    #: When the bucket is full again, in microseconds (the cell rate algorithm).
+    full_at_us: int = 0
+    modify_index: int = 0
 
 
 class KeyRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -288,6 +526,11 @@ class Settings(msgspec.Struct, frozen=True, array_like=True):
     finished_max: int = 1_000_000
     #: A task lost this often ends ``failed``, reason ``lost_too_often``.
     losses_max: int = 3
+    # Since version 4.
+    #: Bytes of tasks that are not terminal, about; more are refused.
+    open_bytes_max: int = 4 << 30
+    #: A task of the lowest priority goes before one of the highest that is 100 times this younger.
+    ageing_ms: int = 60_000
 
 
 class DigestReport(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -352,3 +595,5 @@ TASK_ID_MAX = 64
 REASON_MAX = 500
 #: Longest ``Attempt.output_tail``.
 OUTPUT_TAIL_BYTES_MAX = 2_048
+#: Longest ``Attempt.result``.
+RESULT_BYTES_MAX = 64 * 1024

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from raftsched.core.model import ATTEMPT_TERMINAL, TaskStatus
+from raftsched.core.model import ATTEMPT_TERMINAL, OnLeaseLoss, TaskStatus
 from raftsched.core.state import State
 
 
@@ -25,6 +25,10 @@ class DesiredAttempt(msgspec.Struct, frozen=True):
     #: False: it is to be stopped (``cancelling``), or never started.
     run: bool
     reason: str = ""
+    #: Its own lease; 0: the node's.
+    lease_ms: int = 0
+    #: It goes on when its lease runs out, until it is not wanted any more.
+    is_kept: bool = False
 
 
 class RunningAttempt(msgspec.Struct, frozen=True):
@@ -42,6 +46,8 @@ class Start(msgspec.Struct, frozen=True):
     task_id: str
     number: int
     spec: bytes
+    lease_ms: int = 0
+    is_kept: bool = False
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -92,8 +98,10 @@ def desired(
                     task_id,
                     attempt.number,
                     task.spec,
-                    task.status is not TaskStatus.CANCELLING,
-                    task.reason,
+                    task.status is not TaskStatus.CANCELLING and not attempt.is_evicted,
+                    "drained" if attempt.is_evicted else task.reason,
+                    task.policy.lease_ms,
+                    task.policy.on_lease_loss is OnLeaseLoss.CONTINUE,
                 )
             )
     found.sort(key=_token)
@@ -115,7 +123,16 @@ def reconcile(
         seen.add(attempt.token)
         known = running.get(attempt.token)
         if attempt.run and known is None:
-            starts.append(Start(attempt.token, attempt.task_id, attempt.number, attempt.spec))
+            starts.append(
+                Start(
+                    attempt.token,
+                    attempt.task_id,
+                    attempt.number,
+                    attempt.spec,
+                    attempt.lease_ms,
+                    attempt.is_kept,
+                )
+            )
         elif not attempt.run and known is None:
             stops.append(Abandon(attempt.token, attempt.task_id, attempt.number, attempt.reason))
         elif not attempt.run and known is not None and not known.finished:

@@ -14,19 +14,23 @@ from operator import attrgetter
 import msgspec
 
 from raftsched.core.digest import as_bytes, row_hash, sum_of
-from raftsched.core.indexes import Finished, Listing, ReadyQueue, Usage, in_order
+from raftsched.core.indexes import Finished, Listing, QueueUse, ReadyQueue, Usage, in_order
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import (
     TERMINAL,
     Check,
     KeyRecord,
+    Limit,
     Node,
+    Policy,
+    Queue,
     Settings,
     Task,
     TaskStatus,
     Terms,
 )
 from raftsched.core.tables import Table, shard_of
+from raftsched.core.timers import Timers
 
 #: Number of a task's shard, the row that stands there or None, the row to write.
 Staged = tuple[int, Task | None, Task]
@@ -34,8 +38,10 @@ Staged = tuple[int, Task | None, Task]
 TERMS_MAX = 10_000
 
 _QUEUED = TaskStatus.QUEUED
+_WAITING = TaskStatus.WAITING
+_RETRYING = TaskStatus.RETRYING
 #: Numbers of the tables in the digest; they never change.
-_TASKS, _KEYS, _NODES, _SCALARS = range(1, 5)
+_TASKS, _KEYS, _NODES, _SCALARS, _QUEUES, _LIMITS = range(1, 7)
 
 
 class State:
@@ -60,6 +66,9 @@ class State:
         self.nodes: dict[str, Node] = {}
         #: By ``namespace NUL key``.
         self.keys: Table[KeyRecord] = Table(_KEYS)
+        #: Rows of queues and limits that were set; all others are as their defaults say.
+        self.queues: dict[str, Queue] = {}
+        self.limits: dict[str, Limit] = {}
         #: The latest comparison of the replicas, done or not.
         self.check: Check | None = None
         #: The replicas differ and no digest has a majority: what anybody wants is refused.
@@ -72,12 +81,23 @@ class State:
         self.usage: dict[str, Usage] = {}
         self.counts: dict[TaskStatus, int] = dict.fromkeys(TaskStatus, 0)
         self.open_count = 0
+        #: Bytes of the specifications of tasks that are not terminal.
+        self.spec_bytes = 0
         self.listing = Listing()
         self.finished = Finished()
+        self.timers = Timers()
+        #: By name; a queue that never had a task has none.
+        self.queue_use: dict[str, QueueUse] = {}
+        #: Attempts that hold a limit, by its key; none is 0.
+        self.limit_use: dict[str, int] = {}
+        #: The newest task that is not terminal, by ``namespace NUL unique key``.
+        self.unique: dict[str, str] = {}
+        #: Ids of waiting tasks, by the id of the task whose end they wait for.
+        self.waiters: dict[str, dict[str, None]] = {}
         #: Heap of (expiry, key).
         self._expiring: list[tuple[int, str]] = []
         #: By their fields; only so that equal ones are kept once.
-        self.terms: dict[tuple[str | int, ...], Terms] = {}
+        self.terms: dict[tuple[str | int | Policy | None, ...], Terms] = {}
         #: Sum of what is not in a table, when the digest was frozen last.
         self._rest = 0
 
@@ -154,8 +174,10 @@ class State:
             self.check,
             self.suspect,
         )
-        nodes = [row_hash(_NODES, node_id, node) for node_id, node in self.nodes.items()]
-        return sum_of([row_hash(_SCALARS, "", scalars), *nodes])
+        rows = [row_hash(_NODES, node_id, node) for node_id, node in self.nodes.items()]
+        rows += [row_hash(_QUEUES, name, queue) for name, queue in self.queues.items()]
+        rows += [row_hash(_LIMITS, key, limit) for key, limit in self.limits.items()]
+        return sum_of([row_hash(_SCALARS, "", scalars), *rows])
 
     # Writing: the machine only ----------------------------------------------------------------
 
@@ -170,10 +192,20 @@ class State:
             status = task.status
             counts[status] += 1
             was_holding = False
+            if task.extra is not None or task.terms.policy is not None or status is _RETRYING:
+                self.timers.set(task)
+                if task.extra is not None:
+                    self._relate(old, task)
+            elif old is not None and old.status is _RETRYING:
+                self.timers.set(task)
             if old is None:
                 self.listing.add(task)
                 self.open_count += 1
+                self.spec_bytes += len(task.spec)
+                self.use_of(task.terms.queue).open += 1
             else:
+                if old.terms is not task.terms or old.spec is not task.spec:
+                    self._edit(old, task)
                 was = old.status
                 counts[was] -= 1
                 was_holding = was in HOLDING
@@ -186,18 +218,83 @@ class State:
                     self.ready.push(task)
             elif status in HOLDING:
                 if not was_holding:
-                    node_id = task.attempts[-1].node
-                    self.usage[node_id].add(task.terms)
-                    self.by_node[node_id][task.id] = None
+                    self._hold(task)
                 continue
             elif status in TERMINAL:
                 self.open_count -= 1
+                self.spec_bytes -= len(task.spec)
+                self.use_of(task.terms.queue).open -= 1
                 self.finished.add(task)
             if was_holding:
                 assert old is not None
-                node_id = old.attempts[-1].node
-                self.usage[node_id].subtract(old.terms)
-                del self.by_node[node_id][task.id]
+                self._let_go(old)
+
+    def _edit(self, old: Task, task: Task) -> None:
+        """A task that is open became another one."""
+        self.spec_bytes += len(task.spec) - len(old.spec)
+        self.use_of(old.terms.queue).open -= 1
+        self.use_of(task.terms.queue).open += 1
+        self.timers.set(task)
+
+    def use_of(self, queue: str) -> QueueUse:
+        """What the tasks of a queue come to."""
+        use = self.queue_use.get(queue)
+        if use is None:
+            use = self.queue_use[queue] = QueueUse()
+        return use
+
+    def _hold(self, task: Task) -> None:
+        """An attempt holds what its task asks for."""
+        terms, node_id = task.terms, task.attempts[-1].node
+        self.usage[node_id].add(terms)
+        self.by_node[node_id][task.id] = None
+        self.use_of(terms.queue).held += 1
+        if terms.policy is not None:
+            for key in terms.policy.limits:
+                self.limit_use[key] = self.limit_use.get(key, 0) + 1
+
+    def _let_go(self, task: Task) -> None:
+        """The attempt of the row as it stood holds nothing any more."""
+        terms, node_id = task.terms, task.attempts[-1].node
+        self.usage[node_id].subtract(terms)
+        del self.by_node[node_id][task.id]
+        self.use_of(terms.queue).held -= 1
+        if terms.policy is not None:
+            for key in terms.policy.limits:
+                left = self.limit_use[key] - 1
+                if left:
+                    self.limit_use[key] = left
+                else:
+                    del self.limit_use[key]
+
+    def _relate(self, old: Task | None, task: Task) -> None:
+        """Keep what a task has to do with others."""
+        extra = task.extra
+        assert extra is not None
+        if extra.unique_key:
+            key = f"{task.namespace}\0{extra.unique_key}"
+            if task.status in TERMINAL:
+                if self.unique.get(key) == task.id:
+                    self._give_back(key, extra.after)
+            elif old is None:
+                self.unique[key] = task.id
+        if extra.after:
+            was_waiting = old is not None and waits_for_another(old)
+            if waits_for_another(task):
+                self.waiters.setdefault(extra.after, {})[task.id] = None
+            elif was_waiting:
+                waiters = self.waiters[extra.after]
+                del waiters[task.id]
+                if not waiters:
+                    del self.waiters[extra.after]
+
+    def _give_back(self, key: str, earlier_id: str) -> None:
+        """Who had a unique key ended: the one that it replaced has it until that has ended, too."""
+        earlier = self.tasks.get(earlier_id) if earlier_id else None
+        if earlier is None or earlier.status in TERMINAL:
+            del self.unique[key]
+        else:
+            self.unique[key] = earlier_id
 
     def delete_task(self, task: Task) -> None:
         """Remove a terminal task and its attempts."""
@@ -212,6 +309,20 @@ class State:
         self.nodes[node.id] = node
         self.usage.setdefault(node.id, Usage())
         self.by_node.setdefault(node.id, {})
+
+    def put_queue(self, name: str, queue: Queue | None) -> None:
+        """Insert, replace or remove a queue's row."""
+        if queue is None:
+            self.queues.pop(name, None)
+        else:
+            self.queues[name] = queue
+
+    def put_limit(self, key: str, limit: Limit | None) -> None:
+        """Insert, replace or remove a limit's row."""
+        if limit is None:
+            self.limits.pop(key, None)
+        else:
+            self.limits[key] = limit
 
     def put_key(self, key: str, record: KeyRecord) -> None:
         """Insert or replace an idempotency key."""
@@ -251,8 +362,19 @@ class State:
         self.finished.fill(ended)
         held = [t for status, those in by_status.items() if status in HOLDING for t in those]
         for task in in_order(held, attrgetter("token")):
-            self.usage[task.node].add(task.terms)
-            self.by_node[task.node][task.id] = None
+            self._hold(task)
+        for status, those in by_status.items():
+            if status not in TERMINAL:
+                for task in those:
+                    self.use_of(task.terms.queue).open += 1
+                    self.spec_bytes += len(task.spec)
+        for task in tasks:
+            if task.status in TERMINAL:
+                continue
+            if task.extra is not None or task.terms.policy is not None or task.ready_at:
+                self.timers.set(task)
+            if task.extra is not None:
+                self._relate(None, task)
 
     def load_keys(self, keys: Sequence[tuple[str, KeyRecord]]) -> None:
         """Some idempotency keys of a snapshot.  Raises ValueError if one stands there twice."""
@@ -273,3 +395,8 @@ class State:
         """
         yield from self.tasks.take_apart()
         yield from self.keys.take_apart()
+
+
+def waits_for_another(task: Task) -> bool:
+    """Is it the end of another task that this one waits for?"""
+    return task.status is _WAITING and not task.ready_at

@@ -7,6 +7,7 @@ had it, on every peer alike.
 ====  ==========================================================================================
  1    The first; its entries and snapshots say 2.
  3    Time is bounded (``machine``); the commands in `SINCE`; the group of peers may change.
+ 4    Policies: timers, backoff, leases by task, queues, limits, constraints; what `SINCE` says.
 ====  ==========================================================================================
 """
 
@@ -24,11 +25,24 @@ WRITTEN_MIN = 2
 BOUNDED_TIME = 3
 #: From this version on peers are added and removed: programs before do not know such entries.
 MEMBERSHIP = 3
+#: From this version on tasks have policies, rows and reports the fields marked so in ``model``.
+POLICIES = 4
 #: Version that a command needs; those that are not here were always there.
 SINCE: dict[type[Any], int] = {
     commands.CheckReplicas: 3,
     commands.ReportDigest: 3,
     commands.ResetClock: 3,
+    commands.LoseAttempts: POLICIES,
+    commands.FireTimers: POLICIES,
+    commands.PutQueue: POLICIES,
+    commands.DeleteQueue: POLICIES,
+    commands.CancelTasks: POLICIES,
+    commands.PutLimit: POLICIES,
+    commands.DeleteLimit: POLICIES,
+    commands.SetNodeLabels: POLICIES,
+    commands.DrainNode: POLICIES,
+    commands.EditTask: POLICIES,
+    commands.RunNow: POLICIES,
 }
 
 

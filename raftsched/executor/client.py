@@ -166,9 +166,9 @@ class RunnerClient(asyncio.Protocol):
         """End an attempt, with its own grace."""
         self._send(messages.Stop(token, reason))
 
-    def renew(self, until: float) -> None:
-        """The lease holds until this instant of ``time.monotonic()``."""
-        self._send(messages.Renew(int(until * 1000)))
+    def renew(self, granted_at: float, lease_seconds: float) -> None:
+        """Leases are counted from this instant of ``time.monotonic()``; so long is the node's."""
+        self._send(messages.Renew(int(granted_at * 1000), int(lease_seconds * 1000)))
 
     def forget(self, tokens: Sequence[int]) -> None:
         """The state has answered these attempts' reports."""

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from raftsched.core.model import TaskSpec
+
 #: Version of these messages; a runner of another one is asked to end, and has a lease to do so.
-RUNNER_PROTOCOL = 2
+RUNNER_PROTOCOL = 3
 LENGTH = struct.Struct("<I")
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 #: Reports, or attempts of an inventory, in one message: some 5 kB each at most.
@@ -28,13 +30,12 @@ class StartAttempt(msgspec.Struct, frozen=True, array_like=True):
     token: int
     task_id: str
     number: int
-    command: tuple[str, ...]
-    shell: bool = False
-    env: dict[str, str] = {}
-    cwd: str = ""
-    stdin: str = ""
-    timeout_ms: int = 0
-    grace_ms: int = 10_000
+    #: What runs, and how.
+    spec: TaskSpec
+    #: Length of its lease in milliseconds, counted like the node's; 0: the node's.
+    lease_ms: int = 0
+    #: It is not ended when its lease runs out, but when the peer says so.
+    is_kept: bool = False
 
 
 class AttemptReport(msgspec.Struct, frozen=True, array_like=True):
@@ -43,7 +44,7 @@ class AttemptReport(msgspec.Struct, frozen=True, array_like=True):
     token: int
     task_id: str
     number: int
-    #: ``started`` or ``finished``; the fields below are of a finished one.
+    #: ``started``, ``progress`` or ``finished``; the fields below are of a finished one.
     phase: str
     #: ``succeeded | failed | timed_out | cancelled | lost`` (its lease ran out).
     status: str = ""
@@ -54,6 +55,11 @@ class AttemptReport(msgspec.Struct, frozen=True, array_like=True):
     reason: str = ""
     output_tail: bytes = b""
     output_bytes: int = 0
+    #: JSON that it left as its result, at most ``RESULT_BYTES_MAX``.
+    result: bytes = b""
+    #: How far it says that it is, in thousandths, and in words; of phase ``progress``.
+    permille: int = 0
+    text: str = ""
 
 
 class Running(msgspec.Struct, frozen=True, array_like=True):
@@ -94,9 +100,11 @@ class Stop(Message, frozen=True, tag=3):
 
 
 class Renew(Message, frozen=True, tag=4):
-    """The lease runs until this instant of CLOCK_MONOTONIC, in milliseconds."""
+    """The node's leases are counted from this instant of CLOCK_MONOTONIC, in milliseconds."""
 
-    until_ms: int
+    granted_ms: int
+    #: Length of the node's own lease, of attempts that have none.
+    lease_ms: int
 
 
 class Forget(Message, frozen=True, tag=5):

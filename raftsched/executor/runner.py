@@ -28,12 +28,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raftsched.executor import messages
+from raftsched.executor.attempt import Attempt, End, Executor
+from raftsched.executor.children import Children
+from raftsched.executor.command import CommandExecutor
 from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.output import CannotTrim
 from raftsched.executor.runner_socket import Connection, listen
 from raftsched.executor.spawn import CannotStart, Spawner
-from raftsched.executor.spool import Output, Spool
+from raftsched.executor.spool import Spool
 
 #: Running attempts' output and all deadlines are looked at this often.
 WATCH_SECONDS = 0.1
@@ -52,34 +55,19 @@ LEAST_FILE_BYTES = 4096
 _SWEPT = object()
 
 
-class _Attempt:
-    __slots__ = ("deadline", "kill_at", "output", "pid", "reason", "spec", "started", "status")
-
-    def __init__(self, spec: StartAttempt, pid: int, output: Output, now: float) -> None:
-        self.spec = spec
-        self.pid = pid
-        self.output = output
-        self.started = now
-        self.deadline = now + spec.timeout_ms / 1000 if spec.timeout_ms else None
-        #: When SIGKILL follows the SIGTERM that was sent; None while nobody stops it.
-        self.kill_at: float | None = None
-        #: What it ends as when it was stopped.
-        self.status = ""
-        self.reason = ""
-
-
 class Runner:
     """One selector loop: the socket, children, deadlines."""
 
     def __init__(self, directory: Path, lease_seconds: float) -> None:
         self._directory = directory
+        #: Leases are counted from here; each attempt has its own, or the node's.
+        self._granted_at = time.monotonic()
         self._lease_seconds = lease_seconds
-        self._lease_until = time.monotonic() + lease_seconds
         self._incarnation = str(uuid.uuid4())
         self._spool = Spool(directory)
-        self._spawner = Spawner(self._spool, mark_of(directory))
-        self._attempts: dict[int, _Attempt] = {}
-        self._by_pid: dict[int, int] = {}
+        self._children = Children()
+        self._command = CommandExecutor(Spawner(self._spool, mark_of(directory)), self._children)
+        self._attempts: dict[int, Attempt] = {}
         #: Attempts that wait for their turn, oldest first, and how many may run at once.
         self._waiting: dict[int, StartAttempt] = {}
         self._slots = sys.maxsize
@@ -118,7 +106,7 @@ class Runner:
                         wakened.recv(4096)
                 else:
                     self._talk()
-            self._reap()
+            self._children.reap()
             self._start_waiting()
             now = time.monotonic()
             if now - watched >= WATCH_SECONDS:
@@ -126,8 +114,7 @@ class Runner:
                 self._watch(now)
             self._tell(now)
         for attempt in self._attempts.values():
-            with contextlib.suppress(OSError, CannotTrim):
-                attempt.output.look()
+            attempt.execution.abandon()
 
     # The peer ------------------------------------------------------------------------------------
 
@@ -178,11 +165,11 @@ class Runner:
             attempt = self._attempts.get(message.token)
             waiting = self._waiting.pop(message.token, None)
             if waiting is not None:
-                self._finish(waiting, "cancelled", reason=message.reason)
+                self._finish(waiting, End("cancelled", reason=message.reason))
             elif attempt is not None:
-                self._stop(attempt, "cancelled", message.reason, attempt.spec.grace_ms / 1000)
+                attempt.stop("cancelled", message.reason, attempt.grace, time.monotonic())
         elif isinstance(message, messages.Renew):
-            self._lease_until = max(self._lease_until, message.until_ms / 1000)
+            self._renew(message)
         elif isinstance(message, messages.Forget):
             for token in message.tokens:
                 self._finished.pop(token, None)
@@ -219,121 +206,98 @@ class Runner:
 
     def _start(self, spec: StartAttempt) -> None:
         now = time.monotonic()
-        if now >= self._lease_until - self._stop_early(spec):
-            self._finish(spec, "lost", reason="lease-expired")
+        if now >= self._lease_until(spec) - self._stop_early(spec) and not spec.is_kept:
+            self._finish(spec, End("lost", reason="lease-expired"))
             return
+        attempt = Attempt(spec, now, self._ended, self._progressed)
         try:
-            pid, output = self._spawner.spawn(spec)
+            attempt.execution = self._executor(spec).start(spec, attempt)
         except CannotStart as error:
-            self._finish(spec, "failed", reason=str(error))
+            self._finish(spec, End("failed", reason=str(error)))
             return
-        self._attempts[spec.token] = _Attempt(spec, pid, output, now)
-        self._by_pid[pid] = spec.token
+        self._attempts[spec.token] = attempt
         self._report(AttemptReport(spec.token, spec.task_id, spec.number, "started"))
 
-    def _reap(self) -> None:
-        """Collect the dead, and first end what they left in their process group."""
-        while self._by_pid:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if found is None:
-                return
-            pid = found.si_pid
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-            token = self._by_pid.pop(pid, None)
-            if token is not None:
-                self._ended(self._attempts.pop(token), status)
+    def _executor(self, spec: StartAttempt) -> Executor:
+        """What runs attempts of this kind.  Raises CannotStart."""
+        if spec.spec.http is not None or spec.spec.python is not None:
+            raise CannotStart("cannot-start: this node runs commands only")
+        return self._command
 
-    def _ended(self, attempt: _Attempt, status: int) -> None:
-        code = os.waitstatus_to_exitcode(status)
-        exit_code, number = (code, 0) if code >= 0 else (None, -code)
-        run_ms = int((time.monotonic() - attempt.started) * 1000)
+    def _progressed(self, attempt: Attempt, permille: int, text: str) -> None:
+        spec = attempt.spec
+        self._report(
+            AttemptReport(
+                spec.token, spec.task_id, spec.number, "progress", permille=permille, text=text
+            )
+        )
+
+    def _ended(self, attempt: Attempt, end: End) -> None:
         if attempt.status:
-            word, reason = attempt.status, attempt.reason
-        elif code == 0:
-            word, reason = "succeeded", ""
-        else:
-            word = "failed"
-            reason = f"exit-code-{code}" if code > 0 else f"signal-{number}"
-        tail, size = attempt.output.close()
-        self._output_bytes += max(size, LEAST_FILE_BYTES) if size else 0
-        self._finish(attempt.spec, word, exit_code, number, reason, run_ms, tail, size)
+            end = end._replace(status=attempt.status, reason=attempt.reason)
+        run_ms = int((time.monotonic() - attempt.started) * 1000)
+        self._output_bytes += max(end.size, LEAST_FILE_BYTES) if end.size else 0
+        del self._attempts[attempt.spec.token]
+        self._finish(attempt.spec, end, run_ms)
 
-    def _finish(
-        self,
-        spec: StartAttempt,
-        status: str,
-        exit_code: int | None = None,
-        number: int = 0,
-        reason: str = "",
-        run_ms: int = 0,
-        tail: bytes = b"",
-        size: int = 0,
-    ) -> None:
+    def _finish(self, spec: StartAttempt, end: End, run_ms: int = 0) -> None:
         report = AttemptReport(
             spec.token,
             spec.task_id,
             spec.number,
             "finished",
-            status,
+            end.status,
             run_ms,
-            exit_code,
-            number,
-            messages.bounded(reason),
-            tail,
-            size,
+            end.exit_code,
+            end.signal,
+            messages.bounded(end.reason),
+            end.tail,
+            end.size,
+            end.result,
         )
         self._finished[spec.token] = report
         self._report(report)
 
-    def _stop(self, attempt: _Attempt, status: str, reason: str, grace: float) -> None:
-        """SIGTERM now, SIGKILL after the grace; the first reason stays.
+    # Leases --------------------------------------------------------------------------------------
 
-        An attempt that ended before it was told to ends as what it is, at the next `_reap`.
-        """
-        now = time.monotonic()
-        if attempt.kill_at is None:
-            if os.waitid(os.P_PID, attempt.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                return
-            attempt.status, attempt.reason = status, reason
-            attempt.kill_at = now + grace
-            self._signal(attempt, signal.SIGTERM)
-        else:
-            attempt.kill_at = min(attempt.kill_at, now + grace)
+    def _renew(self, message: messages.Renew) -> None:
+        """Leases are counted anew; one that has run out already is not brought back."""
+        self._watch(time.monotonic())
+        self._granted_at = max(self._granted_at, message.granted_ms / 1000)
+        self._lease_seconds = message.lease_ms / 1000
 
-    def _signal(self, attempt: _Attempt, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(attempt.pid, number)
+    def _lease_until(self, spec: StartAttempt) -> float:
+        return self._granted_at + self._length(spec)
+
+    def _length(self, spec: StartAttempt) -> float:
+        return spec.lease_ms / 1000 if spec.lease_ms else self._lease_seconds
 
     def _stop_early(self, spec: StartAttempt) -> float:
-        return min(spec.grace_ms / 1000, self._lease_seconds / 4) + KILL_MARGIN_SECONDS
+        """The request to end goes out so long before the lease ends."""
+        return min(spec.spec.grace_ms / 1000, self._length(spec) / 4) + KILL_MARGIN_SECONDS
 
     def _watch(self, now: float) -> None:
         """Deadlines, leases, grown output, and whether anybody still needs this process."""
         for attempt in list(self._attempts.values()):
-            grace = attempt.spec.grace_ms / 1000
-            left = self._lease_until - now
-            if left <= self._stop_early(attempt.spec):
-                self._stop(attempt, "lost", "lease-expired", max(0.0, left - KILL_MARGIN_SECONDS))
+            left = self._lease_until(attempt.spec) - now
+            if left <= self._stop_early(attempt.spec) and not attempt.spec.is_kept:
+                grace = max(0.0, left - KILL_MARGIN_SECONDS)
+                attempt.stop("lost", "lease-expired", grace, now)
             elif attempt.deadline is not None and now >= attempt.deadline:
                 attempt.deadline = None
-                self._stop(attempt, "timed_out", "timeout", grace)
+                attempt.stop("timed_out", "timeout", attempt.grace, now)
             if attempt.kill_at is not None and now >= attempt.kill_at:
-                self._signal(attempt, signal.SIGKILL)
+                attempt.execution.kill()
             # Removed under us, or the disk is full: the next look tries again.
             with contextlib.suppress(OSError):
                 try:
-                    attempt.output.look()
+                    attempt.execution.look()
                 except CannotTrim as error:
-                    self._stop(attempt, "failed", f"output-limit: {error}", grace)
-        if now >= self._lease_until:
-            for spec in self._waiting.values():
-                self._finish(spec, "lost", reason="lease-expired")
-            self._waiting.clear()
+                    attempt.stop("failed", f"output-limit: {error}", attempt.grace, now)
+        for spec in list(self._waiting.values()):
+            if now >= self._lease_until(spec):
+                del self._waiting[spec.token]
+                self._finish(spec, End("lost", reason="lease-expired"))
         if self._output_bytes > SWEEP_BYTES and self._sweep is None:
             self._output_bytes = 0
             self._sweep = self._spool.sweep()
@@ -348,7 +312,7 @@ class Runner:
     def _terminate(self) -> None:
         """SIGTERM to the runner itself: end everything, then go."""
         for attempt in self._attempts.values():
-            self._signal(attempt, signal.SIGKILL)
+            attempt.execution.kill()
         self._quit = True
 
 

@@ -70,23 +70,24 @@ class Spawner:
             raise CannotStart(f"cannot-start: {error}") from error
 
     def _start(self, attempt: StartAttempt, written: int) -> int:
-        argv = ("/bin/sh", "-c", attempt.command[0]) if attempt.shell else attempt.command
+        spec = attempt.spec
+        argv = ("/bin/sh", "-c", spec.command[0]) if spec.shell else spec.command
         env = self._environment(attempt)
-        read = _stdin(attempt.stdin) if attempt.stdin else self._null
+        read = _stdin(spec.stdin) if spec.stdin else self._null
         try:
             actions = (
                 (os.POSIX_SPAWN_DUP2, read, 0),
                 (os.POSIX_SPAWN_DUP2, written, 1),
                 (os.POSIX_SPAWN_DUP2, written, 2),
             )
-            return self._in_directory(attempt.cwd, argv, env, actions)
+            return self._in_directory(spec.cwd, argv, env, actions)
         finally:
             if read != self._null:
                 os.close(read)
 
     def _environment(self, attempt: StartAttempt) -> dict[bytes, bytes]:
         env = self._base.copy()
-        for name, value in attempt.env.items():
+        for name, value in attempt.spec.env.items():
             env[os.fsencode(name)] = os.fsencode(value)
         env[b"RAFTSCHED_TASK_ID"] = attempt.task_id.encode()
         env[b"RAFTSCHED_ATTEMPT"] = b"%d" % attempt.number

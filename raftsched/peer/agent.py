@@ -33,6 +33,9 @@ RENEW_SECONDS = 1.0
 #: A full comparison happens at least this often.
 RECONCILE_SECONDS = 1.0
 
+#: Nothing is started under a grant that is half as old, however long leases are.
+FRESH_SECONDS_MAX = 15.0
+
 _spec_decoder = msgspec.msgpack.Decoder(TaskSpec)
 
 
@@ -64,8 +67,8 @@ class NodeAgent:
         self._pass_scheduled = False
         #: Latest grant not yet in effect, and the index it waits for.
         self._grant: Grant | None = None
-        #: End of the lease in effect, on the monotonic clock; nothing is started without one.
-        self._lease_until = 0.0
+        #: When the grant in effect was asked for, on the monotonic clock; None: there is none.
+        self._granted_at: float | None = None
         self.slots = config.slots or 4 * host.cpus
         self.incarnation = ""
         self._registration = Registration(
@@ -107,14 +110,22 @@ class NodeAgent:
             self._grant = grant
         self._apply_grant()
 
+    @property
+    def lease_seconds(self) -> float:
+        """The node's lease as the state has it, which is what leaders judge by."""
+        row = self._replica.state.nodes.get(self._config.peer_id)
+        if row is None or not row.lease_ms:
+            return self._config.lease_seconds
+        return row.lease_ms / 1000
+
     def _apply_grant(self) -> None:
         grant = self._grant
         if grant is None or self._runner is None:
             return
         if self._replica.state.index >= grant.applied_index:
             self._grant = None
-            self._lease_until = grant.sent_at / 1000 + self._config.lease_seconds
-            self._runner.renew(self._lease_until)
+            self._granted_at = grant.sent_at / 1000
+            self._runner.renew(self._granted_at, self.lease_seconds)
             if self._roster.waiting:
                 self._schedule()
 
@@ -169,7 +180,7 @@ class NodeAgent:
                 self._reports.add(found.finished)
         self._runner = runner
         self._grant = None
-        self._lease_until = 0.0
+        self._granted_at = None
         self.incarnation = runner.incarnation
         if runner.adopted:
             logger.info("adopted the running runner with %d attempts", len(runner.inventory))
@@ -264,13 +275,23 @@ class NodeAgent:
         roster = self._roster
         if not roster.waiting or self._is_draining:
             return
-        if self._clock.monotonic() > self._lease_until - self._config.lease_seconds / 2:
-            return  # Only under a fresh grant: an attempt that must stop at once is a loss.
+        granted_at = self._granted_at
+        if granted_at is None:
+            return
+        age = self._clock.monotonic() - granted_at
+        node_lease = self.lease_seconds
         starts: list[StartAttempt] = []
+        stale: list[reconciler.Start] = []
         while roster.waiting:
             start = roster.next_waiting()
+            # Only under a fresh grant: an attempt that must stop at once is a loss.
+            if age > min(start.lease_ms / 1000 or node_lease, FRESH_SECONDS_MAX) / 2:
+                stale.append(start)
+                continue
             roster.add(start.token, start.task_id, finished=False)
             starts.append(_start_attempt(start))
+        for start in stale:
+            roster.wait(start)
         if starts:
             runner.start(starts, self.slots)
 
@@ -324,11 +345,7 @@ def _start_attempt(start: reconciler.Start) -> StartAttempt:
         token=start.token,
         task_id=start.task_id,
         number=start.number,
-        command=spec.command,
-        shell=spec.shell,
-        env=spec.env,
-        cwd=spec.cwd,
-        stdin=spec.stdin,
-        timeout_ms=spec.timeout_ms,
-        grace_ms=spec.grace_ms,
+        spec=spec,
+        lease_ms=start.lease_ms,
+        is_kept=start.is_kept,
     )

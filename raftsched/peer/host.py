@@ -38,8 +38,11 @@ class Runner(Protocol):
     def stop(self, token: int, reason: str) -> None:
         """End an attempt, with its own grace."""
 
-    def renew(self, until: float) -> None:
-        """The lease holds until this instant of the host's monotonic clock, in seconds."""
+    def renew(self, granted_at: float, lease_seconds: float) -> None:
+        """Leases are counted from this instant of the host's monotonic clock, in seconds.
+
+        ``lease_seconds``: the node's own, of attempts that have none.
+        """
 
     def forget(self, tokens: Sequence[int]) -> None:
         """The state has answered these attempts' reports."""

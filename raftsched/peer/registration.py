@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from raftsched import __version__
 from raftsched.core.commands import Accepted, AnyCommand, NodeLeft, Reason, RegisterNode
-from raftsched.core.model import NodeStatus
+from raftsched.core.model import Node, NodeStatus
+from raftsched.core.versions import POLICIES
 from raftsched.peer.config import PeerConfig
 from raftsched.peer.errors import PeerError
 from raftsched.peer.host import PeerHost
@@ -60,6 +61,7 @@ class Registration:
                 and row is not None
                 and row.incarnation == incarnation
                 and row.status is NodeStatus.UP
+                and self._has_said_all(row)
             )
             if not stands and not self._is_leaving:
                 await self._register(self._row(incarnation, self._slots, clean=clean))
@@ -67,6 +69,10 @@ class Registration:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._changed.wait()
             self._changed.clear()
+
+    def _has_said_all(self, row: Node) -> bool:
+        """Is everything in the row that the version in force has a place for?"""
+        return bool(row.lease_ms) or self._replica.state.version < POLICIES
 
     async def leave(self, incarnation: str) -> None:
         """Say good-bye if nothing runs here any more, so that nobody waits for the lease.
@@ -114,5 +120,6 @@ class Registration:
             clean=clean,
             version=__version__,
             labels=config.labels,
+            lease_ms=int(config.lease_seconds * 1000),
             replaces=self._replica.state.incarnation_of(config.peer_id),
         )

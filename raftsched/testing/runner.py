@@ -19,6 +19,8 @@ from raftsched.testing.world import World
 SIGNAL_SECONDS = 0.01
 #: As the real runner's: the last signal goes out so long before the lease ends.
 KILL_MARGIN_SECONDS = 0.2
+#: Leases are looked at this often at most.
+LOOK_SECONDS = 0.05
 
 
 class Run(NamedTuple):
@@ -81,7 +83,7 @@ class SimulatedRunner:
         self._waiting: dict[int, StartAttempt] = {}
         self._attempts: dict[int, _Attempt] = {}
         self._finished: dict[int, AttemptReport] = {}
-        self._lease_until = 0.0
+        self._granted_at = 0.0
         self._lease_timer: int | None = None
         self.connection: Connection | None = None
         self.is_dead = False
@@ -113,12 +115,20 @@ class SimulatedRunner:
         if waiting is not None:
             self._finish(waiting, "cancelled", reason)
         elif attempt is not None:
-            self._signal(attempt, "cancelled", reason, attempt.spec.grace_ms / 1000)
+            self._signal(attempt, "cancelled", reason, attempt.spec.spec.grace_ms / 1000)
 
-    def renew(self, until: float) -> None:
-        """The lease holds until then, on this machine's monotonic clock."""
-        self._lease_until = max(self._lease_until, until)
+    def renew(self, granted_at: float, lease_seconds: float) -> None:
+        """Leases are counted from then on, by this machine's monotonic clock."""
+        self._end_leases()
+        self._granted_at = max(self._granted_at, granted_at)
+        self._lease_seconds = lease_seconds
         self._watch()
+
+    def _lease_until(self, spec: StartAttempt) -> float:
+        return self._granted_at + self._length(spec)
+
+    def _length(self, spec: StartAttempt) -> float:
+        return spec.lease_ms / 1000 if spec.lease_ms else self._lease_seconds
 
     def forget(self, tokens: Sequence[int]) -> None:
         """The state has answered their reports."""
@@ -155,16 +165,19 @@ class SimulatedRunner:
     def _start_waiting(self) -> None:
         while self._waiting and len(self._attempts) < self._slots:
             spec = self._waiting.pop(next(iter(self._waiting)))
-            if self._clock.monotonic() >= self._lease_until - self._early(spec):
+            over = self._clock.monotonic() >= self._lease_until(spec) - self._early(spec)
+            if over and not spec.is_kept:
                 self._finish(spec, "lost", "lease-expired")
                 continue
             run = self._script(spec)
             attempt = self._attempts[spec.token] = _Attempt(spec, run, self._world.time)
             attempt.end = self._world.after(run.seconds, self._ended, attempt)
             self._report(AttemptReport(spec.token, spec.task_id, spec.number, "started"))
+            if spec.lease_ms:
+                self._watch()
 
     def _early(self, spec: StartAttempt) -> float:
-        return min(spec.grace_ms / 1000, self._lease_seconds / 4) + KILL_MARGIN_SECONDS
+        return min(spec.spec.grace_ms / 1000, self._length(spec) / 4) + KILL_MARGIN_SECONDS
 
     def _signal(self, attempt: _Attempt, status: str, reason: str, grace: float) -> None:
         if attempt.is_signalled:
@@ -212,27 +225,38 @@ class SimulatedRunner:
         )
 
     def _watch(self) -> None:
-        """Look at the lease when the first attempt's has to be given up."""
+        """Look at the leases when the first of them has to be given up."""
         if self._lease_timer is not None:
             self._world.cancel(self._lease_timer)
+            self._lease_timer = None
         if self.is_dead:
             return
-        early = max((self._early(a.spec) for a in self._attempts.values()), default=0.5)
-        look_at = self._clock.when(self._lease_until - early)
-        self._lease_timer = self._world.at(look_at, self._lease_ends)
+        ends = [
+            self._lease_until(a.spec) - self._early(a.spec)
+            for a in self._attempts.values()
+            if not (a.spec.is_kept or a.is_signalled)
+        ]
+        ends += [self._lease_until(spec) for spec in self._waiting.values()]
+        if ends:
+            at = max(self._clock.when(min(ends)), self._world.time + LOOK_SECONDS)
+            self._lease_timer = self._world.at(at, self._look)
 
-    def _lease_ends(self) -> None:
+    def _look(self) -> None:
         self._lease_timer = None
-        left = self._lease_until - self._clock.monotonic()
+        self._end_leases()
+        self._watch()
+
+    def _end_leases(self) -> None:
+        """End what has no lease any more."""
+        now = self._clock.monotonic()
         for attempt in list(self._attempts.values()):
-            if left <= self._early(attempt.spec) + 0.01:
+            left = self._lease_until(attempt.spec) - now
+            if left <= self._early(attempt.spec) + 0.01 and not attempt.spec.is_kept:
                 self._signal(attempt, "lost", "lease-expired", left - KILL_MARGIN_SECONDS)
-        if left <= 0:
-            for spec in list(self._waiting.values()):
+        for token, spec in list(self._waiting.items()):
+            if now >= self._lease_until(spec):
+                del self._waiting[token]
                 self._finish(spec, "lost", "lease-expired")
-            self._waiting.clear()
-        elif self._attempts or self._waiting:
-            self._lease_timer = self._world.after(max(left / 4, 0.02), self._lease_ends)
 
 
 class Connection:
@@ -271,8 +295,8 @@ class Connection:
     def stop(self, token: int, reason: str) -> None:
         self._runner.stop(token, reason)
 
-    def renew(self, until: float) -> None:
-        self._runner.renew(until)
+    def renew(self, granted_at: float, lease_seconds: float) -> None:
+        self._runner.renew(granted_at, lease_seconds)
 
     def forget(self, tokens: Sequence[int]) -> None:
         self._runner.forget(tokens)

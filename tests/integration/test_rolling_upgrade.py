@@ -47,7 +47,7 @@ class IdleRunner:
     def stop(self, token: int, reason: str) -> None:
         pass
 
-    def renew(self, until: float) -> None:
+    def renew(self, granted_at: float, lease_seconds: float) -> None:
         pass
 
     def forget(self, tokens: Sequence[int]) -> None:

@@ -13,13 +13,23 @@ from typing import Any
 from raftsched.core import commands
 from raftsched.core.changes import Changes
 from raftsched.core.commands import Outcome, Reason, Rejected
-from raftsched.core.handlers import attempts, checks, cluster, housekeeping, nodes, tasks
+from raftsched.core.handlers import (
+    attempts,
+    checks,
+    cluster,
+    housekeeping,
+    nodes,
+    queues,
+    submit,
+    tasks,
+    timers,
+)
 from raftsched.core.versions import SINCE, missing
 
 _Handler = Callable[[Changes, Any], Outcome]
 
 HANDLERS: dict[type[Any], _Handler] = {
-    commands.SubmitTasks: tasks.submit,
+    commands.SubmitTasks: submit.submit,
     commands.CancelTask: tasks.cancel,
     commands.PauseTask: tasks.pause,
     commands.ResumeTask: tasks.resume,
@@ -36,6 +46,17 @@ HANDLERS: dict[type[Any], _Handler] = {
     commands.ReportDigest: checks.report,
     commands.ActivateVersion: cluster.activate_version,
     commands.ResetClock: cluster.reset_clock,
+    commands.LoseAttempts: nodes.lose_attempts,
+    commands.FireTimers: timers.fire,
+    commands.PutQueue: queues.put_queue,
+    commands.DeleteQueue: queues.delete_queue,
+    commands.CancelTasks: tasks.cancel_many,
+    commands.PutLimit: queues.put_limit,
+    commands.DeleteLimit: queues.delete_limit,
+    commands.SetNodeLabels: nodes.set_labels,
+    commands.DrainNode: nodes.drain,
+    commands.EditTask: tasks.edit,
+    commands.RunNow: tasks.run_now,
 }
 
 #: Taken also while the state is suspect: what is so whether it is written down or not, and what
@@ -45,6 +66,7 @@ TAKEN_WHEN_SUSPECT: frozenset[type[Any]] = frozenset(
         commands.RegisterNode,
         commands.ReportAttempts,
         commands.NodeLost,
+        commands.LoseAttempts,
         commands.NodeLeft,
         commands.CheckReplicas,
         commands.ReportDigest,

@@ -14,26 +14,35 @@ from raftsched.core.commands import (
     Accepted,
     AssignTasks,
     AttemptFinished,
+    AttemptProgress,
     Event,
     Outcome,
     Reason,
     Rejected,
     ReportAttempts,
 )
+from raftsched.core.handlers.ends import set_free, stopped_as
 from raftsched.core.indexes import Usage
 from raftsched.core.lifecycle import HOLDING, end_attempt, move, move_attempt
 from raftsched.core.model import (
     ATTEMPT_TERMINAL,
     REASON_MAX,
+    RESULT_BYTES_MAX,
+    USUAL,
     Attempt,
     AttemptStatus,
+    Delivery,
     Node,
     Task,
     TaskStatus,
 )
 from raftsched.core.planner import Room
+from raftsched.core.retry import may_retry, wait_ms
 from raftsched.core.state import State
+from raftsched.core.versions import POLICIES
 
+#: Characters of what an attempt says of its progress.
+PROGRESS_TEXT_MAX = 200
 #: What a node may report as an attempt's end.
 _ENDS = {status.value: status for status in sorted(ATTEMPT_TERMINAL)}
 _QUEUED = TaskStatus.QUEUED
@@ -42,6 +51,9 @@ _SUCCEEDED = TaskStatus.SUCCEEDED
 _ATTEMPT_ASSIGNED = AttemptStatus.ASSIGNED
 _ATTEMPT_SUCCEEDED = AttemptStatus.SUCCEEDED
 _ATTEMPT_LOST = AttemptStatus.LOST
+_ATTEMPT_CANCELLED = AttemptStatus.CANCELLED
+#: Ends that count in ``attempts_max``.
+_FAILURES = (AttemptStatus.FAILED, AttemptStatus.TIMED_OUT)
 
 
 def assign(changes: Changes, command: AssignTasks) -> Outcome:
@@ -112,6 +124,12 @@ def report(changes: Changes, command: ReportAttempts) -> Outcome:
             lose(changes, task, ended.reason[:REASON_MAX] or "lost")
         else:
             changes.tasks[task.id] = (number, stands, _finished(changes, task, status, ended))
+    for news in command.progress:
+        task = changes.task(news.task_id)
+        if task is None or not _is_live(task, node_id, news.token):
+            refused.append((news.task_id, news.token))
+        elif changes.state.version >= POLICIES:
+            _progressed(changes, task, news)
     for task_id, token in refused:
         changes.event("report_refused", task_id, node_id, str(token))
     return Accepted(tuple(refused))
@@ -142,6 +160,17 @@ def _started(changes: Changes, task: Task) -> None:
         changes.event("task_started", task.id, attempt.node)
 
 
+def _progressed(changes: Changes, task: Task, news: AttemptProgress) -> None:
+    attempt = msgspec.structs.replace(
+        task.attempts[-1],
+        progress=max(0, min(1_000, news.permille)),
+        progress_text=news.text[:PROGRESS_TEXT_MAX],
+    )
+    attempts = with_latest(task, attempt)
+    changes.put(msgspec.structs.replace(task, modify_index=changes.index, attempts=attempts))
+    changes.event("task_changed", task.id, attempt.node, "progress")
+
+
 def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: AttemptFinished) -> Task:
     """The task after the end of its latest attempt: over, or waiting for the next one."""
     now = changes.state.now
@@ -149,19 +178,59 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
     started_at = attempt.started_at
     if not started_at:
         started_at = max(attempt.assigned_at, now - ended.run_ms) if ended.run_ms > 0 else now
+    if len(ended.result) > RESULT_BYTES_MAX or changes.state.version < POLICIES:
+        ended = msgspec.structs.replace(ended, result=b"")
     attempts = with_latest(task, end_attempt(attempt, status, started_at, now, ended))
     reason = task.reason
     if status is _ATTEMPT_SUCCEEDED:
         to, reason = _SUCCEEDED, ""
     elif task.status is TaskStatus.CANCELLING:
-        to = TaskStatus.CANCELLED
-    elif attempt.number - task.losses < task.terms.attempts_max:
-        changes.event("task_queued", task.id, attempt.node, attempts[-1].reason)
-        return move(task, _QUEUED, changes.index, reason, attempts)
+        to = stopped_as(task)
+    elif attempt.is_evicted and status is _ATTEMPT_CANCELLED:
+        return _again(changes, task, attempts)
+    elif _can_retry(task, attempts):
+        return _retried(changes, task, attempts)
     else:
         to, reason = TaskStatus.FAILED, attempts[-1].reason or str(status)
     changes.events.append(Event("task_finished", task.id, attempt.node, to))
-    return move(task, to, changes.index, reason, attempts, now)
+    if changes.state.waiters:
+        set_free(changes, task.id)
+    return move(task, to, changes.index, reason, attempts, now, ready_at=0)
+
+
+def _failures(attempts: tuple[Attempt, ...]) -> int:
+    """How many of them count."""
+    return len([attempt for attempt in attempts if attempt.status in _FAILURES])
+
+
+def _can_retry(task: Task, attempts: tuple[Attempt, ...]) -> bool:
+    policy = task.terms.policy or USUAL
+    return _failures(attempts) < task.terms.attempts_max and may_retry(
+        policy, attempts[-1].exit_code
+    )
+
+
+def _retried(changes: Changes, task: Task, attempts: tuple[Attempt, ...]) -> Task:
+    """The task after an attempt that failed and is not the last."""
+    attempt, index = attempts[-1], changes.index
+    if changes.state.version < POLICIES:
+        changes.event("task_queued", task.id, attempt.node, attempt.reason)
+        return move(task, _QUEUED, index, task.reason, attempts)
+    wait = wait_ms(task.terms.policy or USUAL, task.id, _failures(attempts))
+    why = attempt.reason or str(attempt.status)
+    now = changes.state.now
+    if wait:
+        changes.event("task_changed", task.id, attempt.node, "retrying")
+        return move(task, TaskStatus.RETRYING, index, why, attempts, ready_at=now + wait)
+    changes.event("task_queued", task.id, attempt.node, why)
+    return move(task, _QUEUED, index, why, attempts, ready_at=now)
+
+
+def _again(changes: Changes, task: Task, attempts: tuple[Attempt, ...]) -> Task:
+    """Its node gave the attempt back, as it was asked to: neither failed nor lost."""
+    why = attempts[-1].reason
+    changes.event("task_queued", task.id, attempts[-1].node, why)
+    return move(task, _QUEUED, changes.index, why, attempts, ready_at=changes.state.now)
 
 
 def lose(changes: Changes, task: Task, reason: str) -> None:
@@ -169,14 +238,17 @@ def lose(changes: Changes, task: Task, reason: str) -> None:
     now = changes.state.now
     attempt = task.attempts[-1]
     losses = task.losses + 1
+    policy = task.terms.policy or USUAL
     if task.status is TaskStatus.CANCELLING:
-        to, why = TaskStatus.CANCELLED, task.reason
-    elif losses >= changes.state.settings.losses_max:
+        to, why = stopped_as(task), task.reason
+    elif policy.delivery is Delivery.AT_MOST_ONCE:
+        to, why = TaskStatus.LOST, reason
+    elif losses >= (policy.losses_max or changes.state.settings.losses_max):
         to, why = TaskStatus.FAILED, "lost_too_often"
     else:
-        to, why = TaskStatus.QUEUED, reason
+        to, why = _QUEUED, reason
     over = move_attempt(attempt, AttemptStatus.LOST, finished_at=now, reason=reason)
-    queued = to is TaskStatus.QUEUED
+    queued = to is _QUEUED
     changes.put(
         move(
             task,
@@ -186,9 +258,11 @@ def lose(changes: Changes, task: Task, reason: str) -> None:
             with_latest(task, over),
             0 if queued else now,
             losses,
+            ready_at=task.ready_at if queued else 0,
         )
     )
     if queued:
         changes.event("task_queued", task.id, attempt.node, reason)
     else:
         changes.event("task_finished", task.id, attempt.node, to.value)
+        set_free(changes, task.id)

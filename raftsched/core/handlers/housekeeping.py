@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from raftsched.core.changes import Changes
 from raftsched.core.commands import Accepted, ApplyRetention, Outcome, UpdateSettings
+from raftsched.core.model import Settings
+from raftsched.core.versions import POLICIES
 
 
 def retention(changes: Changes, command: ApplyRetention) -> Outcome:
@@ -31,5 +35,11 @@ def retention(changes: Changes, command: ApplyRetention) -> Outcome:
 
 def settings(changes: Changes, command: UpdateSettings) -> Outcome:
     """No value."""
-    changes.state.settings = command.settings
+    settings = command.settings
+    if changes.state.version < POLICIES:
+        usual = Settings()
+        settings = msgspec.structs.replace(
+            settings, open_bytes_max=usual.open_bytes_max, ageing_ms=usual.ageing_ms
+        )
+    changes.state.settings = settings
     return Accepted()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from raftsched.core.changes import Changes
+from raftsched.core.changes import Changes, with_latest
 from raftsched.core.commands import (
     Accepted,
+    DrainNode,
+    LoseAttempts,
     NodeLeft,
     NodeLost,
     Outcome,
@@ -14,10 +16,22 @@ from raftsched.core.commands import (
     RegisterNode,
     Rejected,
     SetEligibility,
+    SetNodeLabels,
 )
 from raftsched.core.handlers.attempts import lose
-from raftsched.core.model import REASON_MAX, Eligibility, Node, NodeStatus
+from raftsched.core.leases import lease_ms_of
+from raftsched.core.model import (
+    REASON_MAX,
+    AttemptStatus,
+    Eligibility,
+    Node,
+    NodeStatus,
+    TaskStatus,
+)
+from raftsched.core.versions import POLICIES
 
+#: Labels set at run time.
+LABELS_MAX = 64
 _DONE = Accepted()
 
 
@@ -30,8 +44,10 @@ def register(changes: Changes, command: RegisterNode) -> Outcome:
     state = changes.state
     if not command.node_id or not command.incarnation:
         return Rejected(Reason.INVALID, "node id and incarnation are needed")
-    if min(command.slots, command.cpu_milli, command.memory_bytes) < 0:
-        return Rejected(Reason.INVALID, "slots, cpu and memory are not negative")
+    numbers = [count for _, count in command.resources]
+    numbers += [command.slots, command.cpu_milli, command.memory_bytes, command.lease_ms]
+    if min(numbers) < 0:
+        return Rejected(Reason.INVALID, "slots, cpu, memory and resources are not negative")
     known = state.nodes.get(command.node_id)
     if known is not None and known.incarnation != command.incarnation:
         if command.replaces != known.incarnation:
@@ -55,9 +71,20 @@ def register(changes: Changes, command: RegisterNode) -> Outcome:
         version=command.version,
         labels=command.labels,
         status_since=since,
+        lease_ms=_lease_ms(known, command) if state.version >= POLICIES else 0,
+        resources=command.resources if state.version >= POLICIES else (),
+        labels_set=known.labels_set if known is not None else {},
+        drain_at=known.drain_at if known is not None else 0,
     )
     changes.event("node_changed", node_id=command.node_id, detail="up")
     return _DONE
+
+
+def _lease_ms(known: Node | None, command: RegisterNode) -> int:
+    """An incarnation's lease never gets shorter: what it runs may still have the longer one."""
+    if known is None or known.incarnation != command.incarnation:
+        return command.lease_ms
+    return max(known.lease_ms, command.lease_ms)
 
 
 def _lose_attempts(
@@ -89,6 +116,84 @@ def lost(changes: Changes, command: NodeLost) -> Outcome:
     return _DONE
 
 
+def lose_attempts(changes: Changes, command: LoseAttempts) -> Outcome:
+    """Value: ids of the tasks that lost their attempts."""
+    if command.term != changes.entry.term:
+        return Rejected(Reason.STALE_TERM, command.node_id)
+    state = changes.state
+    node = state.nodes.get(command.node_id)
+    if node is None:
+        return Rejected(Reason.UNKNOWN_NODE, command.node_id)
+    if not node.lease_ms:
+        return Rejected(Reason.INVALID, "the node has not said what its lease is")
+    reason = command.reason[:REASON_MAX] or "node-lost"
+    lost_ids: list[str] = []
+    for task_id in state.by_node.get(command.node_id, ()):
+        task = changes.task(task_id)
+        assert task is not None
+        is_its = task.attempts[-1].incarnation == command.incarnation
+        if is_its and lease_ms_of(task, node) <= command.silent_ms:
+            lose(changes, task, reason)
+            lost_ids.append(task_id)
+    is_up = node.incarnation == command.incarnation and node.status is NodeStatus.UP
+    if is_up and node.lease_ms <= command.silent_ms:
+        _set_status(changes, node, NodeStatus.LOST, reason)
+    return Accepted(tuple(lost_ids))
+
+
+def set_labels(changes: Changes, command: SetNodeLabels) -> Outcome:
+    """No value."""
+    node = changes.state.nodes.get(command.node_id)
+    if node is None:
+        return Rejected(Reason.UNKNOWN_NODE, command.node_id)
+    if len(command.labels) > LABELS_MAX:
+        return Rejected(Reason.INVALID, f"a node may have {LABELS_MAX} labels")
+    changes.nodes[node.id] = msgspec.structs.replace(
+        node,
+        labels_set=dict(sorted(command.labels.items())),
+        modify_index=changes.index,
+    )
+    changes.event("node_changed", node_id=node.id, detail="labels")
+    return _DONE
+
+
+def drain(changes: Changes, command: DrainNode) -> Outcome:
+    """No value.  What was not started yet is taken back at once."""
+    node = changes.state.nodes.get(command.node_id)
+    if node is None:
+        return Rejected(Reason.UNKNOWN_NODE, command.node_id)
+    if command.patience_ms < 0:
+        return Rejected(Reason.INVALID, "patience is not negative")
+    changes.nodes[node.id] = msgspec.structs.replace(
+        node,
+        eligibility=Eligibility.DRAINING,
+        drain_at=changes.state.now + command.patience_ms,
+        modify_index=changes.index,
+    )
+    evict(changes, node.id, only_assigned=command.patience_ms > 0)
+    changes.event("node_changed", node_id=node.id, detail=Eligibility.DRAINING.value)
+    return _DONE
+
+
+def evict(changes: Changes, node_id: str, *, only_assigned: bool) -> None:
+    """Ask a node to give its attempts back; those it has not started, or all."""
+    for task_id in changes.state.by_node.get(node_id, ()):
+        task = changes.task(task_id)
+        assert task is not None
+        attempt = task.attempts[-1]
+        if task.status is TaskStatus.CANCELLING or attempt.is_evicted:
+            continue
+        if only_assigned and attempt.status is not AttemptStatus.ASSIGNED:
+            continue
+        evicted = msgspec.structs.replace(attempt, is_evicted=True)
+        changes.put(
+            msgspec.structs.replace(
+                task, attempts=with_latest(task, evicted), modify_index=changes.index
+            )
+        )
+        changes.event("task_changed", task.id, node_id, "evicted")
+
+
 def left(changes: Changes, command: NodeLeft) -> Outcome:
     """No value."""
     node = changes.state.nodes.get(command.node_id)
@@ -117,7 +222,7 @@ def set_eligibility(changes: Changes, command: SetEligibility) -> Outcome:
     if node is None:
         return Rejected(Reason.UNKNOWN_NODE, command.node_id)
     changes.nodes[node.id] = msgspec.structs.replace(
-        node, eligibility=command.eligibility, modify_index=changes.index
+        node, eligibility=command.eligibility, drain_at=0, modify_index=changes.index
     )
     changes.event("node_changed", node_id=node.id, detail=command.eligibility.value)
     return _DONE

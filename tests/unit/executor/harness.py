@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from raftsched.core.model import TaskSpec
 from raftsched.executor import leftovers
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.messages import AttemptReport, StartAttempt
@@ -43,14 +44,15 @@ class Node:
         return await self.report(token)
 
     def start(self, *command: str, token: int = 1, **options: object) -> None:
-        attempt = StartAttempt(token, f"t{token}", 1, command, **options)  # type: ignore[arg-type]
+        spec = TaskSpec(command, **options)  # type: ignore[arg-type]
+        attempt = StartAttempt(token, f"t{token}", 1, spec)
         self.client.start([attempt], 8)
 
 
 @contextlib.asynccontextmanager
 async def running(directory: Path, lease_seconds: float = 30.0) -> AsyncIterator[Node]:
     client = await RunnerClient.adopt_or_start(directory, lease_seconds=lease_seconds)
-    client.renew(time.monotonic() + lease_seconds)
+    client.renew(time.monotonic(), lease_seconds)
     try:
         yield Node(directory, client)
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+from raftsched.core.model import TaskSpec
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.messages import StartAttempt
 
@@ -14,7 +15,7 @@ from .harness import Node, running
 
 def attempts(first: int, count: int, line: str) -> list[StartAttempt]:
     return [
-        StartAttempt(token, f"t{token}", 1, (line.format(token),), shell=True)
+        StartAttempt(token, f"t{token}", 1, TaskSpec((line.format(token),), shell=True))
         for token in range(first, first + count)
     ]
 

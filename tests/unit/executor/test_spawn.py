@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from raftsched.core.model import TaskSpec
 from raftsched.executor.messages import StartAttempt
 from raftsched.executor.spawn import CannotStart, Spawner
 from raftsched.executor.spool import Spool
@@ -29,7 +30,7 @@ class Programs:
     def run(self) -> bytes:
         """What ``tool`` wrote."""
         path = f"{self.first}:{self.second}"
-        attempt = StartAttempt(1, "t", 1, ("tool",), env={"PATH": path})
+        attempt = StartAttempt(1, "t", 1, TaskSpec(("tool",), env={"PATH": path}))
         pid, output = self._spawner.spawn(attempt)
         assert os.waitpid(pid, 0)[1] == 0
         return output.close()[0]

@@ -1,0 +1,38 @@
+"""What is due by the cluster's time: delays that end, retries, waits too long, drains."""
+
+from __future__ import annotations
+
+from raftsched.core.changes import Changes
+from raftsched.core.commands import Accepted, FireTimers, Outcome
+from raftsched.core.handlers.ends import DEADLINE, QUEUE_TIMEOUT, stop, wake
+from raftsched.core.handlers.nodes import evict
+from raftsched.core.leases import draining
+from raftsched.core.lifecycle import move
+from raftsched.core.model import Task, TaskStatus
+from raftsched.core.timers import queue_timeout_at
+
+
+def fire(changes: Changes, command: FireTimers) -> Outcome:
+    """Value: how many timers fired; with ``limit`` of them there may be more."""
+    now = changes.state.now
+    due = changes.state.timers.due(now, max(0, command.limit))
+    for task_id in due:
+        task = changes.task(task_id)
+        assert task is not None
+        _fire(changes, task, now)
+    for node in draining(changes.state):
+        evict(changes, node.id, only_assigned=False)
+    return Accepted(len(due))
+
+
+def _fire(changes: Changes, task: Task, now: int) -> None:
+    extra = task.extra
+    if extra is not None and 0 < extra.deadline <= now:
+        stop(changes, task, TaskStatus.EXPIRED, DEADLINE)
+    elif task.status is TaskStatus.WAITING:
+        wake(changes, task)
+    elif task.status is TaskStatus.RETRYING:
+        changes.put(move(task, TaskStatus.QUEUED, changes.index, task.reason))
+        changes.event("task_queued", task.id, detail=task.reason)
+    elif 0 < queue_timeout_at(task) <= now:
+        stop(changes, task, TaskStatus.EXPIRED, QUEUE_TIMEOUT)
