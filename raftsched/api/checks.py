@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from raftsched.api.context import Context, no_fields, seconds
-from raftsched.api.views import instant
+from raftsched.api.times import instant
 from raftsched.core.model import Check
 from raftsched.core.state import State
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from raftsched.api.context import Context, body_of, decode, flag
 from raftsched.api.problems import Problem
-from raftsched.api.views import instant
+from raftsched.api.times import instant
 from raftsched.core.commands import ResetClock
 from raftsched.core.model import REASON_MAX
 

@@ -14,7 +14,8 @@ from raftsched import __version__
 from raftsched.api.checks import check_view
 from raftsched.api.context import Context, body_of, decode, flag, no_fields
 from raftsched.api.problems import CATALOGUE, Problem, unknown_node
-from raftsched.api.views import NodePage, NodeView, instant, node_view
+from raftsched.api.times import instant
+from raftsched.api.views import NodePage, NodeView, node_view
 from raftsched.core.commands import SetEligibility
 from raftsched.core.model import Eligibility
 

@@ -2,23 +2,69 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from functools import lru_cache
+import re
 
 import msgspec
 
-from raftsched.api.documents import Placement, Resources, Retry
+from raftsched.api.policies import (
+    Placement,
+    Retry,
+    Unique,
+    Wish,
+    claims,
+    instants,
+    retry_view,
+    unique_view,
+    wishes,
+)
+from raftsched.api.times import instant
 from raftsched.core.model import (
+    USUAL,
     Attempt,
     AttemptStatus,
+    Delivery,
     Eligibility,
+    HttpCall,
     Node,
     NodeStatus,
+    OnLeaseLoss,
+    ProcessLimits,
+    PythonCall,
     Task,
     TaskSpec,
     TaskStatus,
 )
 from raftsched.core.state import State
+
+
+class HttpView(msgspec.Struct, frozen=True):
+    """The request that a task makes."""
+
+    url: str
+    method: str
+    #: Values of headers that carry secrets are not shown.
+    headers: dict[str, str]
+    body: str
+    expect: tuple[int, ...]
+    redirects: int
+    verify: bool
+
+
+class PythonView(msgspec.Struct, frozen=True):
+    """The function that a task calls."""
+
+    function: str
+    args: msgspec.Raw
+    kwargs: msgspec.Raw
+
+
+class RlimitsView(msgspec.Struct, frozen=True):
+    """What the kernel lets each process of a task have; 0: as the node has it."""
+
+    memory: int
+    cpu: int
+    open_files: int
+    processes: int
 
 
 class TaskView(msgspec.Struct, frozen=True):
@@ -30,16 +76,41 @@ class TaskView(msgspec.Struct, frozen=True):
     queue: str
     priority: int
     labels: dict[str, str]
-    command: tuple[str, ...]
+    #: One of these three says what runs.
+    command: tuple[str, ...] | None
+    http: HttpView | None
+    python: PythonView | None
     shell: bool
     env: dict[str, str]
     cwd: str
     stdin: str
+    user: str
+    group: str
+    #: In octal; empty: as the node has it.
+    umask: str
+    nice: int
+    rlimits: RlimitsView | None
+    before: tuple[str, ...]
+    after: tuple[str, ...]
     timeout: float
     grace: float
+    queue_timeout: float
+    not_before: str | None
+    deadline: str | None
     retry: Retry
-    resources: Resources
+    delivery: Delivery
+    idempotent: bool
+    on_lease_loss: OnLeaseLoss
+    #: 0: the node's.
+    lease_seconds: float
+    #: 0: as the cluster's settings say.
+    max_losses: int
+    resources: dict[str, float | int]
+    constraints: list[str]
+    affinity: list[Wish]
     placement: Placement
+    limits: tuple[str, ...]
+    unique: Unique | None
     state: TaskStatus
     #: Why the state is what it is, a stable word; empty when the state says it all.
     reason: str
@@ -55,6 +126,15 @@ class TaskView(msgspec.Struct, frozen=True):
     signal: int | None
     output_tail: str
     output_bytes: int
+    #: JSON that the latest attempt left.
+    result: msgspec.Raw | None
+    #: How far the latest attempt says that it is, 0 to 1, and in words.
+    progress: float | None
+    progress_text: str
+    #: When a task that waits or is to be retried is ready.
+    ready_at: str | None
+    #: The task that this one is another try of.
+    retry_of: str | None
     created_at: str | None
     started_at: str | None
     finished_at: str | None
@@ -89,6 +169,9 @@ class AttemptView(msgspec.Struct, frozen=True):
     finished_at: str | None
     output_tail: str
     output_bytes: int
+    result: msgspec.Raw | None
+    progress: float | None
+    progress_text: str
 
 
 class AttemptList(msgspec.Struct, frozen=True):
@@ -128,39 +211,66 @@ class NodePage(msgspec.Struct, frozen=True):
     index: int
 
 
+_NO_LIMITS = ProcessLimits()
+#: A task that waits until ``ready_at``.
+_WAITS = (TaskStatus.WAITING, TaskStatus.RETRYING)
+_SECRET = re.compile(r"auth|cookie|token|key|secret|password", re.IGNORECASE)
 _specs = msgspec.msgpack.Decoder(TaskSpec)
 #: Stands for the latest attempt of a task that has none.
 _NO_ATTEMPT = Attempt(0, 0, "", "", AttemptStatus.ASSIGNED, 0)
-_MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
 
 
 def task_view(task: Task) -> TaskView:
     """A task as users see it."""
     spec = _specs.decode(task.spec)
     latest = task.attempts[-1] if task.attempts else _NO_ATTEMPT
+    terms, extra = task.terms, task.extra
+    policy = terms.policy or USUAL
+    not_before, deadline = instants(task)
     # By position, in the order of the fields: by name it takes three times as long.
     return TaskView(
         task.id,
         spec.name,
-        task.namespace,
-        task.queue,
-        task.priority,
+        terms.namespace,
+        terms.queue,
+        terms.priority,
         spec.labels,
-        spec.command,
+        spec.command or None,
+        None if spec.http is None else _http(spec.http),
+        None if spec.python is None else _python(spec.python),
         spec.shell,
         spec.env,
         spec.cwd,
         spec.stdin,
+        spec.user,
+        spec.group,
+        "" if spec.umask < 0 else f"{spec.umask:03o}",
+        spec.nice,
+        None if spec.limits == _NO_LIMITS else _rlimits(spec.limits),
+        spec.before,
+        spec.after,
         spec.timeout_ms / 1000,
         spec.grace_ms / 1000,
-        Retry(task.attempts_max),
-        Resources(task.cpu_milli / 1000, task.memory_bytes),
-        Placement(task.strategy),
+        policy.queue_timeout_ms / 1000,
+        not_before,
+        deadline,
+        retry_view(task),
+        policy.delivery,
+        policy.idempotent,
+        policy.on_lease_loss,
+        policy.lease_ms / 1000,
+        policy.losses_max,
+        {"cpu": terms.cpu_milli / 1000, "memory": terms.memory_bytes, **dict(policy.resources)},
+        claims(policy),
+        wishes(policy),
+        Placement(terms.strategy, "" if extra is None else extra.placement_key),
+        policy.limits,
+        unique_view(extra),
         task.status,
         task.reason,
         task.paused,
         latest.number,
-        task.attempts_max,
+        terms.attempts_max,
         task.losses,
         latest.node or None,
         latest.token or None,
@@ -168,12 +278,41 @@ def task_view(task: Task) -> TaskView:
         latest.signal or None,
         _text(latest.output_tail),
         latest.output_bytes,
+        msgspec.Raw(latest.result) if latest.result else None,
+        None if latest.progress < 0 else latest.progress / 1000,
+        latest.progress_text,
+        instant(task.ready_at) if task.status in _WAITS else None,
+        None if extra is None else extra.retry_of or None,
         instant(task.created_at),
         instant(latest.started_at),
         instant(task.finished_at),
         task.create_index,
         task.modify_index,
     )
+
+
+def _http(call: HttpCall) -> HttpView:
+    return HttpView(
+        call.url,
+        call.method,
+        {name: _shown(name, value) for name, value in call.headers.items()},
+        _text(call.body),
+        call.expect,
+        call.redirects_max,
+        call.verify,
+    )
+
+
+def _shown(name: str, value: str) -> str:
+    return "(hidden)" if _SECRET.search(name) else value
+
+
+def _python(call: PythonCall) -> PythonView:
+    return PythonView(call.function, msgspec.Raw(call.args), msgspec.Raw(call.kwargs))
+
+
+def _rlimits(limits: ProcessLimits) -> RlimitsView:
+    return RlimitsView(limits.memory_bytes, limits.cpu_seconds, limits.open_files, limits.processes)
 
 
 def attempt_view(attempt: Attempt) -> AttemptView:
@@ -192,6 +331,9 @@ def attempt_view(attempt: Attempt) -> AttemptView:
         finished_at=instant(attempt.finished_at),
         output_tail=_text(attempt.output_tail),
         output_bytes=attempt.output_bytes,
+        result=msgspec.Raw(attempt.result) if attempt.result else None,
+        progress=None if attempt.progress < 0 else attempt.progress / 1000,
+        progress_text=attempt.progress_text,
     )
 
 
@@ -218,20 +360,6 @@ def node_view(state: State, node: Node) -> NodeView:
         status_since=instant(node.status_since),
         modify_index=node.modify_index,
     )
-
-
-def instant(milliseconds: int) -> str | None:
-    """RFC 3339, UTC; None for "not yet"."""
-    if not milliseconds:
-        return None
-    second, rest = divmod(milliseconds, 1000)
-    return _second(second) + _MILLISECONDS[rest]
-
-
-@lru_cache(maxsize=1024)
-def _second(second: int) -> str:
-    # Rows that are shown together were mostly stamped within a few seconds.
-    return dt.datetime.fromtimestamp(second, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _text(output: bytes) -> str:

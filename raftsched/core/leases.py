@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raftsched.core.model import Eligibility, Node, NodeStatus, Task
+from raftsched.core.model import Eligibility, Node, NodeStatus, Task, TaskStatus
 from raftsched.core.state import State
+
+#: An idempotent task is tried elsewhere when its node was silent for so long, at most.
+SUSPECT_MS = 2_000
 
 
 def lease_ms_of(task: Task, node: Node) -> int:
     """How long its node has to be silent until the task may run elsewhere, in milliseconds.
 
-    0 for an idempotent one, which may run twice at once.
+    Shorter than the lease for an idempotent one, which may run twice at once.
     """
     policy = task.terms.policy
     if policy is None:
         return node.lease_ms
-    return 0 if policy.idempotent else policy.lease_ms or node.lease_ms
+    lease_ms = policy.lease_ms or node.lease_ms
+    return min(lease_ms, SUSPECT_MS) if policy.idempotent else lease_ms
 
 
 def held_leases(state: State) -> Iterator[tuple[str, str, int]]:
@@ -34,8 +38,17 @@ def held_leases(state: State) -> Iterator[tuple[str, str, int]]:
     yield from sorted(found)
 
 
-def draining(state: State) -> Iterator[Node]:
+def draining(state: State, now: int) -> Iterator[Node]:
     """Nodes whose time to give everything back has come, by id."""
     for _, node in sorted(state.nodes.items()):
-        if node.eligibility is Eligibility.DRAINING and node.drain_at <= state.now:
+        if node.eligibility is Eligibility.DRAINING and node.drain_at <= now:
             yield node
+
+
+def evictable(state: State, node: Node) -> Iterator[Task]:
+    """What a node holds that it was not asked to end or to give back, by token."""
+    for task_id in state.by_node.get(node.id, ()):
+        task = state.tasks.get(task_id)
+        assert task is not None
+        if task.status is not TaskStatus.CANCELLING and not task.attempts[-1].is_evicted:
+            yield task

@@ -266,6 +266,9 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     #: Instants in milliseconds since the Unix epoch; 0: none.
     not_before: int = 0
     deadline: int = 0
+    #: The same counted from the task's creation; 0: none.
+    delay_ms: int = 0
+    expires_ms: int = 0
     #: Only one task of a namespace that is not terminal has this key; empty: none.
     unique_key: str = ""
     #: What becomes of a submission whose key is taken: ``reject | return | replace``.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from raftsched.core.model import TERMINAL, Task, TaskStatus
+from raftsched.core.model import TERMINAL, Extra, Task, TaskStatus
 
 #: Entries of the heap beyond twice the number of timers, before it is made anew.
 STALE_MAX = 1_000
@@ -25,8 +25,8 @@ def due_at(task: Task) -> int:
     status = task.status
     if status in TERMINAL or status is _CANCELLING:
         return 0
-    extra = task.extra
-    found = [extra.deadline] if extra is not None and extra.deadline else []
+    deadline = deadline_at(task)
+    found = [deadline] if deadline else []
     if status in (_WAITING, _RETRYING):
         if task.ready_at:
             found.append(task.ready_at)
@@ -35,6 +35,22 @@ def due_at(task: Task) -> int:
         if over:
             found.append(over)
     return min(found, default=0)
+
+
+def starts_at(extra: Extra, created_at: int) -> int:
+    """When a task may run at the earliest, in milliseconds; at most ``created_at``: at once."""
+    return max(extra.not_before, created_at + extra.delay_ms)
+
+
+def deadline_at(task: Task) -> int:
+    """When the task is to be over, in milliseconds; 0: never."""
+    extra = task.extra
+    if extra is None:
+        return 0
+    if not extra.expires_ms:
+        return extra.deadline
+    expires_at = task.created_at + extra.expires_ms
+    return min(extra.deadline, expires_at) if extra.deadline else expires_at
 
 
 def queue_timeout_at(task: Task) -> int:

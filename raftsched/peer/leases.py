@@ -8,19 +8,33 @@ election.  The argument is in ``docs/consistency.md``; nothing here reads a cloc
 
 from __future__ import annotations
 
-from raftsched.core.model import NodeStatus
+from math import ceil
+from typing import NamedTuple
+
+from raftsched.core.leases import held_leases
 from raftsched.core.state import State
 
 #: A grant needs a quorum that answered, in this term, something sent within this window.
 GRANT_WINDOW_SECONDS = 2.0
 #: Clocks of two machines drift apart by less than this during one lease.
 DRIFT_MARGIN_SECONDS = 0.5
+#: What is behind the last grant by more than this and a lease is surely over.
+MARGIN_SECONDS = GRANT_WINDOW_SECONDS + DRIFT_MARGIN_SECONDS
+
+
+class Verdict(NamedTuple):
+    """No lease of at most ``silent_ms`` is in effect for this incarnation."""
+
+    node_id: str
+    incarnation: str
+    silent_ms: int
 
 
 class LeaseBook:
     """When each incarnation was last granted its lease in this term.  Not replicated."""
 
     def __init__(self, lease_seconds: float) -> None:
+        #: Of nodes that have not said what their own is.
         self.lease_seconds = lease_seconds
         self._elected_at: float | None = None
         self._granted_at: dict[tuple[str, str], float] = {}
@@ -59,32 +73,24 @@ class LeaseBook:
             return 0.0
         return now - self._granted_at.get((node_id, incarnation), self._elected_at)
 
-    def condemned(self, state: State, now: float) -> list[tuple[str, str]]:
-        """Incarnations whose lease has surely run out, with rows or attempts that say otherwise.
+    def condemned(self, state: State, now: float) -> list[Verdict]:
+        """Incarnations of which something has surely no lease any more, and still holds it.
 
-        Each is returned once per term; the caller proposes the verdict.
+        Each is returned once until it is pardoned; the caller proposes the verdict.
         """
         if self._elected_at is None:
             return []
-        limit = self.lease_seconds + GRANT_WINDOW_SECONDS + DRIFT_MARGIN_SECONDS
-        found = []
-        for who in sorted(_live_incarnations(state)):
-            if who not in self._condemned and self.age(*who, now) > limit:
-                self._condemned.add(who)
-                found.append(who)
-        return found
+        silent: dict[tuple[str, str], int] = {}
+        for node_id, incarnation, lease_ms in held_leases(state):
+            who = (node_id, incarnation)
+            if who in self._condemned:
+                continue
+            silent_ms = ceil((self.age(*who, now) - MARGIN_SECONDS) * 1000) - 1
+            if silent_ms >= (lease_ms or self.lease_seconds * 1000):
+                silent[who] = silent_ms
+        self._condemned.update(silent)
+        return [Verdict(*who, silent_ms) for who, silent_ms in silent.items()]
 
     def pardon(self, node_id: str, incarnation: str) -> None:
         """A verdict was applied (or surely was not): the incarnation may register again."""
         self._condemned.discard((node_id, incarnation))
-
-
-def _live_incarnations(state: State) -> set[tuple[str, str]]:
-    """Incarnations that are up, or that still hold attempts."""
-    live = {(n.id, n.incarnation) for n in state.nodes.values() if n.status is NodeStatus.UP}
-    for node_id, task_ids in state.by_node.items():
-        for task_id in task_ids:
-            task = state.tasks.get(task_id)
-            assert task is not None
-            live.add((node_id, task.attempts[-1].incarnation))
-    return live

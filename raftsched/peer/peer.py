@@ -133,6 +133,7 @@ class Peer:
             self.clock,
             config.lease_seconds,
             self.propose,
+            lambda: self.timekeeper.head().now,
             (self.timekeeper.watch, upgrades.step, self.selfcheck.lead, departures.step),
         )
         self._proposer = Proposer(

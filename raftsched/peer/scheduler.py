@@ -19,14 +19,18 @@ from raftsched.core.commands import (
     AssignTasks,
     Batch,
     Entry,
+    FireTimers,
+    LoseAttempts,
     NodeLost,
     Outcome,
     RegisterNode,
     ReportAttempts,
     SubmitTasks,
 )
+from raftsched.core.leases import draining, evictable
+from raftsched.core.versions import POLICIES
 from raftsched.peer.errors import PeerError, UnknownOutcome
-from raftsched.peer.leases import LeaseBook
+from raftsched.peer.leases import LeaseBook, Verdict
 from raftsched.peer.messages import Grant, Renew
 from raftsched.peer.pace import Pace
 from raftsched.peer.replica import Replica
@@ -42,6 +46,9 @@ IDLE_SECONDS = 0.2
 #: Retention runs this often, this many rows at a time.
 RETENTION_SECONDS = 10.0
 RETENTION_ROWS = 1_000
+#: Timers fired by one entry, and the shortest pause between two looks at them.
+TIMERS_MAX = 1_000
+TIMER_SECONDS_MIN = 0.005
 #: Origin of such assignments, which nobody waits for.
 ALONG = ""
 #: New tasks that get their assignment in their own entry; more than that are a burst, planned as
@@ -61,13 +68,18 @@ class Scheduler:
         clock: Clock,
         lease_seconds: float,
         propose: Propose,
+        now_ms: Callable[[], int],
         chores: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
-        """``chores``: what else a leader sees to, every ``IDLE_SECONDS``; may raise PeerError."""
+        """``now_ms``: what an entry made now would be stamped.
+
+        ``chores``: what else a leader sees to, every ``IDLE_SECONDS``; may raise PeerError.
+        """
         self._replica = replica
         self._log = log
         self._clock = clock
         self._propose = propose
+        self._now_ms = now_ms
         self._chores = tuple(chores)
         self.book = LeaseBook(lease_seconds)
         self._leading_term = 0
@@ -163,7 +175,7 @@ class Scheduler:
                 logger.debug("leader loop: %s", error)
                 await asyncio.sleep(IDLE_SECONDS / 4)
             try:
-                async with asyncio.timeout(IDLE_SECONDS):
+                async with asyncio.timeout(self._idle_seconds()):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -181,6 +193,7 @@ class Scheduler:
                     await chore()
         if self._replica.state.suspect:
             return  # Whatever it would propose now is refused.
+        await self._fire()
         while self._leading_term and not self._proposed:
             assignments = planner.plan(self._replica.state, self._policy())
             if not assignments:
@@ -195,6 +208,31 @@ class Scheduler:
             self._retention_at = now + RETENTION_SECONDS
             await self._propose(ApplyRetention(RETENTION_ROWS), 10.0)
 
+    def _idle_seconds(self) -> float:
+        """Until the next pass, if nothing happens before."""
+        state = self._replica.state
+        first = state.timers.first() if self._leading_term and not state.suspect else None
+        if first is None:
+            return IDLE_SECONDS
+        return min(IDLE_SECONDS, max(TIMER_SECONDS_MIN, (first[0] - self._now_ms()) / 1000))
+
+    async def _fire(self) -> None:
+        """Let happen what is due."""
+        while self._leading_term and self._is_due():
+            outcome = await self._propose(FireTimers(TIMERS_MAX), 10.0)
+            if not isinstance(outcome, Accepted) or outcome.value < TIMERS_MAX:
+                return
+
+    def _is_due(self) -> bool:
+        state = self._replica.state
+        if state.version < POLICIES:
+            return False
+        now = self._now_ms()
+        first = state.timers.first()
+        if first is not None and first[0] <= now:
+            return True
+        return any(next(evictable(state, node), None) for node in draining(state, now))
+
     def _policy(self) -> planner.PlanPolicy:
         state = self._replica.state
         beyond = {n.id: state.usage[n.id].attempts - n.slots for n in state.nodes.values()}
@@ -204,17 +242,27 @@ class Scheduler:
     async def _judge(self) -> None:
         """Propose the verdict on every node whose lease has surely run out."""
         term = self._leading_term
-        for node_id, incarnation in self.book.condemned(
-            self._replica.state, self._clock.monotonic()
-        ):
+        for verdict in self.book.condemned(self._replica.state, self._clock.monotonic()):
             if self._leading_term != term:
                 return
-            logger.warning("node %s is lost: no renewal within its lease", node_id)
+            node_id, incarnation, _ = verdict
             try:
-                await self._propose(NodeLost(node_id, incarnation, "lease-expired", term), 10.0)
+                await self._propose(self._sentence(verdict, term), 10.0)
             except UnknownOutcome:
                 continue  # It may yet commit, so this incarnation stays condemned in this term.
             except PeerError:
                 self.book.pardon(node_id, incarnation)
                 raise
             self.book.pardon(node_id, incarnation)
+
+    def _sentence(self, verdict: Verdict, term: int) -> AnyCommand:
+        """What to propose about an incarnation that is silent."""
+        node_id, incarnation, silent_ms = verdict
+        state, why = self._replica.state, "lease-expired"
+        node = state.nodes.get(node_id)
+        if state.version < POLICIES or node is None or not node.lease_ms:
+            logger.warning("node %s is lost: no renewal within its lease", node_id)
+            return NodeLost(node_id, incarnation, why, term)
+        if silent_ms >= node.lease_ms:
+            logger.warning("node %s is lost: no renewal within its lease", node_id)
+        return LoseAttempts(node_id, incarnation, term, silent_ms, why)

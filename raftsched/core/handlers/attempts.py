@@ -52,8 +52,6 @@ _ATTEMPT_ASSIGNED = AttemptStatus.ASSIGNED
 _ATTEMPT_SUCCEEDED = AttemptStatus.SUCCEEDED
 _ATTEMPT_LOST = AttemptStatus.LOST
 _ATTEMPT_CANCELLED = AttemptStatus.CANCELLED
-#: Ends that count in ``attempts_max``.
-_FAILURES = (AttemptStatus.FAILED, AttemptStatus.TIMED_OUT)
 
 
 def assign(changes: Changes, command: AssignTasks) -> Outcome:
@@ -200,7 +198,13 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
 
 def _failures(attempts: tuple[Attempt, ...]) -> int:
     """How many of them count."""
-    return len([attempt for attempt in attempts if attempt.status in _FAILURES])
+    return len([attempt for attempt in attempts if _counts(attempt)])
+
+
+def _counts(attempt: Attempt) -> bool:
+    if attempt.status is _ATTEMPT_CANCELLED:
+        return not attempt.is_evicted
+    return attempt.status is not _ATTEMPT_LOST
 
 
 def _can_retry(task: Task, attempts: tuple[Attempt, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from raftsched.core.changes import Changes
 from raftsched.core.lifecycle import HOLDING, move
 from raftsched.core.model import Task, TaskStatus
+from raftsched.core.timers import starts_at
 
 #: Why a task of that end is ``expired`` and not ``cancelled``.
 DEADLINE = "deadline"
@@ -48,9 +49,9 @@ def set_free(changes: Changes, task_id: str) -> None:
 def wake(changes: Changes, task: Task) -> None:
     """A waiting task is ready, or waits for its time from now on."""
     now, index = changes.state.now, changes.index
-    not_before = task.extra.not_before if task.extra is not None else 0
-    if not_before > now:
-        changes.put(_waiting_until(task, not_before, index))
+    at = starts_at(task.extra, task.created_at) if task.extra is not None else 0
+    if at > now:
+        changes.put(_waiting_until(task, at, index))
     else:
         changes.put(move(task, TaskStatus.QUEUED, index, "", ready_at=now))
         changes.event("task_queued", task.id)

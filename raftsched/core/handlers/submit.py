@@ -5,6 +5,8 @@ from __future__ import annotations
 from sys import intern
 from typing import NamedTuple
 
+import msgspec
+
 from raftsched.core.changes import Changes
 from raftsched.core.commands import (
     Accepted,
@@ -31,6 +33,7 @@ from raftsched.core.model import (
 )
 from raftsched.core.planner import STRATEGIES
 from raftsched.core.state import State, waits_for_another
+from raftsched.core.timers import starts_at
 from raftsched.core.versions import POLICIES
 
 _QUEUED = TaskStatus.QUEUED
@@ -241,12 +244,7 @@ class _Creation:
 
 def extra_with(extra: Extra, after: str) -> Extra:
     """The same with another ``after``."""
-    if extra.after == after:
-        return extra
-    return Extra(
-        extra.not_before, extra.deadline, extra.unique_key, extra.on_conflict,
-        extra.placement_key, extra.retry_of, after, extra.group,
-    )  # fmt: skip
+    return extra if extra.after == after else msgspec.structs.replace(extra, after=after)
 
 
 def new_row(task: Task, extra: Extra, now: int) -> Task:
@@ -254,8 +252,8 @@ def new_row(task: Task, extra: Extra, now: int) -> Task:
     status, reason, ready_at = _QUEUED, "", 0
     if extra.after:
         status, reason = _WAITING, "replaces"
-    elif extra.not_before > now:
-        status, reason, ready_at = _WAITING, "not-before", extra.not_before
+    elif (at := starts_at(extra, task.created_at)) > now:
+        status, reason, ready_at = _WAITING, "not-before", at
     return Task(
         task.id, task.spec, task.terms, task.created_at, task.create_index, task.order,
         status, task.modify_index, reason, task.losses, task.paused, 0, task.attempts, ready_at,

@@ -129,6 +129,8 @@ def _edited_extra(known: Extra | None, new: NewTask) -> Extra | None:
         known,
         not_before=wanted.not_before,
         deadline=wanted.deadline,
+        delay_ms=wanted.delay_ms,
+        expires_ms=wanted.expires_ms,
         placement_key=wanted.placement_key,
     )
     return None if extra == Extra() else extra

@@ -9,7 +9,7 @@ from raftsched.core.handlers.nodes import evict
 from raftsched.core.leases import draining
 from raftsched.core.lifecycle import move
 from raftsched.core.model import Task, TaskStatus
-from raftsched.core.timers import queue_timeout_at
+from raftsched.core.timers import deadline_at, queue_timeout_at
 
 
 def fire(changes: Changes, command: FireTimers) -> Outcome:
@@ -20,14 +20,13 @@ def fire(changes: Changes, command: FireTimers) -> Outcome:
         task = changes.task(task_id)
         assert task is not None
         _fire(changes, task, now)
-    for node in draining(changes.state):
+    for node in draining(changes.state, now):
         evict(changes, node.id, only_assigned=False)
     return Accepted(len(due))
 
 
 def _fire(changes: Changes, task: Task, now: int) -> None:
-    extra = task.extra
-    if extra is not None and 0 < extra.deadline <= now:
+    if 0 < deadline_at(task) <= now:
         stop(changes, task, TaskStatus.EXPIRED, DEADLINE)
     elif task.status is TaskStatus.WAITING:
         wake(changes, task)
