@@ -98,9 +98,14 @@ def spec_of(request: TaskRequest) -> TaskSpec:
 
 def _command(request: TaskRequest) -> tuple[str, ...]:
     command = request.command
-    kinds = (command is not None) + (request.http is not None) + (request.python is not None)
-    if kinds != 1:
-        raise Problem("invalid", 'give exactly one of "command", "http" and "python"')
+    kinds = {"command": command, "http": request.http, "python": request.python}
+    given = [name for name, kind in kinds.items() if kind is not None] or ["command"]
+    if len(given) > 1 or kinds[given[0]] is None:
+        raise Problem(
+            "invalid",
+            'give exactly one of "command", "http" and "python"',
+            pointer=f"/{given[-1]}",
+        )
     if command is None:
         return ()
     if isinstance(command, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftsched.api.context import BODY_BYTES_MAX
-from raftsched.api.documents import ARGUMENTS_BYTES_MAX
+from raftsched.api.programs import ARGUMENTS_BYTES_MAX
 from raftsched.api.routes import ROUTES, Route
 from tests.unit.api.fake_service import TOKEN
 from tests.unit.api.harness import MUTATING, Api, filled, named, parse
@@ -65,7 +65,7 @@ WRONG_FIELDS = [
     ("resources", {"cpu": -1}, "/resources/cpu"), ("resources", {"cpu": "x"}, "/resources/cpu"),
     ("resources", {"cpu": "nan"}, "/resources/cpu"),
     ("resources", {"cpu": "inf"}, "/resources/cpu"),
-    ("resources", {"cpu": 1e300}, "/resources/cpu"), ("resources", {"cpu": []}, "/resources/cpu"),
+    ("resources", {"cpu": 1e300}, "/resources/cpu"), ("resources", {"cpu": []}, "/resources"),
     ("resources", {"memory": "1MB"}, "/resources/memory"),
     ("resources", {"memory": -1}, "/resources/memory"),
     ("resources", {"memory": 1 << 64}, "/resources/memory"),

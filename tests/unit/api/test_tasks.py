@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raftsched.api.documents import ARGUMENTS_BYTES_MAX
+from raftsched.api.programs import ARGUMENTS_BYTES_MAX
 from raftsched.core.commands import CancelTask
 from raftsched.core.model import Settings
 from tests.unit.api.harness import Api, parse
@@ -33,11 +33,32 @@ async def test_every_field_of_a_submission_is_shown_again(api: Api) -> None:
         "id": "whole", "command": ["sort", "-u"], "name": "ünïcode", "namespace": "team-a",
         "queue": "slow", "priority": 7, "labels": {"team": "web"}, "shell": False,
         "env": {"A": "b=c"}, "cwd": "/srv", "stdin": "in\0put", "timeout": "5m", "grace": 2.5,
-        "retry": {"max_attempts": 3}, "resources": {"cpu": "0.5", "memory": "256MiB"},
-        "placement": {"strategy": "binpack"},
+        "user": "nobody", "group": "nogroup", "umask": "027", "nice": 5,
+        "rlimits": {"memory": "1GiB", "cpu": "90s", "open_files": 64, "processes": 8},
+        "before": ["mkdir", "x"], "after": ["rmdir", "x"],
+        "queue_timeout": "1h", "not_before": "2030-01-01T00:00:00Z", "deadline": "2d",
+        "retry": {"max_attempts": 3, "backoff": "linear", "base": "2s", "max": "1m",
+                  "jitter": 0.5, "on_exit": [75, 1], "node": "other"},
+        "delivery": "at_least_once", "idempotent": True, "on_lease_loss": "continue",
+        "lease_seconds": "1m", "max_losses": 5,
+        "resources": {"cpu": "0.5", "memory": "256MiB", "gpu": 2},
+        "constraints": ["zone = a", "disk in [ssd, nvme]", "gpu exists"],
+        "affinity": [{"match": "rack != r1", "weight": -20}],
+        "placement": {"strategy": "binpack", "key": "k"}, "limits": ["b", "a"],
+        "unique": {"key": "u", "on_conflict": "return"},
     }  # fmt: skip
     task = (await api.post("/v1/tasks", document)).json()
-    shown = {**document, "timeout": 300, "resources": {"cpu": 0.5, "memory": 256 << 20}}
+    created = task["created_at"]
+    shown = {
+        **document, "timeout": 300, "resources": {"cpu": 0.5, "memory": 256 << 20, "gpu": 2},
+        "rlimits": {"memory": 1 << 30, "cpu": 90, "open_files": 64, "processes": 8},
+        "queue_timeout": 3600, "not_before": "2030-01-01T00:00:00.000Z", "lease_seconds": 60,
+        "constraints": ["zone = a", "disk in [nvme, ssd]", "gpu exists"], "limits": ["a", "b"],
+        "deadline": created.replace("14T", "16T"), "state": "waiting", "reason": "not-before",
+        "retry": {"max_attempts": 3, "backoff": "linear", "base": 2, "max": 60, "jitter": 0.5,
+                  "on_exit": [1, 75], "node": "other"},
+        "ready_at": "2030-01-01T00:00:00.000Z",
+    }  # fmt: skip
     assert {name: task[name] for name in shown} == shown
 
 
@@ -386,7 +407,7 @@ async def test_wait_answers_at_the_end_or_at_its_timeout(api: Api) -> None:
 
 async def test_attempts_are_listed_oldest_first_with_how_they_ended(api: Api) -> None:
     api.service.add_node()
-    await api.submit("t", retry={"max_attempts": 2})
+    await api.submit("t", retry={"max_attempts": 2, "base": 0})
     assert (await api.get("/v1/tasks/t/attempts")).json() == {"items": []}
     api.service.start("t")
     api.service.finish("t", "failed", exit_code=7, output_tail=b"\xffno", output_bytes=3)

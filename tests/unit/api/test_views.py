@@ -7,7 +7,7 @@ import pytest
 
 from raftsched.api.views import instant, task_view
 from raftsched.core.commands import SubmitTasks
-from raftsched.core.model import NewTask, Task, TaskSpec
+from raftsched.core.model import Backoff, NewTask, Policy, Task, TaskSpec
 from tests.unit.api.fake_service import FakeService
 
 SPEC = TaskSpec(
@@ -23,6 +23,9 @@ SPEC = TaskSpec(
 )
 
 
+POLICY = Policy(backoff=Backoff.CONSTANT, backoff_base_ms=0, queue_timeout_ms=7_000)
+
+
 @pytest.fixture
 def task() -> Task:
     """A task whose fields all differ, after a lost attempt and one that failed."""
@@ -30,7 +33,7 @@ def task() -> Task:
     for node_id in ("n1", "n2"):
         service.add_node(node_id, cpu_milli=9_000)
     spec = msgspec.msgpack.encode(SPEC)
-    new = NewTask("t", spec, "slow", 7, 1_250, 4_096, "binpack", attempts_max=9)
+    new = NewTask("t", spec, "slow", 7, 1_250, 4_096, "binpack", attempts_max=9, policy=POLICY)
     service.apply(SubmitTasks((new,), namespace="space"))
     service.start("t", "n1")
     service.finish("t", "failed", exit_code=1)
@@ -55,8 +58,16 @@ def test_every_field_of_a_task_is_shown_under_its_name(task: Task) -> None:
     assert shown(task) == {
         "id": "t", "name": "greet", "namespace": "space", "queue": "slow", "priority": 7,
         "labels": {"team": "web"}, "command": ["echo", "hi"], "shell": True, "env": {"A": "b"},
-        "cwd": "/srv", "stdin": "in", "timeout": 1.5, "grace": 2.5, "retry": {"max_attempts": 9},
-        "resources": {"cpu": 1.25, "memory": 4_096}, "placement": {"strategy": "binpack"},
+        "cwd": "/srv", "stdin": "in", "timeout": 1.5, "grace": 2.5, "http": None, "python": None,
+        "user": "", "group": "", "umask": "", "nice": 0, "rlimits": None, "before": [],
+        "after": [], "queue_timeout": 7, "not_before": None, "deadline": None,
+        "retry": {"max_attempts": 9, "backoff": "constant", "base": 0, "max": 300, "jitter": 0.2,
+                  "on_exit": [], "node": "any"},
+        "delivery": "at_least_once", "idempotent": False, "on_lease_loss": "stop",
+        "lease_seconds": 0, "max_losses": 0, "constraints": [], "affinity": [], "limits": [],
+        "resources": {"cpu": 1.25, "memory": 4_096},
+        "placement": {"strategy": "binpack", "key": ""}, "unique": None, "result": None,
+        "progress": None, "progress_text": "", "ready_at": None, "retry_of": None,
         "state": "running", "reason": "why", "paused": True, "attempt": 2, "attempts_max": 9,
         "losses": 3, "node": "n2", "token": 2, "exit_code": 5, "signal": 6,
         "output_tail": "�no", "output_bytes": 8, "created_at": "2023-11-14T22:13:23.000Z",

@@ -19,21 +19,32 @@ from raftsched.core.commands import (
     AttemptStarted,
     Batch,
     CancelTask,
+    CancelTasks,
     CheckReplicas,
+    DeleteLimit,
+    DeleteQueue,
     DeleteTask,
+    DrainNode,
+    EditTask,
     Entry,
     Event,
+    FireTimers,
+    LoseAttempts,
     NodeLeft,
     NodeLost,
     Outcome,
     PauseTask,
+    PutLimit,
+    PutQueue,
     RegisterNode,
     Rejected,
     ReportAttempts,
     ReportDigest,
     ResetClock,
     ResumeTask,
+    RunNow,
     SetEligibility,
+    SetNodeLabels,
     SubmitTasks,
     UpdateSettings,
 )
@@ -41,9 +52,12 @@ from raftsched.core.model import (
     Attempt,
     AttemptStatus,
     Eligibility,
+    Limit,
     NewTask,
     Node,
     NodeStatus,
+    Policy,
+    Queue,
     Settings,
     Task,
     TaskStatus,
@@ -56,10 +70,14 @@ BEGIN_MS = 1_000_000
 STEP_MS = 10
 #: Of the leader of all entries.
 TERM = 1
+#: A task that failed is ready again at once.
+AT_ONCE = Policy(backoff_base_ms=0)
 
 
 def new_task(task_id: str = "t1", **fields: Any) -> NewTask:
-    """A task as a submission carries it."""
+    """A task as a submission carries it; one with several attempts does not wait in between."""
+    if fields.get("attempts_max", 1) > 1:
+        fields.setdefault("policy", AT_ONCE)
     return NewTask(**{"id": task_id, "spec": b"spec", **fields})
 
 
@@ -183,6 +201,17 @@ ONE_OF_EACH: tuple[AnyCommand, ...] = (
     ReportDigest("n1", 1, bytes(16)),
     ActivateVersion(ENTRY_VERSION),
     ResetClock(BEGIN_MS, "operator"),
+    LoseAttempts("n1", "a", TERM, 15_000, "silent"),
+    FireTimers(10),
+    PutQueue(Queue("q", concurrency=3)),
+    DeleteQueue("q"),
+    CancelTasks(("t1", "t2"), "operator"),
+    PutLimit(Limit("l", count=2)),
+    DeleteLimit("l"),
+    SetNodeLabels("n1", {"zone": "b"}),
+    DrainNode("n1", 1_000),
+    EditTask(new_task("t1", priority=60)),
+    RunNow("t1"),
 )
 
 

@@ -188,7 +188,7 @@ def test_trouble_of_this_machine_alone_goes_through(trouble: type[BaseException]
         def __le__(self, other: object) -> bool:
             raise trouble
 
-        __ge__ = __le__
+        __ge__ = __lt__ = __gt__ = __le__
 
     replica = Replica()
     with pytest.raises(trouble):

@@ -19,7 +19,7 @@ from raftsched.core.commands import (
 from raftsched.core.handlers.cluster import CLOCK_MS_MAX
 from raftsched.core.machine import CLOCK_SKEW_MS_MAX
 from raftsched.core.state import State
-from raftsched.core.versions import SINCE, Supports, UnknownVersion, next_version
+from raftsched.core.versions import SINCE, SUPPORTED, Supports, UnknownVersion, next_version
 from tests.unit.core.builders import BEGIN_MS, ONE_OF_EACH, Replica, dump, entry
 
 #: What the version before this one could apply.
@@ -116,7 +116,7 @@ def test_the_next_version_is_the_highest_that_every_member_knows(
 
 def test_an_entry_of_a_version_that_a_program_does_not_know_names_what_to_do() -> None:
     data = codec.encode_entry(entry(ActivateVersion(3)))
-    line = "upgrade this peer: the cluster runs version 3, this program knows up to 2"
+    line = "upgrade this peer: the cluster runs version 4, this program knows up to 2"
     with pytest.raises(UnknownVersion, match=line):
         codec.decode_entry(data, PREVIOUS)
 
@@ -194,7 +194,7 @@ def test_the_clock_is_set_to_any_time_and_it_is_counted(to: int) -> None:
     outcome = replica.do(ResetClock(to, "operator"), now=was)
     assert outcome == Accepted(was)
     assert (replica.state.now, replica.state.clock_resets) == (to, 1)
-    loaded = restored_by(Supports(1, 3), replica.state)
+    loaded = restored_by(SUPPORTED, replica.state)
     assert (loaded.now, loaded.clock_resets) == (to, 1)
 
 

@@ -19,7 +19,7 @@ from raftsched.core.commands import (
     UpdateSettings,
 )
 from raftsched.core.model import TASK_ID_MAX, Settings, TaskStatus
-from tests.unit.core.builders import Replica, new_task, register, task
+from tests.unit.core.builders import AT_ONCE, Replica, new_task, register, task
 
 
 def test_a_submitted_task_is_queued_with_all_its_fields() -> None:
@@ -46,6 +46,7 @@ def test_a_submitted_task_is_queued_with_all_its_fields() -> None:
         memory_bytes=1_024,
         strategy="binpack",
         attempts_max=3,
+        policy=AT_ONCE,
         status=TaskStatus.QUEUED,
         created_at=replica.now,
         create_index=replica.index,

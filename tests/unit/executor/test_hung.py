@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from raftsched.core.commands import Accepted, AnyCommand, Outcome
+from raftsched.core.model import TaskSpec
 from raftsched.executor import leftovers, messages
 from raftsched.executor.client import RunnerClient, RunnerLost
 from raftsched.executor.messages import StartAttempt
@@ -109,7 +110,7 @@ async def test_runner_of_another_version_is_told_to_end_and_is_not_spoken_to(
 async def test_large_attempts_are_given_in_several_frames(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         text = "x" * 64 * 1024
-        attempts = [StartAttempt(token, f"t{token}", 1, ("true",), stdin=text)
+        attempts = [StartAttempt(token, f"t{token}", 1, TaskSpec(("true",), stdin=text))
                     for token in range(1, 601)]  # fmt: skip
         frames = [len(frame) for frame in messages.start_frames(attempts, 0)]
         assert len(frames) > 2
@@ -127,7 +128,9 @@ async def test_large_attempts_are_given_in_several_frames(tmp_path: Path) -> Non
 async def test_long_inventory_comes_in_parts(tmp_path: Path) -> None:
     count = 2 * messages.PART_MAX + 1
     async with running(tmp_path) as node:
-        node.client.start([StartAttempt(t, f"t{t}", 1, ("true",)) for t in range(count)], 0)
+        node.client.start(
+            [StartAttempt(t, f"t{t}", 1, TaskSpec(("true",))) for t in range(count)], 0
+        )
         node.client.stop(count - 1, "heard all before this")
         await node.report(count - 1)
         await node.client.close(stop_runner=False)
