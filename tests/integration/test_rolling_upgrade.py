@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.core.commands import Accepted, ResetClock, SubmitTasks
+from raftsched.core.commands import Accepted, AnyCommand, ResetClock, RunNow, SubmitTasks
 from raftsched.core.versions import SUPPORTED, Supports
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.peer import timekeeping
@@ -159,24 +159,32 @@ async def cluster_of(directory: Path, supports: Supports) -> AsyncIterator[Clust
             await cluster.stop(peer_id)
 
 
-async def test_cluster_is_upgraded_one_by_one_and_nobody_goes_back(tmp_path: Path) -> None:
-    async with cluster_of(tmp_path, PREVIOUS) as cluster:
+@pytest.mark.parametrize(
+    ("previous", "in_force", "unknown", "needs"),
+    [(PREVIOUS, 1, ResetClock(1), 3), (Supports(1, 3), 3, RunNow("before"), 4)],
+    ids=["from 2", "from 3"],
+)
+async def test_cluster_is_upgraded_one_by_one_and_nobody_goes_back(
+    tmp_path: Path, previous: Supports, in_force: int, unknown: AnyCommand, needs: int
+) -> None:
+    async with cluster_of(tmp_path, previous) as cluster:
+        await until(lambda: cluster.versions == [in_force] * 3)
         await cluster.submit("before")
         leader = await cluster.leader()
         order = [*(peer_id for peer_id in cluster.peers if peer_id != leader), leader]
         for number, peer_id in enumerate(order):
             await cluster.stop(peer_id)
             await cluster.submit(f"without-{peer_id}")
-            assert set(cluster.versions) == {1}
-            with pytest.raises(NeedsVersion, match="needs cluster version 3"):
-                await next(iter(cluster.peers.values())).propose(ResetClock(1))
+            assert set(cluster.versions) == {in_force}
+            with pytest.raises(NeedsVersion, match=f"needs cluster version {needs}"):
+                await next(iter(cluster.peers.values())).propose(unknown)
             await cluster.start(peer_id, SUPPORTED)
             if number < 2:
                 # Some of both versions, and one of each may lead.
                 await cluster.submit(f"with-{peer_id}")
                 await hand_over(cluster, peer_id)
                 await cluster.submit(f"under-{peer_id}")
-                assert set(cluster.versions) == {1}
+                assert set(cluster.versions) == {in_force}
         await until(lambda: cluster.versions == [SUPPORTED.highest] * 3)
         await cluster.submit("after")
         assert len({len(peer.state.tasks) for peer in cluster.peers.values()}) == 1
@@ -184,13 +192,16 @@ async def test_cluster_is_upgraded_one_by_one_and_nobody_goes_back(tmp_path: Pat
         last = await cluster.leader()
         back = next(peer_id for peer_id in cluster.peers if peer_id != last)
         await cluster.stop(back)
-        line = "upgrade this peer: the cluster runs version 3, this program knows up to 2"
+        line = (
+            f"upgrade this peer: the cluster runs version {SUPPORTED.highest}, this program "
+            f"knows up to {previous.highest}"
+        )
         for _ in range(2):
-            await cluster.start(back, PREVIOUS)
+            await cluster.start(back, previous)
             await until(lambda: cluster.fatal[back])
             assert isinstance(cluster.fatal[back][0], UpgradeNeeded)
             assert str(cluster.fatal[back].pop(0)).startswith(line)
-            assert cluster.peers[back].state.version == 1
+            assert cluster.peers[back].state.version == in_force
             assert cluster.peers[back].state.tasks.get("after") is None
             cluster.fatal[back].clear()
             await cluster.stop(back)

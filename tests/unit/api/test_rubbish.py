@@ -72,7 +72,7 @@ WRONG_FIELDS = [
     ("resources", {"memory": "99999999999TiB"}, "/resources/memory"),
     ("resources", {"memory": "9" * 5_000}, "/resources/memory"),
     ("resources", {"memory": "²"}, "/resources/memory"),
-    ("resources", {"gpu": 1}, "/resources/gpu"),
+    ("resources", {"gpu": "x"}, "/resources/gpu"),
     ("placement", {"strategy": "best"}, "/placement/strategy"),
     ("placement", "spread", "/placement"),
 ]  # fmt: skip
