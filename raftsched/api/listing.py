@@ -14,7 +14,7 @@ import binascii
 import datetime as dt
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -33,6 +33,10 @@ PAGE_BYTES_MAX = 2 * 1024 * 1024
 SLICE_SECONDS = 0.005
 CLOCK_ROWS = 64
 
+#: What the query of a list filters by.
+FILTERS = ("state", "queue", "node", "label", "q", "since", "until")
+
+Shown = TypeVar("Shown")
 #: ``(create_index, id)`` of the task behind which a page begins.
 Place = tuple[int, str]
 
@@ -45,7 +49,8 @@ async def listing(context: Context, request: web.Request) -> web.StreamResponse:
     limit = integer(request, "limit", 50, 1, 1000)
     cursor = request.query.get("cursor")
     after = _parse_cursor(cursor) if cursor else None
-    scan = Scan(filter_of(request), limit, after, instant_of(request, "since") or 0)
+    since = instant_of(request, "since") or 0
+    scan: Scan[TaskView] = Scan(filter_of(request), limit, after, since, show=task_view)
     index = (await context.state(request)).index
     while not scan.is_done:
         async with context.scanning:
@@ -61,13 +66,20 @@ async def listing(context: Context, request: web.Request) -> web.StreamResponse:
     return context.answer(TaskPage(scan.found, following, index), headers=headers)
 
 
-class Scan:
+class Scan(Generic[Shown]):
     """One page as it is filled."""
 
     def __init__(
-        self, test: Callable[[Task], bool], limit: int, after: Place | None, since: int = 0
+        self,
+        test: Callable[[Task], bool],
+        limit: int,
+        after: Place | None,
+        since: int = 0,
+        *,
+        show: Callable[[Task], Shown],
     ) -> None:
         self._test = test
+        self._show = show
         #: The state's clock never goes back: behind the first older task all are.
         self._since = since
         self._limit = limit
@@ -75,7 +87,7 @@ class Scan:
         self._bytes_left = PAGE_BYTES_MAX
         #: The last row looked at.
         self.place = after
-        self.found: list[TaskView] = []
+        self.found: list[Shown] = []
         self.is_done = False
         #: The page is full, so there may be tasks behind it.
         self.more = False
@@ -89,7 +101,7 @@ class Scan:
                 break
             self._rows_left -= 1
             if test(task):
-                self.found.append(task_view(task))
+                self.found.append(self._show(task))
                 self._bytes_left -= len(task.spec)
                 self.more = len(self.found) >= self._limit or self._bytes_left <= 0
             elif self._rows_left % CLOCK_ROWS:

@@ -12,10 +12,12 @@ from raftsched.core.commands import (
     AnyCommand,
     CancelTask,
     DeleteTask,
+    EditTask,
     PauseTask,
     Reason,
     Rejected,
     ResumeTask,
+    RunNow,
     SetEligibility,
 )
 from raftsched.peer import errors
@@ -40,10 +42,17 @@ CATALOGUE: dict[str, Kind] = {
     "unknown-task": Kind(404, "No such task"),
     "unknown-node": Kind(404, "No such node"),
     "unknown-peer": Kind(404, "No such peer"),
+    "unknown-queue": Kind(404, "Nothing was set for this queue"),
+    "unknown-limit": Kind(404, "Nothing was set for this limit"),
     "method-not-allowed": Kind(405, "This address does not take this method"),
     "change-refused": Kind(409, "This change of the group is not allowed, or not now"),
     "task-terminal": Kind(409, "The task has ended"),
     "task-not-terminal": Kind(409, "The task has not ended"),
+    "task-not-queued": Kind(409, "The task is not ready to run"),
+    "task-running": Kind(409, "The task runs"),
+    "task-succeeded": Kind(409, "The task succeeded"),
+    "unique-conflict": Kind(409, "A task that has not ended has this unique key"),
+    "modified": Kind(412, "It has changed since"),
     "duplicate-id": Kind(409, "Another task has this id"),
     "needs-version": Kind(409, "Not all peers run a program that knows this yet"),
     "output-gone": Kind(410, "The output was rotated away or never written"),
@@ -53,6 +62,7 @@ CATALOGUE: dict[str, Kind] = {
     "idempotency-key-reused": Kind(422, "The Idempotency-Key was used with another request"),
     "idempotency-keys-full": Kind(429, "Too many idempotency keys are held", retryable=True),
     "overloaded": Kind(429, "The cluster takes nothing more just now", retryable=True),
+    "queue-full": Kind(429, "The queue takes nothing more just now", retryable=True),
     "internal": Kind(500, "A bug", applied="unknown"),
     "node-unreachable": Kind(502, "The node that has this cannot be reached", retryable=True),
     "no-leader": Kind(503, "No majority leads just now", retryable=True),
@@ -145,22 +155,25 @@ def unknown_node(node_id: str, known: Iterable[str]) -> Problem:
 
 
 #: What cannot be done to a task that has ended.
-_DONE_TO = {CancelTask: "cancelled", PauseTask: "paused", ResumeTask: "resumed"}
+_Verb = CancelTask | PauseTask | ResumeTask | RunNow | EditTask
+_DONE_TO = {
+    CancelTask: "cancelled", PauseTask: "paused", ResumeTask: "resumed", RunNow: "run",
+    EditTask: "edited",
+}  # fmt: skip
 
 
-def task_terminal(asked: CancelTask | PauseTask | ResumeTask, status: str) -> Problem:
+def task_terminal(asked: _Verb, status: str) -> Problem:
     """The task has ended, and what was asked needs one that has not."""
+    task_id = asked.task.id if isinstance(asked, EditTask) else asked.task_id
     done = _DONE_TO[type(asked)]
-    return Problem(
-        "task-terminal", f"task {asked.task_id} has ended ({status}) and cannot be {done}"
-    )
+    return Problem("task-terminal", f"task {task_id} has ended ({status}) and cannot be {done}")
 
 
-def task_not_terminal(task_id: str, status: str) -> Problem:
+def task_not_terminal(task_id: str, status: str, done: str = "deleted") -> Problem:
     """The task has not ended, and only one that has is deleted."""
     return Problem(
         "task-not-terminal",
-        f"task {task_id} is {status} and only a task that has ended can be deleted; "
+        f"task {task_id} is {status} and only a task that has ended can be {done}; "
         "cancel it and wait for its end",
     )
 
@@ -170,7 +183,12 @@ def of_rejection(
 ) -> Problem:
     """A refusal of the state as a problem; ``asked`` and the ids of all nodes, where known."""
     reason, detail = rejected.reason, rejected.detail
-    if isinstance(asked, CancelTask | PauseTask | ResumeTask | DeleteTask):
+    if isinstance(asked, EditTask):
+        if reason is Reason.UNKNOWN_TASK:
+            return unknown_task(asked.task.id)
+        if reason is Reason.TASK_TERMINAL:
+            return task_terminal(asked, detail)
+    if isinstance(asked, CancelTask | PauseTask | ResumeTask | DeleteTask | RunNow):
         if reason is Reason.UNKNOWN_TASK:
             return unknown_task(asked.task_id)
         if reason is Reason.TASK_NOT_TERMINAL:
@@ -179,6 +197,12 @@ def of_rejection(
             return task_terminal(asked, detail)
     if isinstance(asked, SetEligibility) and reason is Reason.UNKNOWN_NODE:
         return unknown_node(asked.node_id, nodes)
+    if reason is Reason.UNIQUE_CONFLICT:
+        # The detail is the id of the task that has the key.
+        text = f"task {detail} has this unique key and has not ended"
+        return Problem("unique-conflict", text, extra={"task_id": detail})
+    if reason is Reason.QUEUE_FULL:
+        return Problem("queue-full", "the queue has as many open tasks as it may", retry_after=1)
     if reason is Reason.DUPLICATE_ID:
         # The detail is the id.
         detail = f"there is another task {detail!r}; leave id out, or send its very document"

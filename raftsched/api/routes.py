@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from raftsched.api import (
+    amending,
     batch,
+    bulk,
     checks,
     clock,
     cluster,
@@ -59,7 +61,10 @@ class Route(NamedTuple):
 
 _ID = "/v1/tasks/{id}"
 _NODE = "/v1/nodes/{id}"
-_SUBMIT = ("idempotency-key-reused", "duplicate-id", "overloaded", "invalid", "too-large")
+_SUBMIT = (
+    "idempotency-key-reused", "duplicate-id", "unique-conflict", "overloaded", "queue-full",
+    "invalid", "too-large", "needs-version",
+)  # fmt: skip
 _UNKNOWN = ("unknown-task",)
 _VERB = ("unknown-task", "task-terminal")
 _DELETE = ("unknown-task", "task-not-terminal")
@@ -72,7 +77,10 @@ _DRY_RUN = ("dry_run",)
 _READ = ("consistency", "min_index")
 #: A read that may wait for a change.
 _POLL = (*_READ, "index", "wait")
-_FILTERS = ("state", "queue", "node", "label", "q", "since", "until", "limit", "cursor")
+_FILTERS = (*listing.FILTERS, "limit", "cursor")
+_BULK = (*listing.FILTERS, "limit", *_DRY_RUN)
+_EDIT = ("unknown-task", "task-terminal", "task-running", "modified", "invalid", "needs-version")
+_RETRY = ("unknown-task", "task-not-terminal", "task-succeeded", "overloaded", "needs-version")
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -100,6 +108,27 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", _ID + "/resume", "submit", tasks.resume, None, TaskView,
         problems=_VERB, query=_DRY_RUN,
+    ),
+    Route(
+        "PATCH", _ID, "submit", amending.edit, None, TaskView, problems=_EDIT, query=_DRY_RUN,
+        operation="tasks_edit",
+    ),
+    Route(
+        "POST", _ID + "/run", "submit", amending.run_now, None, TaskView,
+        problems=(*_VERB, "task-not-queued", "needs-version"), query=_DRY_RUN,
+        operation="tasks_run",
+    ),
+    Route(
+        "POST", _ID + "/retry", "submit", amending.retry, None, TaskView, 201, _RETRY,
+        query=_DRY_RUN, operation="tasks_retry",
+    ),
+    Route(
+        "POST", "/v1/tasks:cancel", "operate", bulk.cancel, bulk.BulkRequest, bulk.BulkAnswer,
+        problems=("invalid", "needs-version"), query=_BULK, operation="tasks_cancel_many",
+    ),
+    Route(
+        "POST", "/v1/tasks:retry", "operate", bulk.retry, bulk.BulkRequest, bulk.BulkAnswer,
+        problems=("invalid", "needs-version"), query=_BULK, operation="tasks_retry_many",
     ),
     Route(
         "GET", _ID + "/wait", "read", tasks.wait, None, TaskView,

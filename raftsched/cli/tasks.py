@@ -85,6 +85,9 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
     \b
     raftsched submit -- /usr/bin/convert a.png b.jpg
     raftsched submit --shell 'sleep 1; date'
+    raftsched submit --attempts 3 --retry-base 10s --timeout 5m -- ./import.sh
+    raftsched submit --constraint 'zone = a' --limit billing-api -- ./bill
+    raftsched submit --file task.json
     raftsched submit --batch tasks.ndjson
     """
     if options["batch"] is not None:
@@ -93,7 +96,7 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
         _refuse_beside_batch()
         _submit_batch(session, options)
         return
-    if not command:
+    if not command and options["document"] is None:
         raise click.UsageError("COMMAND is missing; for example: raftsched submit -- /bin/date")
     if options["atomic"]:
         raise click.UsageError("--atomic goes with --batch FILE")
@@ -245,7 +248,7 @@ def wait(session: Session, task_ids: tuple[str, ...], timeout: float | None) -> 
         raise Failure(ended(bad[0]), Exit.TASK_FAILED)
 
 
-def _each(
+def each(
     session: Session,
     task_ids: tuple[str, ...],
     done_to: str,
@@ -289,19 +292,10 @@ def _refusal(client: Client, task_id: str, done_to: str, error: ProblemError) ->
 
 @click.command()
 @click.argument("task_ids", nargs=-1, required=True)
-@click.option("--reason", default="", help="Kept with the task.")
-@with_session("id")
-def cancel(session: Session, task_ids: tuple[str, ...], reason: str) -> None:
-    """Ask for the end of tasks: what runs gets SIGTERM, then SIGKILL."""
-    _each(session, task_ids, "cancelled", lambda client, task: client.cancel(task, reason))
-
-
-@click.command()
-@click.argument("task_ids", nargs=-1, required=True)
 @with_session("id")
 def pause(session: Session, task_ids: tuple[str, ...]) -> None:
     """Keep tasks from being started; what runs goes on."""
-    _each(session, task_ids, "paused", lambda client, task_id: client.pause(task_id))
+    each(session, task_ids, "paused", lambda client, task_id: client.pause(task_id))
 
 
 @click.command()
@@ -309,7 +303,7 @@ def pause(session: Session, task_ids: tuple[str, ...]) -> None:
 @with_session("id")
 def resume(session: Session, task_ids: tuple[str, ...]) -> None:
     """Undo a pause."""
-    _each(session, task_ids, "resumed", lambda client, task_id: client.resume(task_id))
+    each(session, task_ids, "resumed", lambda client, task_id: client.resume(task_id))
 
 
 @click.command()
@@ -322,4 +316,4 @@ def rm(session: Session, task_ids: tuple[str, ...]) -> None:
         client.delete(task_id)
         return {"id": task_id}
 
-    _each(session, task_ids, "removed", remove)
+    each(session, task_ids, "removed", remove)

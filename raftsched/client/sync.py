@@ -266,6 +266,42 @@ class Client:
         """Undo a pause."""
         return self._verb(task_id, "resume", {})
 
+    def run_now(self, task_id: str) -> Task:
+        """End the wait of a task: its delay, its backoff, its pause."""
+        return self._verb(task_id, "run", {})
+
+    def retry(self, task_id: str, *, idempotency_key: str | None = None) -> Task:
+        """Try a task again that ended and did not succeed: a new one, ``retry_of`` this one."""
+        path = f"/v1/tasks/{_part(task_id)}/retry"
+        return self._task(self._write(path, {}, key=idempotency_key or _new_key()))
+
+    def edit(
+        self,
+        task_id: str,
+        patch: Mapping[str, Any],
+        *,
+        if_index: int | None = None,
+        dry_run: bool = False,
+    ) -> Task:
+        """Change fields of a task that does not run, by a JSON merge patch (None: the default).
+
+        With ``if_index``, a ``modify_index`` seen before, only if nobody changed it since.
+        """
+        headers = {"Content-Type": "application/json"}
+        if if_index is not None:
+            headers["If-Match"] = f'"{if_index}"'
+        path = f"/v1/tasks/{_part(task_id)}{_query({'dry_run': dry_run})}"
+        return self._task(self._send(Request("PATCH", path, json.dumps(patch).encode(), headers)))
+
+    def cancel_many(self, *, reason: str = "", **query: Any) -> Document:
+        """Cancel all tasks that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
+        body = {"reason": reason} if reason else {}
+        return _document(self._write("/v1/tasks:cancel", body, query=query))
+
+    def retry_many(self, **query: Any) -> Document:
+        """Try all tasks again that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
+        return _document(self._write("/v1/tasks:retry", {}, query=query, repeatable=False))
+
     def _verb(self, task_id: str, verb: str, body: Document) -> Task:
         try:
             return self._task(self._write(f"/v1/tasks/{_part(task_id)}/{verb}", body))

@@ -1,0 +1,165 @@
+"""Routes that make something else of a task: edit it, run it now, try it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+
+from raftsched.api.context import Context, body_of, decode, flag, no_fields
+from raftsched.api.documents import TaskRequest, to_new_task
+from raftsched.api.problems import Problem, task_not_terminal, task_terminal
+from raftsched.api.submission import key_of
+from raftsched.api.tasks import etag, known_task
+from raftsched.api.views import task_view
+from raftsched.core.commands import EditTask, RunNow, SubmitTasks, Submitted
+from raftsched.core.lifecycle import HOLDING
+from raftsched.core.model import TERMINAL, Extra, NewTask, Task, TaskSpec, TaskStatus
+from raftsched.core.state import State
+from raftsched.peer.ids import derived_id, request_hash, uuid7
+
+#: Before the keys of a retry; no key that is sent may have it.
+RETRY_SCOPE = "tasks:retry\0"
+#: What a task is called and where it belongs stays as it is.
+_FIXED = ("id", "namespace")
+
+_plain = msgspec.json.Decoder(dict[str, Any])
+_requests = msgspec.json.Decoder(TaskRequest)
+_specs = msgspec.msgpack.Decoder(TaskSpec)
+_json = msgspec.json.Encoder()
+
+
+async def edit(context: Context, request: web.Request) -> web.StreamResponse:
+    """Change fields of a task that does not run (RFC 7396: null is the default again)."""
+    task_id = request.match_info["id"]
+    patch = decode(_plain, await body_of(request))
+    for name in _FIXED:
+        if name in patch:
+            raise Problem("invalid", "this stays as it is", pointer=f"/{name}")
+    await context.service.read()
+    task = known_task(context, task_id)
+    document = merged(document_of(task), patch)
+    parsed: TaskRequest = decode(_requests, _json.encode(document))
+    new = to_new_task(parsed, task_id)
+    wanted = _if_match(request)
+    if flag(request, "dry_run"):
+        _check_can_edit(task, wanted)
+        return context.answer({"valid": True})
+    # What the patch was merged into must still stand there.
+    await context.propose(EditTask(new, wanted or task.modify_index))
+    task = known_task(context, task_id)
+    return context.answer(task_view(task), headers={"ETag": etag(task)})
+
+
+def _if_match(request: web.Request) -> int:
+    tags = request.if_match
+    if hdrs.IF_MATCH not in request.headers or not tags or tags[0].value == "*":
+        return 0
+    value = tags[0].value
+    if not value.isdecimal() or len(value) > 18:
+        raise Problem("invalid", "the ETag of the task is needed", pointer="#If-Match")
+    return int(value)
+
+
+def _check_can_edit(task: Task, wanted: int) -> None:
+    if task.status in TERMINAL:
+        raise task_terminal(EditTask(NewTask(task.id, b"")), task.status.value)
+    if task.status in HOLDING:
+        raise Problem("task-running", f"task {task.id} is {task.status}")
+    if wanted and wanted != task.modify_index:
+        raise Problem("modified", f"its modify index is {task.modify_index}, not {wanted}")
+
+
+def document_of(task: Task) -> dict[str, Any]:
+    """The document that asks for this task as it is; nothing of it is hidden."""
+    view = msgspec.json.decode(_json.encode(task_view(task)))
+    names = TaskRequest.__struct_fields__
+    found = {name: view[name] for name in names if view.get(name) is not None}
+    http = _specs.decode(task.spec).http
+    if http is not None:
+        found["http"]["headers"] = dict(http.headers)
+    return found
+
+
+def merged(document: Any, patch: Any) -> Any:
+    """RFC 7396, JSON Merge Patch."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(document) if isinstance(document, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+async def run_now(context: Context, request: web.Request) -> web.StreamResponse:
+    """End the wait of a task: its delay, its backoff, its pause."""
+    await no_fields(request)
+    task_id = request.match_info["id"]
+    if flag(request, "dry_run"):
+        await context.service.read()
+        task = known_task(context, task_id)
+        if task.status in TERMINAL:
+            raise task_terminal(RunNow(task_id), task.status.value)
+        return context.answer({"valid": True})
+    await context.propose(RunNow(task_id))
+    task = known_task(context, task_id)
+    return context.answer(task_view(task), headers={"ETag": etag(task)})
+
+
+async def retry(context: Context, request: web.Request) -> web.StreamResponse:
+    """Try a task that ended and did not succeed again, as a new task."""
+    await no_fields(request)
+    task_id = request.match_info["id"]
+    key = key_of(request)
+    await context.service.read()
+    task = known_task(context, task_id)
+    check_can_retry(task)
+    if flag(request, "dry_run"):
+        return context.answer({"valid": True})
+    state = context.service.state
+    new_id = derived_id(task.namespace, RETRY_SCOPE + key, 0) if key else uuid7(state.now)
+    command = SubmitTasks(
+        (another(task, new_id),),
+        namespace=task.namespace,
+        key=key and RETRY_SCOPE + key,
+        request_hash=request_hash([{"retry_of": task_id}]) if key else b"",
+    )
+    submitted: Submitted = await context.propose(command)
+    made = known_task(context, submitted.task_ids[0])
+    headers = {"Location": f"/v1/tasks/{made.id}", "ETag": etag(made)}
+    if submitted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    is_new = not (submitted.replayed or submitted.existing)
+    return context.answer(task_view(made), 201 if is_new else 200, headers)
+
+
+def check_can_retry(task: Task) -> None:
+    """Raises Problem."""
+    if task.status not in TERMINAL:
+        raise task_not_terminal(task.id, task.status.value, "tried again")
+    if task.status is TaskStatus.SUCCEEDED:
+        raise Problem("task-succeeded", f"task {task.id} succeeded; submit it again instead")
+
+
+def another(task: Task, new_id: str) -> NewTask:
+    """A new task that asks for the same, at once."""
+    terms, extra = task.terms, task.extra or Extra()
+    again = msgspec.structs.replace(
+        extra, retry_of=task.id, after="", not_before=0, delay_ms=0, deadline=0
+    )
+    return NewTask(
+        new_id, task.spec, terms.queue, terms.priority, terms.cpu_milli, terms.memory_bytes,
+        terms.strategy, terms.attempts_max, terms.policy, again,
+    )  # fmt: skip
+
+
+def retryable(state: State, task_id: str) -> Task | None:
+    """The task, if it ended and may be tried again."""
+    task = state.tasks.get(task_id)
+    if task is None or task.status not in TERMINAL or task.status is TaskStatus.SUCCEEDED:
+        return None
+    return task
