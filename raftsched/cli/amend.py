@@ -74,15 +74,20 @@ def _many(session: Session, verb: str, filters: dict[str, Any], options: dict[st
         count = f"{found['matched']} tasks"
         if options["dry_run"] or not found["matched"]:
             hint(f"{count} match; nothing was changed")
-            show_one(found, session.form)
+            show_one(found, _form(session))
             return
         if not options["yes"]:
             click.confirm(f"{verb} {count}?", abort=True, err=True)
         done = act(limit=limit, **filters)
     hint(f"{done['changed']} of {done['matched']} changed")
-    show_one(done, session.form)
+    show_one(done, _form(session))
     if done["changed"] < done["matched"]:
         raise Failure("some had changed meanwhile and were passed over", Exit.PARTIAL)
+
+
+def _form(session: Session) -> str:
+    """What many come to has no id."""
+    return "table" if session.form == "id" else session.form
 
 
 @click.command()

@@ -204,7 +204,11 @@ class State:
                 self.spec_bytes += len(task.spec)
                 self.use_of(task.terms.queue).open += 1
             else:
-                if old.terms is not task.terms or old.spec is not task.spec:
+                if (
+                    old.terms is not task.terms
+                    or old.spec is not task.spec
+                    or old.extra is not task.extra
+                ):
                     self._edit(old, task)
                 was = old.status
                 counts[was] -= 1

@@ -17,24 +17,47 @@ from raftsched.core.commands import (
     Assignment,
     AssignTasks,
     AttemptFinished,
+    AttemptProgress,
     AttemptStarted,
     Batch,
     CancelTask,
+    CancelTasks,
+    DeleteLimit,
+    DeleteQueue,
     DeleteTask,
+    DrainNode,
+    EditTask,
     Entry,
+    FireTimers,
+    LoseAttempts,
     NodeLeft,
     NodeLost,
     PauseTask,
+    PutLimit,
+    PutQueue,
     RegisterNode,
     Rejected,
     ReportAttempts,
     ResetClock,
     ResumeTask,
+    RunNow,
     SetEligibility,
+    SetNodeLabels,
     SubmitTasks,
     UpdateSettings,
 )
-from raftsched.core.model import TERMINAL, Eligibility, NewTask, Settings
+from raftsched.core.model import (
+    TERMINAL,
+    Backoff,
+    Delivery,
+    Eligibility,
+    Extra,
+    Limit,
+    NewTask,
+    Policy,
+    Queue,
+    Settings,
+)
 from raftsched.core.state import State
 
 IDS = st.sampled_from([f"t{i}" for i in range(12)])
@@ -43,6 +66,29 @@ INCARNATIONS = st.sampled_from(["a", "b"])
 TOKENS = st.integers(0, 30)
 ENDS = st.sampled_from(
     ["succeeded", "failed", "timed_out", "cancelled", "rubbish", "lost", "running"]
+)
+INSTANTS = st.sampled_from([0, 0, 1_005, 2_000, 10_000])
+POLICIES = st.none() | st.builds(
+    Policy,
+    backoff=st.sampled_from(list(Backoff)),
+    backoff_base_ms=st.sampled_from([0, 15, 1_000]),
+    retry_on_exit=st.sampled_from([(), (1,), (7,)]),
+    queue_timeout_ms=st.sampled_from([0, 35, 5_000]),
+    delivery=st.sampled_from(list(Delivery)),
+    idempotent=st.booleans(),
+    lease_ms=st.sampled_from([0, 3_000]),
+    losses_max=st.integers(-1, 3),
+    limits=st.sampled_from([(), ("m",), ("m", "s")]),
+)
+EXTRAS = st.none() | st.builds(
+    Extra,
+    not_before=INSTANTS,
+    deadline=INSTANTS,
+    delay_ms=INSTANTS,
+    expires_ms=INSTANTS,
+    unique_key=st.sampled_from(["", "u", "v"]),
+    on_conflict=st.sampled_from(["reject", "return", "replace"]),
+    after=st.sampled_from(["", "t1"]),
 )
 
 
@@ -61,20 +107,24 @@ def copy(state: State) -> State:
 class Machine(RuleBasedStateMachine):
     """Two copies get the same entries; one is now and then restored from a snapshot."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(new=st.sampled_from([True, True, False]))
+    def begin(self, new: bool) -> None:
         self.index = 0
         self.now = 1_000
         self.states = [State("c"), State("c")]
         self.ended: dict[str, Any] = {}
         small = Settings(tasks_open_max=9, keys_max=3, finished_max=4, losses_max=2)
         self.do(UpdateSettings(small))
+        if new:
+            self.do(ActivateVersion(4))
 
     def do(self, command: Any) -> Any:
         self.index += 1
         self.now += 10
         batch = Batch("n1", 1, self.index, (command,))
-        entry = codec.decode_entry(codec.encode_entry(Entry(3, 1, self.now, (batch,))))
+        version = command.version if isinstance(command, ActivateVersion) else 4
+        entry = Entry(max(1, version), 1, self.now, (batch,))
+        entry = codec.decode_entry(codec.encode_entry(entry))
         before = copy(self.states[0])
         outcomes = [machine.apply(s, self.index, entry).outcomes[0][0] for s in self.states]
         assert outcomes[0] == outcomes[1]
@@ -117,6 +167,75 @@ class Machine(RuleBasedStateMachine):
     def submit_good(self, ids: list[str], cpu: int) -> None:
         self.do(SubmitTasks(tuple(NewTask(i, b"x", cpu_milli=cpu, attempts_max=2) for i in ids)))
 
+    @rule(ids=st.lists(IDS, min_size=1, max_size=3), tries=st.integers(1, 3), data=st.data())
+    def submit_special(self, ids: list[str], tries: int, data: st.DataObject) -> None:
+        tasks = tuple(
+            NewTask(
+                i, b"y", attempts_max=tries, policy=data.draw(POLICIES), extra=data.draw(EXTRAS)
+            )
+            for i in ids
+        )
+        self.do(SubmitTasks(tasks))
+
+    @rule(task=IDS, policy=POLICIES, extra=EXTRAS, if_index=st.sampled_from([0, 0, 0, 3]))
+    def edit(self, task: str, policy: Policy | None, extra: Extra | None, if_index: int) -> None:
+        new = NewTask(task, b"edited", "other", 60, policy=policy, extra=extra)
+        self.do(EditTask(new, if_index))
+
+    @rule(task=IDS)
+    def run_now(self, task: str) -> None:
+        self.do(RunNow(task))
+
+    @rule(ahead=st.sampled_from([0, 40, 3_000]), limit=st.integers(-1, 4))
+    def fire(self, ahead: int, limit: int) -> None:
+        self.now += ahead
+        outcome = self.do(FireTimers(limit))
+        if isinstance(outcome, Accepted) and outcome.value < limit:
+            first = self.states[0].timers.first()
+            assert first is None or first[0] > self.states[0].now, "something due was left"
+
+    @rule(node=NODES, incarnation=INCARNATIONS, silent=st.sampled_from([0, 2_000, 3_500, 9_000]))
+    def lose_attempts(self, node: str, incarnation: str, silent: int) -> None:
+        self.do(LoseAttempts(node, incarnation, 1, silent))
+
+    @rule(
+        name=st.sampled_from(["q", "default"]),
+        depth=st.integers(0, 3),
+        most=st.integers(-1, 2),
+        paused=st.booleans(),
+    )
+    def put_queue(self, name: str, depth: int, most: int, paused: bool) -> None:
+        self.do(PutQueue(Queue(name, paused, most, depth)))
+
+    @rule(name=st.sampled_from(["q", "default", "other"]))
+    def delete_queue(self, name: str) -> None:
+        self.do(DeleteQueue(name))
+
+    @rule(key=st.sampled_from(["m", "s"]), count=st.integers(0, 2), rate=st.integers(0, 2))
+    def put_limit(self, key: str, count: int, rate: int) -> None:
+        self.do(PutLimit(Limit(key, count, rate, 50 * bool(rate), 1)))
+
+    @rule(key=st.sampled_from(["m", "s"]))
+    def delete_limit(self, key: str) -> None:
+        self.do(DeleteLimit(key))
+
+    @rule(ids=st.lists(IDS, max_size=4), spare=st.booleans())
+    def cancel_many(self, ids: list[str], spare: bool) -> None:
+        self.do(CancelTasks(tuple(ids), spare_running=spare))
+
+    @rule(node=NODES, zone=st.sampled_from(["a", "b"]))
+    def label(self, node: str, zone: str) -> None:
+        self.do(SetNodeLabels(node, {"zone": zone}))
+
+    @rule(node=NODES, patience=st.sampled_from([-1, 0, 0, 25, 2_000]))
+    def drain(self, node: str, patience: int) -> None:
+        self.do(DrainNode(node, patience))
+
+    @rule(task=IDS, token=TOKENS, node=NODES, permille=st.integers(-1, 1_001))
+    def progress(self, task: str, token: int, node: str, permille: int) -> None:
+        news = AttemptProgress(task, token, permille, "half")
+        self.do(ReportAttempts(node, "a", progress=(news,)))
+
     @rule(
         node=NODES,
         incarnation=INCARNATIONS,
@@ -130,8 +249,9 @@ class Machine(RuleBasedStateMachine):
         if replaces is None:
             replaces = seen
         command = RegisterNode(
-            node, incarnation, "http://x", 1_000, 1 << 30, a["slots"], a["clean"], replaces=replaces
-        )
+            node, incarnation, "http://x", 1_000, 1 << 30, a["slots"], a["clean"],
+            replaces=replaces, lease_ms=8_000,
+        )  # fmt: skip
         outcome = self.do(command)
         if seen and incarnation != seen != replaces:
             assert isinstance(outcome, Rejected), "a registration that was overtaken"
@@ -191,7 +311,7 @@ class Machine(RuleBasedStateMachine):
         self.now += days * 86_400_000
         self.do(ApplyRetention(limit))
 
-    @rule(version=st.sampled_from([1, 2, 3, 3, 4]))
+    @rule(version=st.sampled_from([1, 2, 3, 4, 4, 4]))
     def activate(self, version: int) -> None:
         self.do(ActivateVersion(version))
 
@@ -206,7 +326,7 @@ class Machine(RuleBasedStateMachine):
         """An entry whose time is off: the clock never falls, and jumps only as agreed."""
         before = self.states[0].now
         self.index += 1
-        entry = Entry(3, 1, before + ahead, (), agreed)
+        entry = Entry(4, 1, before + ahead, (), agreed)
         for state in self.states:
             machine.apply(state, self.index, entry)
             assert state.now >= before
@@ -263,12 +383,17 @@ def _derived(state: State) -> Any:
         list(state.list_tasks(newest_first=False)),
         list(state.finished),
         state.oldest_key(),
+        list(state.timers),
+        (state.unique, state.waiters, state.limit_use, state.spec_bytes),
+        {name: use for name, use in state.queue_use.items() if use.open or use.held},
     )
 
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=2_000 if os.environ.get("RAFTSCHED_SOAK") else 60,
+    max_examples=int(os.environ.get("RAFTSCHED_EXAMPLES", "2000"))
+    if os.environ.get("RAFTSCHED_SOAK")
+    else 60,
     stateful_step_count=40,
     deadline=None,
     derandomize=not os.environ.get("RAFTSCHED_SOAK"),

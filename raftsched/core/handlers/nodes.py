@@ -218,6 +218,8 @@ def _set_status(changes: Changes, node: Node, status: NodeStatus, reason: str) -
 
 def set_eligibility(changes: Changes, command: SetEligibility) -> Outcome:
     """No value."""
+    if command.eligibility is Eligibility.DRAINING:
+        return Rejected(Reason.INVALID, "a node is drained by DrainNode, which says when")
     node = changes.state.nodes.get(command.node_id)
     if node is None:
         return Rejected(Reason.UNKNOWN_NODE, command.node_id)
