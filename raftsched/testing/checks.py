@@ -15,9 +15,7 @@ at their journals, at what ran where and when.  Each broken promise is one sente
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import pairwise
 from zlib import crc32
 
 from raftsched.core import invariants
@@ -28,9 +26,9 @@ from raftsched.raft.files import StorageError
 from raftsched.raft.journal import Journal
 from raftsched.raft.log import LogStatus, Role
 from raftsched.raft.snapshot import SnapshotStore
+from raftsched.testing import runs
 from raftsched.testing.clocks import EPOCH_MS
 from raftsched.testing.machine import Machine
-from raftsched.testing.runner import Span
 from raftsched.testing.world import World
 
 #: Violations that are kept; one is usually followed by others.
@@ -273,22 +271,14 @@ class Checker:
                 self.violated(f"{seen[0]} and {name} differ at the end")
 
     def attempts(self) -> None:
-        """No two attempts of a task ran at once, and none after it succeeded."""
-        spans: dict[str, list[Span]] = defaultdict(list)
-        for machine in self._machines.values():
-            for span in [*machine.spans, *machine.running()]:
-                spans[span.task_id].append(span)
-        for task_id, those in spans.items():
-            those.sort(key=lambda span: span.began)
-            for before, after in pairwise(those):
-                if before.ended is None or before.ended > after.began + 1e-9:
-                    self.violated(
-                        f"attempts {before.number} on {before.node} (to {before.ended}) and "
-                        f"{after.number} on {after.node} (from {after.began:.4f}) of {task_id} "
-                        "overlap"
-                    )
-                if before.token >= after.token:
-                    self.violated(f"{task_id}: token {after.token} began after {before.token}")
+        """No two attempts of a task ran at once, and what else is promised about them."""
+        peers = [m.peer for m in self._machines.values() if m.loop is not None and m.peer]
+        if not peers:
+            return
+        state = max([peer.replica.state for peer in peers], key=lambda state: state.index)
+        spans = [s for m in self._machines.values() for s in [*m.spans, *m.running()]]
+        for sentence in runs.check(spans, state.tasks.get):
+            self.violated(sentence)
 
 
 def _survives(machine: Machine, index: int, term: int) -> bool:

@@ -14,9 +14,11 @@ import msgspec
 
 from raftsched.core.commands import Accepted, CancelTask, Rejected, SubmitTasks, Submitted
 from raftsched.core.model import NewTask, TaskSpec
+from raftsched.core.versions import POLICIES
 from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.peer import Peer
 from raftsched.raft.log import LogError
+from raftsched.testing import asks
 from raftsched.testing.checks import Checker
 from raftsched.testing.loop import PeerLoop
 from raftsched.testing.machine import Machine
@@ -99,14 +101,24 @@ class Workload:
         self._number += 1
         size = self._chance.randint(*self._spec_bytes)
         spec = TaskSpec(command=("simulated", "x" * size))
+        priority = self._chance.randint(48, 52)
+        asked = asks.draw(self._chance, self._knows_policies)
         return NewTask(
             id=f"t{self._number:06d}",
             spec=_encoder.encode(spec),
             cpu_milli=100,
             memory_bytes=1 << 20,
-            priority=self._chance.randint(48, 52),
-            attempts_max=self._chance.choice((1, 1, 3)),
+            priority=priority,
+            attempts_max=asked.attempts_max,
+            policy=asked.policy,
+            extra=asked.extra,
         )
+
+    @property
+    def _knows_policies(self) -> bool:
+        """Is the version that has them in force, as far as anybody has applied?"""
+        peers = [machine.peer for machine in self._machines.values() if machine.peer is not None]
+        return any(peer.replica.state.version >= POLICIES for peer in peers)
 
     def _anew(self, tasks: list[NewTask]) -> list[NewTask]:
         """The same work under other ids, as a client sends it that only has its key."""
@@ -177,9 +189,10 @@ class Workload:
         self.ok += 1
         value: Submitted = outcome.value
         for position, task in enumerate(tasks):
-            # A repeat without a key finds its own tasks there already.
+            # A repeat without a key finds its own tasks there already; where another has the
+            # unique key, the answer is that one.
             if position not in dict(value.refused) or attempt > 1:
-                self.acknowledged.setdefault(task.id, self._world.time)
+                self.acknowledged.setdefault(value.task_ids[position], self._world.time)
             else:
                 self._checker.violated(f"{task.id} is a duplicate at its first submission")
 

@@ -1,0 +1,72 @@
+"""What attempts did, in the world's time, against what was promised about them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+
+from raftsched.core.model import Delivery, OnLeaseLoss, Task
+from raftsched.testing.runner import Span
+
+#: Instants of the world are added up: this much is no difference.
+EPSILON = 1e-9
+
+
+def check(spans: Iterable[Span], find: Callable[[str], Task | None]) -> Iterator[str]:
+    """Every broken promise as a sentence.  ``find``: the row of a task in the end."""
+    by_task: dict[str, list[Span]] = defaultdict(list)
+    for span in spans:
+        by_task[span.task_id].append(span)
+    shared: dict[str, list[Span]] = defaultdict(list)
+    for task_id, those in by_task.items():
+        those.sort(key=_began)
+        task = find(task_id)
+        yield from _of_one_task(task_id, those, task)
+        if task is not None and not _may_overlap(task):
+            for name in _alone(task):
+                shared[name] += those
+    for name, those in shared.items():
+        those.sort(key=_began)
+        for before, after in pairwise(those):
+            if before.task_id != after.task_id and _overlap(before, after):
+                yield (
+                    f"{before.task_id} on {before.node} (to {before.ended}) and {after.task_id} on "
+                    f"{after.node} (from {after.began:.4f}) both have {name}"
+                )
+
+
+def _of_one_task(task_id: str, those: list[Span], task: Task | None) -> Iterator[str]:
+    """No two attempts ran at once, and none after it succeeded."""
+    for before, after in pairwise(those):
+        may_overlap = task is not None and _may_overlap(task)
+        if _overlap(before, after) and not may_overlap:
+            yield (
+                f"attempts {before.number} on {before.node} (to {before.ended}) and "
+                f"{after.number} on {after.node} (from {after.began:.4f}) of {task_id} overlap"
+            )
+        if before.token >= after.token:
+            yield f"{task_id}: token {after.token} began after {before.token}"
+    if task is not None and task.policy.delivery is Delivery.AT_MOST_ONCE and len(those) > 1:
+        yield f"{task_id} was started {len(those)} times and may be once"
+
+
+def _began(span: Span) -> float:
+    return span.began
+
+
+def _overlap(before: Span, after: Span) -> bool:
+    return before.ended is None or before.ended > after.began + EPSILON
+
+
+def _may_overlap(task: Task) -> bool:
+    """Did the task ask for it?"""
+    return task.policy.idempotent or task.policy.on_lease_loss is OnLeaseLoss.CONTINUE
+
+
+def _alone(task: Task) -> Iterator[str]:
+    """What only one task at a time may have, of what this one has."""
+    for key in task.policy.limits:
+        yield f"mutex {key}"
+    if task.extra is not None and task.extra.unique_key:
+        yield f"unique key {task.namespace}/{task.extra.unique_key}"
