@@ -10,7 +10,7 @@ import msgspec
 
 from raftsched.api.checked import checked, milliseconds
 from raftsched.api.problems import Problem
-from raftsched.core.model import HttpCall, ProcessLimits, PythonCall, TaskSpec
+from raftsched.core.model import NO_LIMITS, HttpCall, ProcessLimits, PythonCall, TaskSpec
 from raftsched.peer.config import parse_bytes
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class Rlimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 NO_RLIMITS = Rlimits()
-_NO_LIMITS = ProcessLimits()
 _json = msgspec.json.Encoder()
 
 
@@ -92,7 +91,7 @@ def spec_of(request: TaskRequest) -> TaskSpec:
         request.group,
         _umask(request.umask) if request.umask else -1,
         request.nice,
-        _NO_LIMITS if request.rlimits is NO_RLIMITS else _limits(request.rlimits),
+        NO_LIMITS if request.rlimits is NO_RLIMITS else _limits(request.rlimits),
     )
 
 

@@ -19,6 +19,7 @@ from raftsched.api.policies import (
 )
 from raftsched.api.times import instant
 from raftsched.core.model import (
+    NO_LIMITS,
     USUAL,
     Attempt,
     AttemptStatus,
@@ -211,7 +212,6 @@ class NodePage(msgspec.Struct, frozen=True):
     index: int
 
 
-_NO_LIMITS = ProcessLimits()
 #: A task that waits until ``ready_at``.
 _WAITS = (TaskStatus.WAITING, TaskStatus.RETRYING)
 _SECRET = re.compile(r"auth|cookie|token|key|secret|password", re.IGNORECASE)
@@ -246,7 +246,7 @@ def task_view(task: Task) -> TaskView:
         spec.group,
         "" if spec.umask < 0 else f"{spec.umask:03o}",
         spec.nice,
-        None if spec.limits == _NO_LIMITS else _rlimits(spec.limits),
+        None if spec.limits == NO_LIMITS else _rlimits(spec.limits),
         spec.before,
         spec.after,
         spec.timeout_ms / 1000,

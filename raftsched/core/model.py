@@ -161,6 +161,10 @@ class ProcessLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     processes: int = 0
 
 
+#: The limits of a task that asks for none.
+NO_LIMITS = ProcessLimits()
+
+
 class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False):
     """What a task runs and how; stored as msgpack bytes, decoded where it runs or is shown."""
 
@@ -190,7 +194,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     #: -1: as the node has it.
     umask: int = -1
     nice: int = 0
-    limits: ProcessLimits = ProcessLimits()
+    limits: ProcessLimits = NO_LIMITS
 
 
 class Op(_Word):
