@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
-from raftsched.api.context import Context, body_of, decode, flag, no_fields
+from raftsched.api.context import Context, body_of, decode, flag, no_fields, pointer_of
 from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.problems import Problem, task_not_terminal, task_terminal
 from raftsched.api.submission import key_of
@@ -34,14 +34,14 @@ async def edit(context: Context, request: web.Request) -> web.StreamResponse:
     """Change fields of a task that does not run (RFC 7396: null is the default again)."""
     task_id = request.match_info["id"]
     patch = decode(_plain, await body_of(request))
-    for name in _FIXED:
-        if name in patch:
-            raise Problem("invalid", "this stays as it is", pointer=f"/{name}")
+    _check_names(patch)
     await context.service.read()
     task = known_task(context, task_id)
-    document = merged(document_of(task), patch)
-    parsed: TaskRequest = decode(_requests, _json.encode(document))
-    new = to_new_task(parsed, task_id)
+    try:
+        document = _json.encode(merged(document_of(task), patch))
+    except RecursionError:
+        raise Problem("invalid", "it is nested too deep", pointer="/") from None
+    new = to_new_task(decode(_requests, document), task_id)
     wanted = _if_match(request)
     if flag(request, "dry_run"):
         _check_can_edit(task, wanted)
@@ -50,6 +50,14 @@ async def edit(context: Context, request: web.Request) -> web.StreamResponse:
     await context.propose(EditTask(new, wanted or task.modify_index))
     task = known_task(context, task_id)
     return context.answer(task_view(task), headers={"ETag": etag(task)})
+
+
+def _check_names(patch: dict[str, Any]) -> None:
+    for name in patch:
+        if name in _FIXED:
+            raise Problem("invalid", "this stays as it is", pointer=f"/{name}")
+        if name not in TaskRequest.__struct_fields__:
+            raise Problem("invalid", "unknown field", pointer=pointer_of(name))
 
 
 def _if_match(request: web.Request) -> int:

@@ -191,11 +191,18 @@ def decode(decoder: Any, data: bytes) -> Any:
         pointer = re.sub(r"\[(\d+)\]", r"/\1", path)
         unknown = re.search(r"unknown field `([^`]+)`", message)
         if unknown:
-            pointer += "/" + unknown[1].replace("~", "~0").replace("/", "~1")
+            pointer += pointer_of(unknown[1])
             message += "; it is not known to this version"
         raise Problem("invalid", message, pointer=pointer or "/") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(data, error) from None
+    except RecursionError:
+        raise Problem("invalid", "it is nested too deep", pointer="/") from None
+
+
+def pointer_of(name: str) -> str:
+    """The JSON pointer (RFC 6901) to a field of the document."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def _check_json(data: bytes) -> None:

@@ -132,12 +132,14 @@ class Api:
         return await self.ask("POST", path, data=b"\n".join(parts) + b"\n", **headers)
 
     async def populate(self) -> None:
-        """Two nodes, and the tasks ``t`` (queued), ``running`` (on n1) and ``done``."""
+        """Two nodes; the tasks ``t`` (queued), ``running`` (on n1), ``failed`` and ``done``."""
         self.service.add_node("n1")
         self.service.add_node("n2")
-        for task_id in ("t", "running", "done"):
+        for task_id in ("t", "running", "failed", "done"):
             await self.submit(task_id)
         self.service.start("running")
+        self.service.start("failed")
+        self.service.finish("failed", "failed", exit_code=1)
         self.service.run("done", output=b"done\n")
 
     async def raw(self, request: bytes, timeout_seconds: float = 5.0) -> bytes:
@@ -176,6 +178,15 @@ MUTATING = tuple(route for route in ROUTES if route.method != "GET")
 
 #: A peer to add.
 PEER = {"id": "n4", "raft": "127.0.0.1:14", "api": "127.0.0.1:4"}
+TASK = {"command": ["true"]}
+#: Bodies of routes that do not take an empty one.
+BODIES = {"/v1/tasks": TASK, "/v1/tasks:batch": TASK, "/v1/cluster/peers": PEER}
+#: Queries without which a route does nothing.
+QUERIES = {
+    "/v1/tasks:batch": "?atomic=1",
+    "/v1/tasks:cancel": "?queue=default",
+    "/v1/tasks:retry": "?queue=default",
+}
 
 
 def named(route: Route) -> str:
@@ -191,10 +202,19 @@ def filled(route: Route, **values: str) -> str:
         default = "n3"
     elif route.path.startswith("/v1/nodes"):
         default = "n1"
+    elif route.path.endswith("/retry"):
+        default = "failed"
     else:
         default = "done" if route.method == "DELETE" or "output" in route.path else "t"
     values = {"id": default, "code": default, "number": "1", **values}
-    return route.path.format(**values) + ("?atomic=1" if route.path.endswith(":batch") else "")
+    return route.path.format(**values) + QUERIES.get(route.path, "")
+
+
+def body_of(route: Route) -> Any:
+    """A body that the route takes."""
+    if route.path in BODIES and route.method == "POST":
+        return BODIES[route.path]
+    return {} if route.method in ("POST", "PUT", "PATCH") else None
 
 
 def parse(answer: bytes) -> Answer:

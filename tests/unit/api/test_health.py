@@ -14,7 +14,7 @@ from raftsched.api.problems import CATALOGUE
 from raftsched.api.routes import ROUTES
 from raftsched.core.commands import Reason
 from raftsched.raft.log import Role
-from tests.unit.api.harness import PEER, Api, filled
+from tests.unit.api.harness import Api, body_of, filled
 
 
 async def test_live_as_long_as_it_answers(api: Api) -> None:
@@ -135,15 +135,13 @@ async def test_openapi_names_the_fields_that_answers_have(api: Api) -> None:
         success = operation["responses"][str(route.status)]
         reference = success["content"]["application/json"]["schema"]["$ref"]
         schema = document["components"]["schemas"][reference.rpartition("/")[2]]
-        body = None
-        if route.method == "POST":
-            bodies = {"/v1/tasks": {"command": ["true"]}, "/v1/cluster/peers": PEER}
-            body = bodies.get(route.path, {})
         values = {"id": f"task-{number}"} if "/tasks/" in route.path else {}
         if values:
             await api.submit(values["id"])
+            if route.path.endswith("/retry"):
+                await api.post(f"/v1/tasks/{values['id']}/cancel")
         query = "?wait=0ms" if route.path.endswith("/wait") else ""
-        answer = await api.ask(route.method, filled(route, **values) + query, body)
+        answer = await api.ask(route.method, filled(route, **values) + query, body_of(route))
         assert answer.status == route.status, answer
         assert list(answer.json()) == list(schema["properties"])
 

@@ -207,7 +207,7 @@ async def test_page_ends_at_the_first_task_that_is_too_old(api: Api) -> None:
         looked_at.append(task.id)
         return True
 
-    scan = listing.Scan(test, 10, None, START_MS + 3_000)
+    scan = listing.Scan(test, 10, None, START_MS + 3_000, show=views.task_view)
     scan.step(api.state)
     assert (looked_at, scan.is_done, scan.more) == (["d", "c"], True, False)
 
@@ -359,7 +359,7 @@ async def test_no_slice_of_the_dearest_filter_takes_long(api: Api) -> None:
     # The text is in the bytes but in no name, so that every row is decoded.
     store(api, listing.SCAN_ROWS_MAX, stdin="report" + "x" * 1_000, env={"A": "b"})
     request = make_mocked_request("GET", "/v1/tasks?q=report")
-    scan = listing.Scan(listing.filter_of(request), 1_000, None)
+    scan = listing.Scan(listing.filter_of(request), 1_000, None, show=views.task_view)
     slices = []
     while not scan.is_done:
         began = time.thread_time()

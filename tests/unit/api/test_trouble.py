@@ -14,9 +14,8 @@ from raftsched.peer.errors import (
     ReadTimeout,
     UnknownOutcome,
 )
-from tests.unit.api.harness import MUTATING, PEER, Api, filled, named
+from tests.unit.api.harness import MUTATING, TASK, Api, body_of, filled, named
 
-TASK = {"command": ["true"]}
 #: Trouble, and the status, code and certainty it is told with.
 TROUBLE: list[tuple[PeerError, int, str, object]] = [
     (NoLeader("no leader for 3.2 s", leader="n2"), 503, "no-leader", False),
@@ -30,14 +29,6 @@ READING = [
     for route in ROUTES
     if route.method == "GET" and route.path.startswith(("/v1/tasks", "/v1/nodes"))
 ]
-
-
-def body_of(route: Route) -> object:
-    if route.path in ("/v1/tasks", "/v1/tasks:batch"):
-        return TASK
-    if route.path == "/v1/cluster/peers":
-        return PEER
-    return {} if route.method == "POST" else None
 
 
 @pytest.mark.parametrize(("error", "status", "code", "applied"), TROUBLE, ids=lambda v: str(v)[:20])
