@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raftsched.api.context import BODY_BYTES_MAX
@@ -74,7 +76,37 @@ WRONG_FIELDS = [
     ("resources", {"memory": "²"}, "/resources/memory"),
     ("resources", {"gpu": "x"}, "/resources/gpu"),
     ("placement", {"strategy": "best"}, "/placement/strategy"),
-    ("placement", "spread", "/placement"),
+    ("placement", "spread", "/placement"), ("placement", {"key": "x" * 201}, "/placement/key"),
+    ("queue_timeout", "soon", "/queue_timeout"), ("lease_seconds", 1, "/lease_seconds"),
+    ("lease_seconds", "2d", "/lease_seconds"), ("max_losses", 101, "/max_losses"),
+    ("max_losses", -1, "/max_losses"), ("not_before", "tomorrow", "/not_before"),
+    ("not_before", "2026-01-01", "/not_before"),
+    ("not_before", "2026-01-01T00:00:00", "/not_before"), ("not_before", -5, "/not_before"),
+    ("deadline", "0001-01-01T00:00:00Z", "/deadline"), ("deadline", [], "/deadline"),
+    ("deadline", "2026-02-30T00:00:00Z", "/deadline"),
+    ("retry", {"backoff": "random"}, "/retry/backoff"), ("retry", {"base": "x"}, "/retry/base"),
+    ("retry", {"max": -1}, "/retry/max"), ("retry", {"jitter": 1.5}, "/retry/jitter"),
+    ("retry", {"on_exit": [256]}, "/retry/on_exit/0"), ("retry", {"node": "n1"}, "/retry/node"),
+    ("delivery", "exactly_once", "/delivery"), ("idempotent", "yes", "/idempotent"),
+    ("on_lease_loss", "pray", "/on_lease_loss"),
+    ("constraints", ["zone ~ a"], "/constraints/0"), ("constraints", "zone = a", "/constraints"),
+    ("constraints", ["zone = a", "disk in []"], "/constraints/1"),
+    ("constraints", ["zone = a b"], "/constraints/0"), ("constraints", [""], "/constraints/0"),
+    ("constraints", ["a = b"] * 33, "/constraints"),
+    ("affinity", [{"match": "x"}], "/affinity/0/match"),
+    ("affinity", [{"match": "a = b", "weight": 101}], "/affinity/0/weight"),
+    ("affinity", [{"weight": 1}], "/affinity/0"), ("limits", ["a b"], "/limits/0"),
+    ("limits", ["x"] * 17, "/limits"), ("unique", {"key": ""}, "/unique/key"),
+    ("unique", {"key": "x", "on_conflict": "fight"}, "/unique/on_conflict"),
+    ("unique", "x", "/unique"), ("http", {"url": "http://x"}, "/http"),
+    ("python", {"function": "a:b"}, "/python"), ("before", [""], "/before/0"),
+    ("after", "rm", "/after"), ("user", "a/b", "/user"), ("group", "a b", "/group"),
+    ("umask", "9", "/umask"), ("umask", "1777", "/umask"), ("nice", 20, "/nice"),
+    ("rlimits", {"memory": "x"}, "/rlimits/memory"), ("rlimits", {"cpu": -1}, "/rlimits/cpu"),
+    ("rlimits", {"open_files": -1}, "/rlimits/open_files"), ("rlimits", {"x": 1}, "/rlimits/x"),
+    ("resources", {"a b": 1}, "/resources/a b"), ("resources", {"gpu": 0.5}, "/resources/gpu"),
+    ("resources", {"gpu": -1}, "/resources/gpu"),
+    ("resources", {f"r{n}": 1 for n in range(17)}, "/resources"),
 ]  # fmt: skip
 
 
@@ -254,3 +286,40 @@ async def test_body_that_breaks_on_the_way_is_the_callers_fault(
 def test_the_table_covers_every_route_that_may_change_something() -> None:
     assert {route.method for route in MUTATING} == {"POST", "DELETE", "PATCH"}
     assert len(MUTATING) == 18, "a new route: see that the tables above fit it"
+
+
+@pytest.mark.parametrize(
+    ("http", "pointer"),
+    [
+        ({}, "/http"), ({"url": ""}, "/http/url"), ({"url": "ftp://x/"}, "/http/url"),
+        ({"url": "/relative"}, "/http/url"), ({"url": "http://"}, "/http/url"),
+        ({"url": "http://u:p@x/"}, "/http/url"), ({"url": "http://x:99999/"}, "/http/url"),
+        ({"url": "http://x/ y"}, "/http/url"), ({"url": "http://x/\r\nA: b"}, "/http/url"),
+        ({"url": "http://x", "method": "get"}, "/http/method"),
+        ({"url": "http://x", "headers": {"A b": "c"}}, "/http/headers"),
+        ({"url": "http://x", "headers": {"A": "b\r\nC: d"}}, "/http/headers"),
+        ({"url": "http://x", "expect": [99]}, "/http/expect/0"),
+        ({"url": "http://x", "redirects": 21}, "/http/redirects"),
+        ({"url": "http://x", "body": "x" * 70_000}, "/http/body"),
+    ],
+)  # fmt: skip
+async def test_wrong_request_of_a_task_is_pointed_at(
+    api: Api, http: dict[str, Any], pointer: str
+) -> None:
+    answer = await api.post("/v1/tasks", {"http": http})
+    code = "too-large" if "x" * 70_000 in http.values() else "invalid"
+    assert answer.pointer(413 if code == "too-large" else 422, code) == pointer
+    assert not api.service.proposed
+
+
+@pytest.mark.parametrize("function", ["", "a", "a:", ":b", "a b:c", "a:b()", "../x:y", "os:1"])
+async def test_wrong_function_of_a_task_is_pointed_at(api: Api, function: str) -> None:
+    answer = await api.post("/v1/tasks", {"python": {"function": function}})
+    assert answer.pointer(422, "invalid") == "/python/function"
+    assert not api.service.proposed
+
+
+async def test_once_and_again_exclude_each_other(api: Api) -> None:
+    document = {"command": ["x"], "delivery": "at_most_once", "retry": {"max_attempts": 2}}
+    answer = await api.post("/v1/tasks", document)
+    assert answer.pointer(422, "invalid") == "/retry/max_attempts"
