@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+from raftsched.core.constraints import constraint_text
 from raftsched.core.model import Constraint, Op
+
+__all__ = ["constraint_text", "parse_constraint"]
 
 #: Characters of one claim.
 TEXT_MAX = 1_000
@@ -42,13 +45,3 @@ def _value(text: str) -> str:
     if not _VALUE.fullmatch(text):
         raise ValueError(f"{text[:100]!r} cannot be a label's value")
     return text
-
-
-def constraint_text(constraint: Constraint) -> str:
-    """The claim as `parse_constraint` reads it."""
-    label, op, values = constraint.label, constraint.op, constraint.values
-    if op in (Op.EXISTS, Op.ABSENT):
-        return f"{label} {op}"
-    if op in (Op.IN, Op.NOT_IN):
-        return f"{label} {op} [{', '.join(values)}]"
-    return f"{label} {op} {values[0]}"

@@ -23,7 +23,7 @@ from raftsched.api.problems import Problem
 from raftsched.api.programs import NO_RLIMITS, Argv, Http, Python, Rlimits, spec_of
 from raftsched.api.times import Duration
 from raftsched.core.model import USUAL, Delivery, NewTask, OnLeaseLoss
-from raftsched.core.planner import STRATEGIES
+from raftsched.core.strategies import STRATEGIES
 
 #: Bounds on one task document.
 ENV_MAX = 256

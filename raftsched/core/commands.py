@@ -385,6 +385,8 @@ class Reason(StrEnum):
     UNKNOWN_LIMIT = "unknown-limit"
     QUEUE_PAUSED = "queue-paused"
     QUEUE_FULL = "queue-full"
+    #: As many of its attempts are held as its concurrency allows.
+    QUEUE_BUSY = "queue-busy"
     LIMIT_HELD = "limit-held"
     CONSTRAINT = "constraint"
     RETRY_ELSEWHERE = "retry-elsewhere"

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
-from raftsched.core.indexes import Usage
+from raftsched.core.indexes import QueueUse, Usage
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import ATTEMPT_TERMINAL, TERMINAL, AttemptStatus, Task, TaskStatus
-from raftsched.core.state import State
+from raftsched.core.model import (
+    ATTEMPT_TERMINAL,
+    TERMINAL,
+    AttemptStatus,
+    RetryNode,
+    Task,
+    TaskStatus,
+    Terms,
+)
+from raftsched.core.state import State, waits_for_another
 from raftsched.core.tables import Table
+from raftsched.core.timers import due_at
+from raftsched.core.versions import POLICIES
 
 
 def check(state: State) -> list[str]:
@@ -68,8 +79,67 @@ def _derived(state: State) -> Iterator[str]:
         if node_id not in state.nodes:
             yield f"node {node_id} holds attempts and is unknown"
     yield from _orders(state, tasks)
+    yield from _uses(state, tasks)
+    yield from _relations(state, tasks)
     yield from _sums("tasks", state.tasks)
     yield from _sums("keys", state.keys)
+
+
+def _ready(state: State, tasks: list[Task]) -> list[str]:
+    """Ids of those that may be assigned, in the order in which they have their turn."""
+    lanes: dict[tuple[Terms, str], list[tuple[int, int, str]]] = {}
+    for task in tasks:
+        if task.status is TaskStatus.QUEUED and not task.paused:
+            rank = -task.priority
+            if state.version >= POLICIES:
+                rank = task.created_at - task.priority * state.settings.ageing_ms
+            last = "" if task.policy.retry_node is RetryNode.ANY else task.node
+            lanes.setdefault((task.terms, last), []).append((rank, task.order, task.id))
+    return [task_id for *_, task_id in heapq.merge(*lanes.values())]
+
+
+def _uses(state: State, tasks: list[Task]) -> Iterator[str]:
+    """What queues and limits count."""
+    queues: dict[str, QueueUse] = {}
+    limits: dict[str, int] = {}
+    size = 0
+    for task in tasks:
+        if task.status not in TERMINAL:
+            queues.setdefault(task.queue, QueueUse()).open += 1
+            size += len(task.spec)
+        if task.status in HOLDING:
+            queues.setdefault(task.queue, QueueUse()).held += 1
+            for key in task.policy.limits:
+                limits[key] = limits.get(key, 0) + 1
+    for name in sorted({*queues, *state.queue_use}):
+        kept, counted = state.queue_use.get(name, QueueUse()), queues.get(name, QueueUse())
+        if kept != counted:
+            yield f"queue {name}: {kept}, by the rows {counted}"
+    if state.limit_use != limits:
+        yield f"limits are held {state.limit_use}, by the rows {limits}"
+    if state.spec_bytes != size:
+        yield f"specifications have {state.spec_bytes} bytes, by the rows {size}"
+
+
+def _relations(state: State, tasks: list[Task]) -> Iterator[str]:
+    """What tasks have to do with time and with one another."""
+    due = sorted((due_at(task), task.order, task.id) for task in tasks if due_at(task))
+    if list(state.timers) != [(at, task_id) for at, _, task_id in due]:
+        yield "the timers differ from the rows"
+    unique: dict[str, str] = {}
+    waiters: dict[str, list[str]] = {}
+    for task in tasks:
+        extra = task.extra
+        if extra is None or task.status in TERMINAL:
+            continue
+        if extra.unique_key:
+            unique[f"{task.namespace}\0{extra.unique_key}"] = task.id
+        if waits_for_another(task):
+            waiters.setdefault(extra.after, []).append(task.id)
+    if state.unique != unique:
+        yield "the unique keys differ from the rows"
+    if {after: list(ids) for after, ids in state.waiters.items()} != waiters:
+        yield "who waits for another task differs from the rows"
 
 
 def _sums(name: str, table: Table[Any]) -> Iterator[str]:
@@ -80,9 +150,8 @@ def _sums(name: str, table: Table[Any]) -> Iterator[str]:
 
 def _orders(state: State, tasks: list[Task]) -> Iterator[str]:
     """Every derived order against the one that the rows (in order of creation) give."""
-    ready = [task for task in tasks if task.status is TaskStatus.QUEUED and not task.paused]
-    ready.sort(key=lambda task: -task.priority)
-    if list(state.ready) != [task.id for task in ready] or len(state.ready) != len(ready):
+    ready = _ready(state, tasks)
+    if list(state.ready) != ready or len(state.ready) != len(ready):
         yield "the ready queue differs from the rows"
     if any(state.tasks.get(task.id) is not task for task in state.ready.tasks()):
         yield "the ready queue has a row that was replaced"

@@ -299,7 +299,7 @@ class NewTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     priority: int = 50
     cpu_milli: int = 0
     memory_bytes: int = 0
-    #: Name of a placement strategy: a key of ``planner.STRATEGIES``.
+    #: Name of a placement strategy: one of ``strategies.STRATEGIES``.
     strategy: str = "spread"
     attempts_max: int = 1
     # Since version 4.
@@ -338,7 +338,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_evicted: bool = False
 
 
-class Terms(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Terms(msgspec.Struct, frozen=True, array_like=True, gc=False, cache_hash=True):
     """What a task asks of the scheduler; tasks that ask the same share one (``State.terms``)."""
 
     namespace: str

@@ -1,23 +1,27 @@
 """Which task goes to which node: pure, proposed by the leader, verified again by ``apply``.
 
-`Room.take` is the one place that says whether a task may go to a node: planning and apply both
-ask it, and so will explaining.
+Whether a task may go to a node is for ``rooms`` to say, whether its queue and limits let it start
+for ``limits``, which node is the best for ``strategies``; ``board`` finds whose turn it is.
 """
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from heapq import heapify, heappop, heapreplace
 
 import msgspec
 
-from raftsched.core.commands import Assignment, Reason
-from raftsched.core.indexes import Usage
-from raftsched.core.model import Eligibility, NewTask, Node, NodeStatus, Task, Terms
+from raftsched.core.board import Shape, Stream
+from raftsched.core.choice import Choice
+from raftsched.core.commands import Assignment
+from raftsched.core.limits import Permits, gate_of
+from raftsched.core.model import NewTask, Task
+from raftsched.core.ready import Draw, Lane, Place
+from raftsched.core.rooms import Rooms
 from raftsched.core.state import State
 
-#: Attempts a node may hold beyond its slots, waiting there for one: hides the log's round trip.
-AHEAD_MAX = 512
+#: Lanes of different needs that one pass tries beyond the first `board.SHAPES_MAX`.
+LANES_TRIED_MAX = 1_000
 
 
 class PlanPolicy(msgspec.Struct, frozen=True):
@@ -27,158 +31,181 @@ class PlanPolicy(msgspec.Struct, frozen=True):
     limit: int = 1_000
     #: Attempts to place on a node beyond its slots, by node id; at most ``AHEAD_MAX`` counts.
     ahead: dict[str, int] = {}
+    #: The cluster's time by the leader's clock, in milliseconds; never before ``state.now``.
+    now: int = 0
 
 
-#: Ranks a node by what it holds, in whole parts per million: the lowest is chosen, node ids break
-#: ties.
-Strategy = Callable[[Node, Usage], int]
+class Plan(msgspec.Struct, frozen=True):
+    """What one pass proposes."""
+
+    assignments: tuple[Assignment, ...] = ()
+    #: When time alone may let something start that waits for a rate, in milliseconds; 0: never.
+    due: int = 0
+    #: There was too much to look at for one pass: plan again.
+    is_partial: bool = False
 
 
-def _load(node: Node, usage: Usage) -> int:
-    """The fullest of the node's dimensions after now, in parts per million."""
-    load = usage.attempts * 1_000_000 // (node.slots or 1)
-    if usage.cpu_milli:
-        part = usage.cpu_milli * 1_000_000 // (node.cpu_milli or 1)
-        load = part if part > load else load
-    if usage.memory_bytes:
-        part = usage.memory_bytes * 1_000_000 // (node.memory_bytes or 1)
-        load = part if part > load else load
-    return load
-
-
-def _binpack(node: Node, usage: Usage) -> int:
-    load = _load(node, usage)
-    # A node whose slots are all taken comes last: packing must not queue behind free slots.
-    return load if usage.attempts >= node.slots else -load
-
-
-STRATEGIES: dict[str, Strategy] = {"spread": _load, "binpack": _binpack}
-
-
-class Room:
-    """What a node can still take, in one pass of the planner or one command of `apply`.
-
-    `take` is the one place that says whether a task may go to a node.
-    """
-
-    __slots__ = ("_refusal", "attempts_max", "node", "usage")
-
-    def __init__(self, node: Node, usage: Usage, ahead: int = AHEAD_MAX) -> None:
-        self.node = node
-        #: An own copy, which `take` counts up.
-        self.usage = usage
-        #: A node without slots is on its way out: nothing is to wait there.
-        self.attempts_max = node.slots + min(ahead, AHEAD_MAX) if node.slots else 0
-        self._refusal: Reason | None = None
-        if node.status is not NodeStatus.UP:
-            self._refusal = Reason.NODE_NOT_UP
-        elif node.eligibility is not Eligibility.ELIGIBLE:
-            self._refusal = Reason.NODE_CORDONED
-
-    @property
-    def is_open(self) -> bool:
-        """May it take anything at all?"""
-        return self._refusal is None and self.usage.attempts < self.attempts_max
-
-    def take(self, asked: Terms | NewTask) -> Reason | None:
-        """Put a task here, unless it may not go here: then why."""
-        if self._refusal is not None:
-            return self._refusal
-        usage, node = self.usage, self.node
-        attempts = usage.attempts
-        cpu_milli = usage.cpu_milli + asked.cpu_milli
-        memory_bytes = usage.memory_bytes + asked.memory_bytes
-        if (
-            attempts >= self.attempts_max
-            or cpu_milli > node.cpu_milli
-            or memory_bytes > node.memory_bytes
-        ):
-            return _NODE_FULL
-        usage.attempts = attempts + 1
-        usage.cpu_milli = cpu_milli
-        usage.memory_bytes = memory_bytes
-        return None
-
-
-_NODE_FULL = Reason.NODE_FULL
-
-
-def refusal(task: Task, node: Node, usage: Usage) -> Reason | None:
-    """Why ``task`` may not go to ``node`` holding ``usage``; None if it may."""
-    return Room(node, usage.copy()).take(task.terms)
-
-
-def plan(state: State, policy: PlanPolicy) -> tuple[Assignment, ...]:
-    """Assignments for the ready tasks that fit now, in queue order."""
+def plan(state: State, policy: PlanPolicy) -> Plan:
+    """Assignments for the ready tasks that may start now, in queue order."""
     if not len(state.ready):
-        return ()
-    draw = state.ready.draw()
-    return _place(((task.id, task.terms) for task in draw), state, policy, draw.pass_over)
+        return Plan()
+    return _Pass(state, policy).run()
 
 
 def plan_new(state: State, tasks: Iterable[NewTask], policy: PlanPolicy) -> tuple[Assignment, ...]:
     """Assignments for tasks that are about to be created, to travel in the same entry.
 
-    Nothing while others wait: those are first.
+    Nothing while others wait that may start, too: those are first.
     """
-    return () if len(state.ready) else _place(((new.id, new) for new in tasks), state, policy)
+    if len(state.ready):
+        waiting = plan(state, msgspec.structs.replace(policy, limit=1))
+        if waiting.assignments or waiting.is_partial:
+            return ()
+    return _Pass(state, policy).place_new(tasks)
 
 
-def _place(
-    asked: Iterable[tuple[str, Terms | NewTask]],
-    state: State,
-    policy: PlanPolicy,
-    pass_over: Callable[[], None] = lambda: None,
-) -> tuple[Assignment, ...]:
-    choice = _Choice(_rooms(state, policy))
-    found: list[Assignment] = []
-    for task_id, terms in asked:
-        if not choice.rooms or len(found) >= policy.limit:
-            break
-        node = choice.place(terms)
-        if node is None:
-            pass_over()
+class _Pass:
+    """One look at the state, which does not change meanwhile."""
+
+    def __init__(self, state: State, policy: PlanPolicy) -> None:
+        self._state = state
+        self._limit = policy.limit
+        self._now = max(policy.now, state.now)
+        self._rooms = Rooms(state, policy.ahead)
+        self._choice = Choice(self._rooms, state.next_token)
+        self._permits = Permits(state, self._now)
+        self._are_gates_needed = self._permits.is_needed
+        self._found: list[Assignment] = []
+        #: Lanes that were drawn from, and streams that are shut by what this pass placed.
+        self._drawn: list[Lane] = []
+        self._aside: list[Stream] = []
+
+    def run(self) -> Plan:
+        """The whole pass."""
+        board, ready = self._state.board, self._state.ready
+        if not self._choice.rooms or self._limit <= 0:
+            return Plan((), board.due)
+        if not board.refresh(self._state, self._rooms, self._now):
+            return Plan((), board.due, is_partial=True)
+        try:
+            self._draw()
+        finally:
+            # The state has not changed: what was drawn stands where it stood.
+            for lane in self._drawn:
+                if not lane.filed or (lane.drawn is not None and lane.drawn.has_moved):
+                    ready.fresh[lane] = None
+                lane.drawn = None
+            for stream in self._aside:
+                place = stream.place()
+                if place is not None:
+                    stream.shape.streams.add(stream, place)
+        return Plan(tuple(self._found), board.due)
+
+    def _draw(self) -> None:
+        heads = [
+            (*shape.streams.entries[0][:2], number, shape)
+            for number, shape in enumerate(self._state.board.shapes(self._choice.open_nodes))
+        ]
+        heapify(heads)
+        tried = 0
+        while heads and self._choice.rooms and len(self._found) < self._limit:
+            rank, order, number, shape = heads[0]
+            stream = shape.first()
+            if stream is None:
+                heappop(heads)
+                continue
+            place = shape.streams.entries[0][:2]
+            if place != (rank, order):
+                heapreplace(heads, (*place, number, shape))
+                continue
+            lane = stream.first()
+            assert lane is not None
+            if self._is_shut(stream):
+                shape.streams.take_off()
+            elif not self._draw_lane(lane, stream, _lowest(shape, stream, heads)):
+                tried += 1
+                if not shape.is_mixed or tried >= LANES_TRIED_MAX:
+                    heappop(heads)
+                    continue
+                stream.lanes.take_off()
+            # What is there now is looked at when it comes to the front.
+            if not shape.streams.entries:
+                heappop(heads)
+            else:
+                heapreplace(heads, (*shape.streams.entries[0][:2], number, shape))
+
+    def _is_shut(self, stream: Stream) -> bool:
+        """Does its gate let nobody through?  Then the stream is parked, or put aside."""
+        if not (self._are_gates_needed or stream.gate.limits):
+            return False
+        shut = self._permits.shut(stream.gate)
+        if shut is None:
+            return False
+        if self._permits.is_taken(shut):
+            # By what was placed here, which may yet be refused.
+            self._aside.append(stream)
         else:
-            found.append(Assignment(task_id, node.id, node.incarnation))
-    return tuple(found)
+            self._state.board.park(stream, shut)
+        return True
+
+    def _draw_lane(self, lane: Lane, stream: Stream, bound: Place | None) -> bool:
+        """Place its tasks as long as it is their turn.  False: the next one fits nowhere."""
+        draw = lane.drawn
+        if draw is None:
+            draw = lane.drawn = Draw(lane)
+            self._drawn.append(lane)
+        terms, mask, gate = lane.terms, lane.mask, stream.gate
+        is_gated = self._are_gates_needed or bool(gate.limits)
+        choice, found = self._choice, self._found
+        task = draw.head
+        while task is not None:
+            if is_gated and self._permits.shut(gate) is not None:
+                return True
+            node = choice.place(task, terms, mask)
+            if node is None:
+                return False
+            if is_gated:
+                self._permits.take(gate)
+            found.append(Assignment(task.id, node.id, node.incarnation))
+            task = draw.advance()
+            if len(found) >= self._limit or not choice.rooms:
+                return True
+            if bound is not None and task is not None and _place(lane, task) > bound:
+                return True
+        return True
+
+    def place_new(self, tasks: Iterable[NewTask]) -> tuple[Assignment, ...]:
+        """Tasks that nobody knows yet, in order."""
+        if not self._choice.rooms:
+            return ()
+        self._state.board.refresh(self._state, self._rooms, self._now)
+        for new in tasks:
+            if not self._choice.rooms or len(self._found) >= self._limit:
+                break
+            # One that has to wait would only be refused.
+            if new.extra is None or not (new.extra.not_before or new.extra.delay_ms):
+                self._place_new(new)
+        return tuple(self._found)
+
+    def _place_new(self, new: NewTask) -> None:
+        gate = gate_of(new)
+        is_gated = self._are_gates_needed or bool(gate.limits)
+        if is_gated and self._permits.shut(gate) is not None:
+            return
+        mask = self._state.board.mask(self._rooms, new, "")
+        node = self._choice.place(new, new, mask)
+        if node is not None:
+            if is_gated:
+                self._permits.take(gate)
+            self._found.append(Assignment(new.id, node.id, node.incarnation))
 
 
-def _rooms(state: State, policy: PlanPolicy) -> list[Room]:
-    """Nodes that may take anything at all, by id."""
-    rooms = [
-        Room(node, state.usage[node_id].copy(), policy.ahead.get(node_id, 0))
-        for node_id, node in sorted(state.nodes.items())
-    ]
-    return [room for room in rooms if room.is_open]
+def _place(lane: Lane, task: Task) -> Place:
+    return lane.base + lane.age_counts * task.created_at, task.order
 
 
-class _Choice:
-    """The rooms that are open, in the order in which a strategy would fill them."""
-
-    __slots__ = ("_rank", "_strategy", "rooms")
-
-    def __init__(self, rooms: list[Room]) -> None:
-        #: Rank, place among all nodes by id, room; the lowest first.
-        self.rooms = [(0, number, room) for number, room in enumerate(rooms)]
-        self._strategy = ""
-        self._rank: Strategy = _load
-
-    def place(self, asked: Terms | NewTask) -> Node | None:
-        """The best node that the task fits on, which takes it; None if it fits nowhere."""
-        if asked.strategy != self._strategy:
-            self._sort(asked.strategy)
-        rooms = self.rooms
-        for place, (_, number, room) in enumerate(rooms):
-            if room.take(asked) is None:
-                del rooms[place]
-                if room.usage.attempts < room.attempts_max:
-                    insort(rooms, (self._rank(room.node, room.usage), number, room))
-                return room.node
-        return None
-
-    def _sort(self, strategy: str) -> None:
-        rank = STRATEGIES[strategy]
-        self._strategy, self._rank = strategy, rank
-        self.rooms = sorted(
-            (rank(room.node, room.usage), number, room) for _, number, room in self.rooms
-        )
+def _lowest(shape: Shape, stream: Stream, heads: list[tuple[int, int, int, Shape]]) -> Place | None:
+    """Where a lane's turn ends: a lower bound of everything else."""
+    places = [stream.lanes.second(), shape.streams.second()]
+    places += [head[:2] for head in heads[1:3]]
+    return min([place for place in places if place is not None], default=None)

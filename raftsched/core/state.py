@@ -13,9 +13,11 @@ from operator import attrgetter
 
 import msgspec
 
+from raftsched.core.board import Board
 from raftsched.core.digest import as_bytes, row_hash, sum_of
-from raftsched.core.indexes import Finished, Listing, QueueUse, ReadyQueue, Usage, in_order
+from raftsched.core.indexes import Finished, Listing, QueueUse, Usage, in_order
 from raftsched.core.lifecycle import HOLDING
+from raftsched.core.limits import LIMIT, QUEUE
 from raftsched.core.model import (
     TERMINAL,
     Check,
@@ -29,8 +31,10 @@ from raftsched.core.model import (
     TaskStatus,
     Terms,
 )
+from raftsched.core.ready import ReadyQueue
 from raftsched.core.tables import Table, shard_of
 from raftsched.core.timers import Timers
+from raftsched.core.versions import POLICIES
 
 #: Number of a task's shard, the row that stands there or None, the row to write.
 Staged = tuple[int, Task | None, Task]
@@ -53,15 +57,14 @@ class State:
         self.now = 0
         #: Index of the last applied entry.
         self.index = 0
-        #: Version of apply's behaviour in force; never falls.
-        self.version = 1
+        self._version = 1
         #: How often the clock was set by `ResetClock`.
         self.clock_resets = 0
         #: Highest fencing token ever given plus one; never falls, survives snapshots.
         self.next_token = 1
         #: Highest ``Task.order`` ever given plus one.
         self.next_order = 1
-        self.settings = Settings()
+        self._settings = Settings()
         self.tasks: Table[Task] = Table(_TASKS)
         self.nodes: dict[str, Node] = {}
         #: By ``namespace NUL key``.
@@ -76,6 +79,8 @@ class State:
 
         # Derived.
         self.ready = ReadyQueue()
+        #: Where the planner finds its way in it; says nothing that is not in the rows.
+        self.board = Board()
         #: Ids of tasks that hold capacity, per node, by their token.
         self.by_node: dict[str, dict[str, None]] = {}
         self.usage: dict[str, Usage] = {}
@@ -100,6 +105,32 @@ class State:
         self.terms: dict[tuple[str | int | Policy | None, ...], Terms] = {}
         #: Sum of what is not in a table, when the digest was frozen last.
         self._rest = 0
+
+    @property
+    def version(self) -> int:
+        """Version of apply's behaviour in force; never falls."""
+        return self._version
+
+    @version.setter
+    def version(self, version: int) -> None:
+        self._version = version
+        self._set_order()
+
+    @property
+    def settings(self) -> Settings:
+        """What changes the behaviour of ``apply``."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self._settings = settings
+        self._set_order()
+
+    def _set_order(self) -> None:
+        """The ready queue goes by what is in force from here on."""
+        ageing_ms = self._settings.ageing_ms if self._version >= POLICIES else None
+        if self.ready.set_ageing(ageing_ms):
+            self.board.reset()
 
     # Reading ---------------------------------------------------------------------------------
 
@@ -263,6 +294,9 @@ class State:
         self.usage[node_id].subtract(terms)
         del self.by_node[node_id][task.id]
         self.use_of(terms.queue).held -= 1
+        board = self.board
+        if board.parked:
+            board.wake(QUEUE, terms.queue)
         if terms.policy is not None:
             for key in terms.policy.limits:
                 left = self.limit_use[key] - 1
@@ -270,6 +304,8 @@ class State:
                     self.limit_use[key] = left
                 else:
                     del self.limit_use[key]
+                if board.parked:
+                    board.wake(LIMIT, key)
 
     def _relate(self, old: Task | None, task: Task) -> None:
         """Keep what a task has to do with others."""
@@ -313,6 +349,7 @@ class State:
         self.nodes[node.id] = node
         self.usage.setdefault(node.id, Usage())
         self.by_node.setdefault(node.id, {})
+        self.board.nodes_changed = True
 
     def put_queue(self, name: str, queue: Queue | None) -> None:
         """Insert, replace or remove a queue's row."""
@@ -320,6 +357,7 @@ class State:
             self.queues.pop(name, None)
         else:
             self.queues[name] = queue
+        self.board.wake(QUEUE, name)
 
     def put_limit(self, key: str, limit: Limit | None) -> None:
         """Insert, replace or remove a limit's row."""
@@ -327,6 +365,7 @@ class State:
             self.limits.pop(key, None)
         else:
             self.limits[key] = limit
+        self.board.wake(LIMIT, key)
 
     def put_key(self, key: str, record: KeyRecord) -> None:
         """Insert or replace an idempotency key."""

@@ -90,6 +90,8 @@ class Scheduler:
         #: Assignments are on their way that the state does not show yet.
         self._proposed = 0
         self.assignments = 0
+        #: When a rate lets the next task start, in milliseconds of the cluster's time; 0: never.
+        self._rate_due = 0
 
     def status_changed(self, status: LogStatus) -> None:
         """Start or stop leading."""
@@ -195,12 +197,16 @@ class Scheduler:
             return  # Whatever it would propose now is refused.
         await self._fire()
         while self._leading_term and not self._proposed:
-            assignments = planner.plan(self._replica.state, self._policy())
-            if not assignments:
+            plan = planner.plan(self._replica.state, self._policy())
+            self._rate_due = plan.due
+            if plan.is_partial:
+                await asyncio.sleep(0)  # Whatever else there is to do has its turn in between.
+                continue
+            if not plan.assignments:
                 break
             self._proposed += 1
             try:
-                await self._propose(AssignTasks(assignments), 10.0)
+                await self._propose(AssignTasks(plan.assignments), 10.0)
             finally:
                 self._proposed = max(0, self._proposed - 1)
         now = self._clock.monotonic()
@@ -211,10 +217,13 @@ class Scheduler:
     def _idle_seconds(self) -> float:
         """Until the next pass, if nothing happens before."""
         state = self._replica.state
-        first = state.timers.first() if self._leading_term and not state.suspect else None
-        if first is None:
+        if not self._leading_term or state.suspect:
             return IDLE_SECONDS
-        return min(IDLE_SECONDS, max(TIMER_SECONDS_MIN, (first[0] - self._now_ms()) / 1000))
+        first = state.timers.first()
+        due = [at for at in (first[0] if first else 0, self._rate_due) if at]
+        if not due:
+            return IDLE_SECONDS
+        return min(IDLE_SECONDS, max(TIMER_SECONDS_MIN, (min(due) - self._now_ms()) / 1000))
 
     async def _fire(self) -> None:
         """Let happen what is due."""
@@ -237,7 +246,7 @@ class Scheduler:
         state = self._replica.state
         beyond = {n.id: state.usage[n.id].attempts - n.slots for n in state.nodes.values()}
         ahead = self._pace.ahead(self._clock.monotonic(), beyond)
-        return planner.PlanPolicy(limit=ASSIGNMENTS_MAX, ahead=ahead)
+        return planner.PlanPolicy(ASSIGNMENTS_MAX, ahead, self._now_ms())
 
     async def _judge(self) -> None:
         """Propose the verdict on every node whose lease has surely run out."""

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from raftsched.core import codec, invariants, machine, planner
+from raftsched.core import codec, invariants, machine, planner, rooms
 from raftsched.core.commands import (
     Accepted,
     ActivateVersion,
@@ -142,7 +142,7 @@ class Machine(RuleBasedStateMachine):
         for placed in results:
             if not isinstance(placed, Rejected):
                 node, usage = self.states[0].nodes[placed.node], self.states[0].usage[placed.node]
-                assert usage.attempts <= node.slots + planner.AHEAD_MAX
+                assert usage.attempts <= node.slots + rooms.AHEAD_MAX
                 assert usage.cpu_milli <= node.cpu_milli
                 assert usage.memory_bytes <= node.memory_bytes
 
@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
         found = planner.plan(
             self.states[0],
             planner.PlanPolicy(limit=5, ahead=dict.fromkeys(self.states[0].nodes, ahead)),
-        )
+        ).assignments
         if found:
             outcome = self.do(AssignTasks(found))
             assert isinstance(outcome, Accepted)

@@ -109,7 +109,7 @@ def measure(queued: int) -> dict[str, Any]:
 
 def _finish_some(replica: _Replica, meter: _Meter) -> None:
     policy = planner.PlanPolicy(limit=ITEMS)
-    found = meter.run("plan", ITEMS, lambda: planner.plan(replica.state, policy))
+    found = meter.run("plan", ITEMS, lambda: planner.plan(replica.state, policy).assignments)
     meter.run("assign", ITEMS, lambda: replica.apply(AssignTasks(found)))
     reports = []
     for node_id in replica.state.nodes:

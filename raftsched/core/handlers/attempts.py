@@ -5,8 +5,6 @@ The fencing token is compared before anything else about an attempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from raftsched.core.changes import Changes, with_latest
@@ -22,8 +20,8 @@ from raftsched.core.commands import (
     ReportAttempts,
 )
 from raftsched.core.handlers.ends import set_free, stopped_as
-from raftsched.core.indexes import Usage
 from raftsched.core.lifecycle import HOLDING, end_attempt, move, move_attempt
+from raftsched.core.limits import Permits, gate_of
 from raftsched.core.model import (
     ATTEMPT_TERMINAL,
     REASON_MAX,
@@ -32,13 +30,11 @@ from raftsched.core.model import (
     Attempt,
     AttemptStatus,
     Delivery,
-    Node,
     Task,
     TaskStatus,
 )
-from raftsched.core.planner import Room
 from raftsched.core.retry import may_retry, wait_ms
-from raftsched.core.state import State
+from raftsched.core.rooms import Rooms
 from raftsched.core.versions import POLICIES
 
 #: Characters of what an attempt says of its progress.
@@ -57,13 +53,14 @@ _ATTEMPT_CANCELLED = AttemptStatus.CANCELLED
 def assign(changes: Changes, command: AssignTasks) -> Outcome:
     """Value: per assignment the new `Attempt`, or the `Rejected`."""
     find, staged, events = changes.find, changes.tasks, changes.events
-    rooms = {node.id: Room(node, usage) for node, usage in _capacities(changes.state, command)}
     now, index, token = changes.state.now, changes.index, changes.next_token
+    rooms, permits = Rooms(changes.state), Permits(changes.state, now)
+    find_room, are_gates_needed = rooms.find, permits.is_needed
     results: list[Attempt | Rejected] = []
     for wanted in command.assignments:
         task_id, node_id = wanted.task_id, wanted.node_id
         number, stands, task = find(task_id)
-        room = rooms.get(node_id)
+        room = find_room(node_id)
         if task is None:
             results.append(Rejected(Reason.UNKNOWN_TASK, task_id))
         elif task.status is not _QUEUED:
@@ -74,10 +71,23 @@ def assign(changes: Changes, command: AssignTasks) -> Outcome:
             results.append(Rejected(Reason.UNKNOWN_NODE, node_id))
         elif room.node.incarnation != wanted.incarnation:
             results.append(Rejected(Reason.STALE_INCARNATION, node_id))
-        elif (reason := room.take(task.terms)) is not None:
-            results.append(Rejected(reason, node_id))
         else:
-            node, earlier = room.node, task.attempts
+            terms, earlier = task.terms, task.attempts
+            policy = terms.policy
+            gate = None
+            if are_gates_needed or (policy is not None and policy.limits):
+                gate = gate_of(terms)
+                shut = permits.shut(gate)
+                if shut is not None:
+                    results.append(Rejected(shut.reason, shut.name))
+                    continue
+            reason = rooms.take(room, terms, earlier[-1].node if earlier else "")
+            if reason is not None:
+                results.append(Rejected(reason, node_id))
+                continue
+            if gate is not None:
+                permits.take(gate)
+            node = room.node
             attempt = Attempt(
                 earlier[-1].number + 1 if earlier else 1,
                 token,
@@ -92,15 +102,8 @@ def assign(changes: Changes, command: AssignTasks) -> Outcome:
             events.append(Event("task_assigned", task_id, node.id))
             results.append(attempt)
     changes.next_token = token
+    changes.limits.update(permits.moved)
     return Accepted(results)
-
-
-def _capacities(state: State, command: AssignTasks) -> Iterator[tuple[Node, Usage]]:
-    """The nodes that are named, each with its own copy of what it holds."""
-    for node_id in {wanted.node_id: None for wanted in command.assignments}:
-        node = state.nodes.get(node_id)
-        if node is not None:
-            yield node, state.usage[node_id].copy()
 
 
 def report(changes: Changes, command: ReportAttempts) -> Outcome:

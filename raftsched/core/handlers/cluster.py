@@ -36,4 +36,5 @@ def reset_clock(changes: Changes, command: ResetClock) -> Outcome:
         return Rejected(Reason.INVALID, f"the clock is set to 1 ms to {CLOCK_MS_MAX} ms")
     before, state.now = state.now, command.now
     state.clock_resets += 1
+    state.board.reset()
     return Accepted(before)

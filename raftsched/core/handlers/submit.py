@@ -31,8 +31,8 @@ from raftsched.core.model import (
     TaskStatus,
     Terms,
 )
-from raftsched.core.planner import STRATEGIES
 from raftsched.core.state import State, waits_for_another
+from raftsched.core.strategies import STRATEGIES, STRATEGIES_FIRST
 from raftsched.core.timers import starts_at
 from raftsched.core.versions import POLICIES
 
@@ -271,7 +271,8 @@ def _is_same(known: Task, new: NewTask) -> bool:
 def checked_terms(state: State, fields: _Fields) -> Terms | Reason:
     """The terms with these fields, kept once for all tasks that ask the same; or why not."""
     terms = Terms(*fields)
-    if terms.strategy not in STRATEGIES:
+    known = STRATEGIES if state.version >= POLICIES else STRATEGIES_FIRST
+    if terms.strategy not in known:
         return Reason.UNKNOWN_STRATEGY
     if not (
         0 <= terms.priority <= 100

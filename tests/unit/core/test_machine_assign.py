@@ -20,7 +20,7 @@ from raftsched.core.commands import (
     SetEligibility,
 )
 from raftsched.core.model import Eligibility, TaskStatus
-from raftsched.core.planner import AHEAD_MAX
+from raftsched.core.rooms import AHEAD_MAX
 from tests.unit.core.builders import Replica, attempt, finished, register
 
 

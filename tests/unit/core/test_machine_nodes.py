@@ -21,7 +21,7 @@ from raftsched.core.commands import (
     SetEligibility,
 )
 from raftsched.core.model import AttemptStatus, Eligibility, NodeStatus, TaskStatus
-from raftsched.core.planner import AHEAD_MAX
+from raftsched.core.rooms import AHEAD_MAX
 from tests.unit.core.builders import TERM, Replica, dump, entry, finished, node, register
 
 

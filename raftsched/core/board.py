@@ -1,0 +1,320 @@
+"""Where the planner finds the next task at once, whatever waits in front of it that cannot go.
+
+Lanes that have the same fate are a `Stream`: they pass the same gate (queue and limits), may go to
+the same nodes and need as much.  Streams that may go to the same nodes and need as much are a
+`Shape`.  A pass looks at the shapes that have an open node; a shape whose best task fits nowhere
+is settled for the pass; a stream whose gate is shut is parked, and not looked at again before
+somebody let go of what shuts it (`Board.wake`), or its time has come.
+
+Rules
+1. All of this is derived from lanes and nodes and says nothing of its own: a board made anew gives
+   the same plans.  Peers that do not lead never fill it.
+2. Entries of heaps are lower bounds, looked at again when they come to the top: tasks that leave a
+   lane cost nothing here.  A task that comes in before all others of its lane makes it ``fresh``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+
+from raftsched.core.limits import Gate, Shut, gate_of
+from raftsched.core.model import NewTask, Node, Terms
+from raftsched.core.ready import Lane, Place
+from raftsched.core.rooms import Rooms
+
+if TYPE_CHECKING:
+    from raftsched.core.state import State
+
+#: Lanes put in their place in one pass; a pass that leaves some plans nothing yet.
+FILED_MAX = 20_000
+#: Different shapes.  Tasks that ask for yet others share one, where each lane is tried by itself.
+SHAPES_MAX = 1_000
+#: Entries a heap, and streams the board, may have beyond twice those that count.
+STALE_MAX = 64
+
+#: Cpu in milli-cores, bytes of memory, custom resources.
+Need = tuple[int, int, tuple[tuple[str, int], ...]]
+
+
+class _Ranked(Protocol):
+    """What a heap holds."""
+
+    #: Number of the entry that counts; 0: none.
+    filed: int
+
+    def place(self) -> Place | None:
+        """The first of it; None: it is empty."""
+
+
+class _Heap:
+    """Children by their places.  An entry that does not count any more stays until it is met."""
+
+    __slots__ = ("_numbers", "_tidy_at", "entries")
+
+    def __init__(self, numbers: Iterator[int]) -> None:
+        """``numbers``: of entries, none twice."""
+        self._numbers = numbers
+        #: (rank, order, number, child); the first is a lower bound.
+        self.entries: list[tuple[int, int, int, _Ranked]] = []
+        self._tidy_at = STALE_MAX
+
+    def add(self, child: _Ranked, place: Place) -> None:
+        """File a child anew."""
+        child.filed = number = next(self._numbers)
+        heapq.heappush(self.entries, (*place, number, child))
+        if len(self.entries) > self._tidy_at:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Drop what does not count."""
+        self.entries = [entry for entry in self.entries if entry[3].filed == entry[2]]
+        self.entries = [entry for entry in self.entries if entry[3].place() is not None]
+        heapq.heapify(self.entries)
+        self._tidy_at = 2 * len(self.entries) + STALE_MAX
+
+    def first(self) -> _Ranked | None:
+        """The child whose place is the lowest, which is now that of its entry."""
+        entries = self.entries
+        while entries:
+            rank, order, number, child = entries[0]
+            if child.filed != number:
+                heapq.heappop(entries)
+                continue
+            place = child.place()
+            if place is None:
+                heapq.heappop(entries)
+                child.filed = 0
+            elif place == (rank, order):
+                return child
+            else:
+                child.filed = number = next(self._numbers)
+                heapq.heapreplace(entries, (*place, number, child))
+        return None
+
+    def take_off(self) -> None:
+        """Leave out the first child until it is filed again."""
+        self.entries[0][3].filed = 0
+        heapq.heappop(self.entries)
+
+    def second(self) -> Place | None:
+        """A lower bound of all but the first."""
+        entries = self.entries
+        if len(entries) > 2 and entries[2][:2] < entries[1][:2]:
+            return entries[2][:2]
+        return entries[1][:2] if len(entries) > 1 else None
+
+
+class Stream:
+    """Lanes that pass the same gate and ask for the same of nodes."""
+
+    __slots__ = ("filed", "gate", "is_parked", "lanes", "shape")
+
+    def __init__(self, gate: Gate, shape: Shape, numbers: Iterator[int]) -> None:
+        self.gate = gate
+        self.shape = shape
+        self.lanes = _Heap(numbers)
+        self.is_parked = False
+        self.filed = 0
+
+    def place(self) -> Place | None:
+        """Of its first task."""
+        return self.lanes.entries[0][:2] if self.lanes.first() is not None else None
+
+    def first(self) -> Lane | None:
+        """The lane whose turn it is."""
+        lane = self.lanes.first()
+        assert lane is None or isinstance(lane, Lane)
+        return lane
+
+
+class Shape:
+    """Streams that may go to the same nodes, and need as much of them."""
+
+    __slots__ = ("is_mixed", "mask", "need", "streams")
+
+    def __init__(
+        self, mask: int, need: Need, numbers: Iterator[int], *, is_mixed: bool = False
+    ) -> None:
+        self.mask = mask
+        self.need = need
+        #: Its lanes have masks and needs of their own.
+        self.is_mixed = is_mixed
+        self.streams = _Heap(numbers)
+
+    def first(self) -> Stream | None:
+        """The stream whose turn it is."""
+        stream = self.streams.first()
+        assert stream is None or isinstance(stream, Stream)
+        return stream
+
+
+class Board:
+    """All lanes of the ready queue, by what they wait for."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[tuple[int, Need], Shape] = {}
+        self._numbers = count(1)
+        self._mixed = self._new_mixed()
+        self._streams: dict[tuple[Gate, int], Stream] = {}
+        self._tidy_at = STALE_MAX
+        #: Nodes that a set of constraints allows, by their bits.
+        self._masks: dict[object, int] = {}
+        #: Streams whose gate is shut, by what shuts it (`QUEUE` or `LIMIT`, and its name).
+        self.parked: dict[tuple[str, str], list[Stream]] = {}
+        #: When time alone may open what is shut: in milliseconds, and as a heap.
+        self._due: dict[tuple[str, str], int] = {}
+        self._dues: list[tuple[int, tuple[str, str]]] = []
+        #: What everything here was filed by; None: by nothing, all is to be done anew.
+        self._basis: object = None
+        #: A row of a node was written since.
+        self.nodes_changed = True
+
+    def reset(self) -> None:
+        """Another order is in force, or the clock was set."""
+        self._basis = None
+
+    def _new_mixed(self) -> Shape:
+        return Shape(-1, (0, 0, ()), self._numbers, is_mixed=True)
+
+    # Keeping it ------------------------------------------------------------------------------
+
+    def refresh(self, state: State, rooms: Rooms, now: int) -> bool:
+        """Put everything in its place, as far as one pass may.  False: there is more to do."""
+        if self._basis is None or self.nodes_changed:
+            self._rebase(state)
+        while self._dues and (self._dues[0][0] <= now or self._is_stale(self._dues[0])):
+            at, name = heapq.heappop(self._dues)
+            if self._due.get(name) == at:
+                self.wake(*name)
+        fresh = state.ready.fresh
+        for _ in range(min(FILED_MAX, len(fresh))):
+            self._file(state, rooms, fresh.popitem()[0])
+        return not fresh
+
+    def _rebase(self, state: State) -> None:
+        """Begin anew if what lanes were filed by is not so any more."""
+        self.nodes_changed = False
+        basis = [_fixed(node) for _, node in sorted(state.nodes.items())]
+        if basis == self._basis:
+            return
+        self._basis = basis
+        self._shapes.clear()
+        self._streams.clear()
+        self._masks.clear()
+        self.parked.clear()
+        self._due.clear()
+        self._dues.clear()
+        self._mixed = self._new_mixed()
+        state.ready.refresh()
+        for lane in state.ready.fresh:
+            lane.stream = None
+
+    def _file(self, state: State, rooms: Rooms, lane: Lane) -> None:
+        stream = lane.stream
+        if not isinstance(stream, Stream):
+            ageing_ms = state.ready.ageing_ms
+            lane.age_counts = 0 if ageing_ms is None else 1
+            lane.base = -lane.terms.priority * (1 if ageing_ms is None else ageing_ms)
+            lane.mask = self.mask(rooms, lane.terms, lane.last)
+            lane.stream = stream = self._stream(lane)
+        place = lane.place()
+        if place is None:
+            return
+        stream.lanes.add(lane, place)
+        if not stream.is_parked:
+            first = stream.place()
+            assert first is not None
+            stream.shape.streams.add(stream, first)
+
+    def mask(self, rooms: Rooms, terms: Terms | NewTask, last: str) -> int:
+        """The nodes that ``rooms`` says a task may go to when they have room, by their bits."""
+        policy = terms.policy
+        if policy is None or not (policy.constraints or last):
+            return -1
+        known = None if last else self._masks.get(policy.constraints)
+        if known is None:
+            known = 0
+            for room in rooms.all():
+                if rooms.bars(room, terms, last) is None:
+                    known |= room.bit
+            if not last:
+                self._masks[policy.constraints] = known
+        return known
+
+    def _stream(self, lane: Lane) -> Stream:
+        terms = lane.terms
+        resources = terms.policy.resources if terms.policy is not None else ()
+        need = (terms.cpu_milli, terms.memory_bytes, resources)
+        shape = self._shapes.get((lane.mask, need))
+        if shape is None:
+            if len(self._shapes) < SHAPES_MAX:
+                shape = self._shapes[lane.mask, need] = Shape(lane.mask, need, self._numbers)
+            else:
+                shape = self._mixed
+        gate = gate_of(terms)
+        stream = self._streams.get((gate, id(shape)))
+        if stream is None:
+            if len(self._streams) > self._tidy_at:
+                self._tidy()
+            stream = self._streams[gate, id(shape)] = Stream(gate, shape, self._numbers)
+        return stream
+
+    def _tidy(self) -> None:
+        """Forget streams that are empty."""
+        for key, stream in list(self._streams.items()):
+            if stream.place() is None:
+                # One of its lanes may come back to it yet: not into the dark.
+                stream.is_parked = False
+                del self._streams[key]
+        for name, parked in list(self.parked.items()):
+            self.parked[name] = [stream for stream in parked if stream.is_parked]
+        self._tidy_at = 2 * len(self._streams) + STALE_MAX
+
+    # Gates -----------------------------------------------------------------------------------
+
+    def park(self, stream: Stream, shut: Shut) -> None:
+        """Do not look at the stream until `wake`, or until its time has come."""
+        name = (shut.kind, shut.name)
+        stream.is_parked = True
+        self.parked.setdefault(name, []).append(stream)
+        if shut.at and self._due.get(name) != shut.at:
+            self._due[name] = shut.at
+            heapq.heappush(self._dues, (shut.at, name))
+
+    def wake(self, kind: str, name: str) -> None:
+        """Somebody let go of a queue or a limit, or its row was written."""
+        self._due.pop((kind, name), None)
+        for stream in self.parked.pop((kind, name), ()):
+            stream.is_parked = False
+            place = stream.place()
+            if place is not None:
+                stream.shape.streams.add(stream, place)
+
+    @property
+    def due(self) -> int:
+        """When time alone may open a gate first, in milliseconds; 0: it opens none."""
+        return self._dues[0][0] if self._dues else 0
+
+    def _is_stale(self, due: tuple[int, tuple[str, str]]) -> bool:
+        return self._due.get(due[1]) != due[0]
+
+    # Drawing ---------------------------------------------------------------------------------
+
+    def shapes(self, open_nodes: int) -> Iterator[Shape]:
+        """Those that may go to one of these nodes, by bits."""
+        for shape in self._shapes.values():
+            if shape.mask & open_nodes and shape.streams.entries:
+                yield shape
+        if self._mixed.streams.entries:
+            yield self._mixed
+
+
+def _fixed(node: Node) -> object:
+    """All of a node that decides who may go there when it has room."""
+    return (
+        node.id, node.labels, node.labels_set, node.status, node.eligibility, node.slots > 0,
+        node.cpu_milli, node.memory_bytes, node.resources,
+    )  # fmt: skip

@@ -1,0 +1,279 @@
+"""The tasks that may be assigned, in the order in which they have their turn.
+
+Rules
+1. Tasks that ask for the same are a `Lane`: first in, first out.  Of the first tasks of all lanes
+   the one with the lowest rank goes first, the older of two with the same.
+2. The rank is ``created_at - priority * ageing_ms``: it does not change with time, and the lowest
+   priority goes before the highest one that was created 100 times ``ageing_ms`` later.  Before
+   cluster version 4 it is the priority alone.
+3. What comes back from a node, a pause or a wait has the place that it had.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heapreplace
+
+from raftsched.core.model import RetryNode, Task, Terms
+
+#: Tasks that were created in a row share a block: as many as a dictionary holds before it doubles.
+BLOCK = 680
+#: Numbers of empty blocks a lane may carry beyond its length before it is tidied.
+EMPTY_MAX = 1_000
+
+#: What lanes are told apart by: the terms, and for tasks whose retry is bound to a node or barred
+#: from one, that node.
+LaneKey = Terms | tuple[Terms, str]
+#: Rank and order of a task: the lowest goes first.
+Place = tuple[int, int]
+
+_ANY = RetryNode.ANY
+
+
+class Lane:
+    """The ready tasks that ask for the same, in blocks by ``Task.order``."""
+
+    __slots__ = (
+        "_begin", "age_counts", "base", "blocks", "drawn", "filed", "last", "mask", "newest",
+        "numbers", "stream", "terms", "unsorted",
+    )  # fmt: skip
+
+    def __init__(self, terms: Terms, last: str) -> None:
+        self.terms = terms
+        #: The node that the retry is about; empty if any will do.
+        self.last = last
+        #: By number, which is ``order // BLOCK``, then by order.  None is empty.
+        self.blocks: dict[int, dict[int, Task]] = {}
+        #: Numbers of blocks, ascending; some may be gone.
+        self.numbers: list[int] = []
+        #: All numbers before this place are gone.
+        self._begin = 0
+        #: Highest order ever pushed.
+        self.newest = -1
+        #: Blocks that a task came back to, sorted when they are next drawn; None for none.
+        self.unsorted: set[int] | None = None
+        #: For the planner (``board``): a task's rank is ``base + age_counts * created_at``.
+        self.base = 0
+        self.age_counts = 0
+        #: Nodes that it may go to, by their bits; the stream it is in; its entry there.
+        self.mask = 0
+        self.stream: object = None
+        self.filed = 0
+        #: What is left of it in the pass that is under way; None: it was not drawn from.
+        self.drawn: Draw | None = None
+
+    def open(self, number: int) -> dict[int, Task]:
+        """A block where there is none."""
+        block = self.blocks[number] = {}
+        numbers = self.numbers
+        if not numbers or number > numbers[-1]:
+            numbers.append(number)
+            return block
+        place = bisect_left(numbers, number)
+        if numbers[place] != number:
+            numbers.insert(place, number)
+        self._begin = min(self._begin, place)
+        return block
+
+    def came_back(self, number: int) -> None:
+        """A task was put in a block behind those that are younger."""
+        if self.unsorted is None:
+            self.unsorted = set()
+        self.unsorted.add(number)
+
+    def close(self, number: int) -> None:
+        """Forget a block that is empty."""
+        del self.blocks[number]
+        if self.unsorted is not None:
+            self.unsorted.discard(number)
+        if len(self.numbers) > 2 * len(self.blocks) + EMPTY_MAX:
+            self.numbers = [number for number in self.numbers if number in self.blocks]
+            self._begin = 0
+
+    def head(self) -> Task | None:
+        """The first task; None if there is none (any more)."""
+        numbers, blocks = self.numbers, self.blocks
+        for place in range(self._begin, len(numbers)):
+            block = blocks.get(numbers[place])
+            if block is not None:
+                self._begin = place
+                if self.unsorted:
+                    block = self._sorted(numbers[place])
+                return next(iter(block.values()))
+        return None
+
+    def place(self) -> Place | None:
+        """Of the first task that this pass has not drawn, for the planner."""
+        task = self.head() if self.drawn is None else self.drawn.head
+        if task is None:
+            return None
+        return self.base + self.age_counts * task.created_at, task.order
+
+    def _sorted(self, number: int) -> dict[int, Task]:
+        block = self.blocks[number]
+        if self.unsorted and number in self.unsorted:
+            self.unsorted.discard(number)
+            block = self.blocks[number] = dict(sorted(block.items()))
+        return block
+
+    def __iter__(self) -> Iterator[Task]:
+        """The lane must not change while this is drawn."""
+        for place in range(self._begin, len(self.numbers)):
+            number = self.numbers[place]
+            if number in self.blocks:
+                yield from self._sorted(number).values()
+
+
+class Draw:
+    """What a pass has not drawn of a lane yet."""
+
+    __slots__ = ("_tasks", "has_moved", "head")
+
+    def __init__(self, lane: Lane) -> None:
+        self._tasks = iter(lane)
+        self.has_moved = False
+        self.head = next(self._tasks, None)
+
+    def advance(self) -> Task | None:
+        """The next one is the head."""
+        self.has_moved = True
+        self.head = head = next(self._tasks, None)
+        return head
+
+
+class ReadyQueue:
+    """All lanes."""
+
+    __slots__ = ("_ageing_ms", "_lanes", "_length", "fresh")
+
+    def __init__(self) -> None:
+        #: None is empty.
+        self._lanes: dict[LaneKey, Lane] = {}
+        self._length = 0
+        #: None: priorities are strict.
+        self._ageing_ms: int | None = None
+        #: Lanes that the planner has not seen as they are: new, or with another head.
+        self.fresh: dict[Lane, None] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def lanes_count(self) -> int:
+        """How many different things are asked for."""
+        return len(self._lanes)
+
+    @property
+    def ageing_ms(self) -> int | None:
+        """How much younger a task may be for one more of priority; None: however much."""
+        return self._ageing_ms
+
+    def set_ageing(self, ageing_ms: int | None) -> bool:
+        """Order by it from now on.  Is it another one than before?"""
+        is_new, self._ageing_ms = ageing_ms != self._ageing_ms, ageing_ms
+        return is_new
+
+    def rank(self, task: Task) -> int:
+        """The lowest goes first."""
+        if self._ageing_ms is None:
+            return -task.terms.priority
+        return task.created_at - task.terms.priority * self._ageing_ms
+
+    def push(self, task: Task) -> None:
+        """The task waits."""
+        terms = task.terms
+        key = terms if terms.policy is None else _key(task)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._open(key)
+        order = task.order
+        number = order // BLOCK
+        block = lane.blocks.get(number)
+        if block is None:
+            block = lane.open(number)
+        block[order] = task
+        if order > lane.newest:
+            lane.newest = order
+        else:
+            lane.came_back(number)
+            self.fresh[lane] = None
+        self._length += 1
+
+    def fill(self, tasks: Iterable[Task]) -> None:
+        """Push many, by ascending order, into an empty queue."""
+        assert not self._length
+        terms: Terms | None = None
+        number = order = -1
+        lane: Lane | None = None
+        block = dict[int, Task]()
+        for task in tasks:
+            # Neighbours have the same terms nearly always, and share a block.
+            if task.terms is not terms or terms.policy is not None or task.order // BLOCK != number:
+                if lane is not None:
+                    lane.newest = order
+                terms, number = task.terms, task.order // BLOCK
+                key = terms if terms.policy is None else _key(task)
+                lane = self._lanes.get(key) or self._open(key)
+                block = lane.blocks.get(number) or lane.open(number)
+            order = task.order
+            block[order] = task
+        if lane is not None:
+            lane.newest = order
+        self._length = sum([len(b) for lane in self._lanes.values() for b in lane.blocks.values()])
+
+    def _open(self, key: LaneKey) -> Lane:
+        terms, last = key if isinstance(key, tuple) else (key, "")
+        lane = self._lanes[key] = Lane(terms, last)
+        self.fresh[lane] = None
+        return lane
+
+    def remove(self, task: Task) -> None:
+        """The task does not wait any more."""
+        terms = task.terms
+        key = terms if terms.policy is None else _key(task)
+        lane = self._lanes[key]
+        order = task.order
+        number = order // BLOCK
+        block = lane.blocks[number]
+        del block[order]
+        if not block:
+            lane.close(number)
+            if not lane.blocks:
+                del self._lanes[key]
+                self.fresh.pop(lane, None)
+        self._length -= 1
+
+    def refresh(self) -> None:
+        """The planner has seen none of the lanes."""
+        self.fresh = dict.fromkeys(self._lanes.values())
+
+    def tasks(self) -> Iterator[Task]:
+        """All rows in order.  The queue must not change while this is drawn."""
+        heads: list[tuple[int, int, Draw]] = []
+        for lane in self._lanes.values():
+            draw = Draw(lane)
+            if draw.head is not None:
+                heads.append((self.rank(draw.head), draw.head.order, draw))
+        heapify(heads)
+        while heads:
+            draw = heads[0][2]
+            assert draw.head is not None
+            yield draw.head
+            following = draw.advance()
+            if following is None:
+                heappop(heads)
+            else:
+                heapreplace(heads, (self.rank(following), following.order, draw))
+
+    def __iter__(self) -> Iterator[str]:
+        """Ids in order.  The queue must not change while this is drawn."""
+        return (task.id for task in self.tasks())
+
+
+def _key(task: Task) -> LaneKey:
+    """The lane of a task with a policy."""
+    terms = task.terms
+    if task.attempts and terms.policy is not None and terms.policy.retry_node is not _ANY:
+        return terms, task.attempts[-1].node
+    return terms
