@@ -37,7 +37,7 @@ class Choice:
         return bits
 
     def place(self, task: Task | NewTask, terms: Terms | NewTask, mask: int) -> Node | None:
-        """The best of the nodes in ``mask`` that the task fits on, which takes it; None: nowhere."""
+        """The best of the nodes in ``mask`` that has room, which takes the task; None: none has."""
         strategy, policy = terms.strategy, terms.policy
         if strategy in BY_TURN or (policy is not None and policy.affinity):
             return self._place_by_rank(task, terms, mask)
