@@ -16,9 +16,8 @@ Rules
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from raftsched.core.limits import Gate, Shut, gate_of
 from raftsched.core.model import NewTask, Node, Terms
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 FILED_MAX = 20_000
 #: Different shapes.  Tasks that ask for yet others share one, where each lane is tried by itself.
 SHAPES_MAX = 1_000
+#: Sets of open nodes for which the shapes are remembered.
+MASKS_MAX = 100
 #: Entries a heap, and streams the board, may have beyond twice those that count.
 STALE_MAX = 64
 
@@ -39,116 +40,115 @@ STALE_MAX = 64
 Need = tuple[int, int, tuple[tuple[str, int], ...]]
 
 
-class _Ranked(Protocol):
-    """What a heap holds."""
-
-    #: Number of the entry that counts; 0: none.
-    filed: int
-
-    def place(self) -> Place | None:
-        """The first of it; None: it is empty."""
-
-
-class _Heap:
-    """Children by their places.  An entry that does not count any more stays until it is met."""
-
-    __slots__ = ("_numbers", "_tidy_at", "entries")
-
-    def __init__(self, numbers: Iterator[int]) -> None:
-        """``numbers``: of entries, none twice."""
-        self._numbers = numbers
-        #: (rank, order, number, child); the first is a lower bound.
-        self.entries: list[tuple[int, int, int, _Ranked]] = []
-        self._tidy_at = STALE_MAX
-
-    def add(self, child: _Ranked, place: Place) -> None:
-        """File a child anew."""
-        child.filed = number = next(self._numbers)
-        heapq.heappush(self.entries, (*place, number, child))
-        if len(self.entries) > self._tidy_at:
-            self.tidy()
-
-    def tidy(self) -> None:
-        """Drop what does not count."""
-        self.entries = [entry for entry in self.entries if entry[3].filed == entry[2]]
-        self.entries = [entry for entry in self.entries if entry[3].place() is not None]
-        heapq.heapify(self.entries)
-        self._tidy_at = 2 * len(self.entries) + STALE_MAX
-
-    def first(self) -> _Ranked | None:
-        """The child whose place is the lowest, which is now that of its entry."""
-        entries = self.entries
-        while entries:
-            rank, order, number, child = entries[0]
-            if child.filed != number:
-                heapq.heappop(entries)
-                continue
-            place = child.place()
-            if place is None:
-                heapq.heappop(entries)
-                child.filed = 0
-            elif place == (rank, order):
-                return child
-            else:
-                child.filed = number = next(self._numbers)
-                heapq.heapreplace(entries, (*place, number, child))
-        return None
-
-    def take_off(self) -> None:
-        """Leave out the first child until it is filed again."""
-        self.entries[0][3].filed = 0
-        heapq.heappop(self.entries)
-
-    def second(self) -> Place | None:
-        """A lower bound of all but the first."""
-        entries = self.entries
-        if len(entries) > 2 and entries[2][:2] < entries[1][:2]:
-            return entries[2][:2]
-        return entries[1][:2] if len(entries) > 1 else None
-
-
 class Stream:
     """Lanes that pass the same gate and ask for the same of nodes."""
 
-    __slots__ = ("filed", "gate", "is_parked", "lanes", "shape")
+    __slots__ = ("_tidy_at", "entries", "filed", "gate", "is_parked", "shape")
 
-    def __init__(self, gate: Gate, shape: Shape, numbers: Iterator[int]) -> None:
+    def __init__(self, gate: Gate, shape: Shape) -> None:
         self.gate = gate
         self.shape = shape
-        self.lanes = _Heap(numbers)
+        #: A heap of (place, number of the entry, lane); places are lower bounds.
+        self.entries: list[tuple[Place, int, Lane]] = []
         self.is_parked = False
+        #: Number of its entry in the shape that counts; 0: none.
         self.filed = 0
+        self._tidy_at = STALE_MAX
 
-    def place(self) -> Place | None:
-        """Of its first task."""
-        return self.lanes.entries[0][:2] if self.lanes.first() is not None else None
+    def add(self, lane: Lane, place: Place, number: int) -> None:
+        """File a lane anew; an earlier entry does not count any more."""
+        lane.filed = number
+        heapq.heappush(self.entries, (place, number, lane))
+        if len(self.entries) > self._tidy_at:
+            self.entries = [entry for entry in self.entries if entry[2].filed == entry[1]]
+            self.entries = [entry for entry in self.entries if entry[2].blocks]
+            heapq.heapify(self.entries)
+            self._tidy_at = 2 * len(self.entries) + STALE_MAX
 
     def first(self) -> Lane | None:
-        """The lane whose turn it is."""
-        lane = self.lanes.first()
-        assert lane is None or isinstance(lane, Lane)
+        """The lane whose turn it is; the place of the first entry is then its own."""
+        entries = self.entries
+        while entries:
+            place, number, lane = entries[0]
+            if lane.filed != number:
+                heapq.heappop(entries)
+                continue
+            at = lane.at or lane.look()
+            if at == place:
+                return lane
+            if at is None:
+                lane.filed = 0
+                heapq.heappop(entries)
+            else:
+                heapq.heapreplace(entries, (at, number, lane))
+        return None
+
+    def go_on(self, lane: Lane) -> None:
+        """The first lane was drawn from."""
+        if lane.at is None:
+            lane.filed = 0
+            heapq.heappop(self.entries)
+        else:
+            heapq.heapreplace(self.entries, (lane.at, lane.filed, lane))
+
+    def take_off(self) -> Lane:
+        """Leave out the first lane until it is filed again."""
+        lane = heapq.heappop(self.entries)[2]
+        lane.filed = 0
         return lane
 
 
 class Shape:
     """Streams that may go to the same nodes, and need as much of them."""
 
-    __slots__ = ("is_mixed", "mask", "need", "streams")
+    __slots__ = ("_tidy_at", "entries", "is_mixed", "mask")
 
-    def __init__(
-        self, mask: int, need: Need, numbers: Iterator[int], *, is_mixed: bool = False
-    ) -> None:
+    def __init__(self, mask: int, *, is_mixed: bool = False) -> None:
         self.mask = mask
-        self.need = need
         #: Its lanes have masks and needs of their own.
         self.is_mixed = is_mixed
-        self.streams = _Heap(numbers)
+        #: A heap of (place, number of the entry, stream); places are lower bounds.
+        self.entries: list[tuple[Place, int, Stream]] = []
+        self._tidy_at = STALE_MAX
+
+    def add(self, stream: Stream, number: int) -> None:
+        """File a stream anew, unless it is empty; an earlier entry does not count any more."""
+        if stream.first() is None:
+            stream.filed = 0
+            return
+        stream.filed = number
+        heapq.heappush(self.entries, (stream.entries[0][0], number, stream))
+        if len(self.entries) > self._tidy_at:
+            self.entries = [entry for entry in self.entries if entry[2].filed == entry[1]]
+            heapq.heapify(self.entries)
+            self._tidy_at = 2 * len(self.entries) + STALE_MAX
 
     def first(self) -> Stream | None:
-        """The stream whose turn it is."""
-        stream = self.streams.first()
-        assert stream is None or isinstance(stream, Stream)
-        return stream
+        """The stream whose turn it is; the place of the first entry is then its own."""
+        entries = self.entries
+        while entries:
+            place, number, stream = entries[0]
+            if stream.filed != number:
+                heapq.heappop(entries)
+            elif stream.first() is None:
+                stream.filed = 0
+                heapq.heappop(entries)
+            elif stream.entries[0][0] == place:
+                return stream
+            else:
+                heapq.heapreplace(entries, (stream.entries[0][0], number, stream))
+        return None
+
+    def go_on(self, stream: Stream) -> None:
+        """The first stream was drawn from."""
+        if stream.entries:
+            heapq.heapreplace(self.entries, (stream.entries[0][0], stream.filed, stream))
+        else:
+            self.take_off()
+
+    def take_off(self) -> None:
+        """Leave out the first stream until it is filed again."""
+        heapq.heappop(self.entries)[2].filed = 0
 
 
 class Board:
@@ -157,11 +157,13 @@ class Board:
     def __init__(self) -> None:
         self._shapes: dict[tuple[int, Need], Shape] = {}
         self._numbers = count(1)
-        self._mixed = self._new_mixed()
+        self._mixed = Shape(-1, is_mixed=True)
         self._streams: dict[tuple[Gate, int], Stream] = {}
         self._tidy_at = STALE_MAX
         #: Nodes that a set of constraints allows, by their bits.
         self._masks: dict[object, int] = {}
+        #: Shapes that may go to one of a set of nodes, by their bits.
+        self._among: dict[int, list[Shape]] = {}
         #: Streams whose gate is shut, by what shuts it (`QUEUE` or `LIMIT`, and its name).
         self.parked: dict[tuple[str, str], list[Stream]] = {}
         #: When time alone may open what is shut: in milliseconds, and as a heap.
@@ -169,15 +171,14 @@ class Board:
         self._dues: list[tuple[int, tuple[str, str]]] = []
         #: What everything here was filed by; None: by nothing, all is to be done anew.
         self._basis: object = None
+        #: Lanes that the last pass drew from: filed as if that came to pass.
+        self._drawn: list[Lane] = []
         #: A row of a node was written since.
         self.nodes_changed = True
 
     def reset(self) -> None:
         """Another order is in force, or the clock was set."""
         self._basis = None
-
-    def _new_mixed(self) -> Shape:
-        return Shape(-1, (0, 0, ()), self._numbers, is_mixed=True)
 
     # Keeping it ------------------------------------------------------------------------------
 
@@ -189,6 +190,12 @@ class Board:
             at, name = heapq.heappop(self._dues)
             if self._due.get(name) == at:
                 self.wake(*name)
+        for lane in self._drawn:
+            filed_at = lane.at
+            place = lane.look()
+            if place is not None and (not lane.filed or filed_at is None or place < filed_at):
+                state.ready.fresh[lane] = None
+        self._drawn.clear()
         fresh = state.ready.fresh
         for _ in range(min(FILED_MAX, len(fresh))):
             self._file(state, rooms, fresh.popitem()[0])
@@ -202,12 +209,14 @@ class Board:
             return
         self._basis = basis
         self._shapes.clear()
+        self._among.clear()
         self._streams.clear()
         self._masks.clear()
         self.parked.clear()
         self._due.clear()
         self._dues.clear()
-        self._mixed = self._new_mixed()
+        self._drawn.clear()
+        self._mixed = Shape(-1, is_mixed=True)
         state.ready.refresh()
         for lane in state.ready.fresh:
             lane.stream = None
@@ -220,14 +229,12 @@ class Board:
             lane.base = -lane.terms.priority * (1 if ageing_ms is None else ageing_ms)
             lane.mask = self.mask(rooms, lane.terms, lane.last)
             lane.stream = stream = self._stream(lane)
-        place = lane.place()
+        place = lane.look()
         if place is None:
             return
-        stream.lanes.add(lane, place)
-        if not stream.is_parked:
-            first = stream.place()
-            assert first is not None
-            stream.shape.streams.add(stream, first)
+        stream.add(lane, place, next(self._numbers))
+        if not stream.is_parked and stream.entries[0][2] is lane:
+            stream.shape.add(stream, next(self._numbers))
 
     def mask(self, rooms: Rooms, terms: Terms | NewTask, last: str) -> int:
         """The nodes that ``rooms`` says a task may go to when they have room, by their bits."""
@@ -251,7 +258,8 @@ class Board:
         shape = self._shapes.get((lane.mask, need))
         if shape is None:
             if len(self._shapes) < SHAPES_MAX:
-                shape = self._shapes[lane.mask, need] = Shape(lane.mask, need, self._numbers)
+                shape = self._shapes[lane.mask, need] = Shape(lane.mask)
+                self._among.clear()
             else:
                 shape = self._mixed
         gate = gate_of(terms)
@@ -259,13 +267,13 @@ class Board:
         if stream is None:
             if len(self._streams) > self._tidy_at:
                 self._tidy()
-            stream = self._streams[gate, id(shape)] = Stream(gate, shape, self._numbers)
+            stream = self._streams[gate, id(shape)] = Stream(gate, shape)
         return stream
 
     def _tidy(self) -> None:
         """Forget streams that are empty."""
         for key, stream in list(self._streams.items()):
-            if stream.place() is None:
+            if stream.first() is None:
                 # One of its lanes may come back to it yet: not into the dark.
                 stream.is_parked = False
                 del self._streams[key]
@@ -284,14 +292,16 @@ class Board:
             self._due[name] = shut.at
             heapq.heappush(self._dues, (shut.at, name))
 
+    def put_back(self, stream: Stream) -> None:
+        """Look at a stream again that was taken off its shape."""
+        stream.shape.add(stream, next(self._numbers))
+
     def wake(self, kind: str, name: str) -> None:
         """Somebody let go of a queue or a limit, or its row was written."""
         self._due.pop((kind, name), None)
         for stream in self.parked.pop((kind, name), ()):
             stream.is_parked = False
-            place = stream.place()
-            if place is not None:
-                stream.shape.streams.add(stream, place)
+            stream.shape.add(stream, next(self._numbers))
 
     @property
     def due(self) -> int:
@@ -303,13 +313,23 @@ class Board:
 
     # Drawing ---------------------------------------------------------------------------------
 
-    def shapes(self, open_nodes: int) -> Iterator[Shape]:
-        """Those that may go to one of these nodes, by bits."""
-        for shape in self._shapes.values():
-            if shape.mask & open_nodes and shape.streams.entries:
-                yield shape
-        if self._mixed.streams.entries:
-            yield self._mixed
+    def heads(self, open_nodes: int) -> list[tuple[Place, int, Shape]]:
+        """A lower bound of each shape that may go to one of these nodes (by bits), and a number."""
+        shapes = self._among.get(open_nodes)
+        if shapes is None:
+            if len(self._among) >= MASKS_MAX:
+                self._among.clear()
+            shapes = [shape for shape in self._shapes.values() if shape.mask & open_nodes]
+            shapes = self._among[open_nodes] = [*shapes, self._mixed]
+        return [
+            (shape.entries[0][0], number, shape)
+            for number, shape in enumerate(shapes)
+            if shape.entries
+        ]
+
+    def drawn(self, lane: Lane) -> None:
+        """A plan has tasks of this lane; whether it comes to pass is seen when planning again."""
+        self._drawn.append(lane)
 
 
 def _fixed(node: Node) -> object:

@@ -41,15 +41,18 @@ class Choice:
         strategy, policy = terms.strategy, terms.policy
         if strategy in BY_TURN or (policy is not None and policy.affinity):
             return self._place_by_rank(task, terms, mask)
-        if strategy != self._strategy:
+        if strategy != self._strategy and len(self.rooms) > 1:
             self._sort(strategy)
         rooms = self.rooms
         for at, (_, bit, room) in enumerate(rooms):
             if mask & bit and room.hold(terms):
                 self.token += 1
-                del rooms[at]
-                if room.usage.attempts < room.attempts_max:
-                    insort(rooms, (self._rank(room.node, room.usage), bit, room))
+                if len(rooms) > 1:
+                    del rooms[at]
+                    if room.usage.attempts < room.attempts_max:
+                        insort(rooms, (self._rank(room.node, room.usage), bit, room))
+                elif room.usage.attempts >= room.attempts_max:
+                    rooms.clear()
                 return room.node
         return None
 

@@ -55,13 +55,18 @@ def interval_us(limit: Limit) -> int:
 
 
 def full_at_us(limit: Limit, now: int) -> int:
-    """When the bucket is full again, at least ``now`` (milliseconds) and at most all of it later.
+    """When the bucket is full again, in microseconds; not before ``now``, in milliseconds."""
+    return max(limit.full_at_us, now * 1_000)
 
-    Later it would be only after the clock was set back, or the rate changed.
-    """
-    now_us = now * 1_000
-    latest = now_us + max(1, limit.burst) * interval_us(limit)
-    return min(max(limit.full_at_us, now_us), latest)
+
+def settled(limit: Limit, now: int) -> Limit:
+    """The row once the clock was set, or the rate changed: its bucket no emptier than empty."""
+    if not limit.rate_count:
+        return limit
+    latest = now * 1_000 + max(1, limit.burst) * interval_us(limit)
+    if limit.full_at_us <= latest:
+        return limit
+    return msgspec.structs.replace(limit, full_at_us=latest)
 
 
 class Permits:

@@ -15,13 +15,18 @@ from raftsched.core.board import Shape, Stream
 from raftsched.core.choice import Choice
 from raftsched.core.commands import Assignment
 from raftsched.core.limits import Permits, gate_of
-from raftsched.core.model import NewTask, Task
-from raftsched.core.ready import Draw, Lane, Place
+from raftsched.core.model import NewTask
+from raftsched.core.ready import Lane, Place
 from raftsched.core.rooms import Rooms
 from raftsched.core.state import State
 
 #: Lanes of different needs that one pass tries beyond the first `board.SHAPES_MAX`.
 LANES_TRIED_MAX = 1_000
+
+#: A place behind all others.
+_LAST: Place = (1 << 63, 0)
+#: A lower bound of what a shape has, a number, the shape.
+_Head = tuple[Place, int, Shape]
 
 
 class PlanPolicy(msgspec.Struct, frozen=True):
@@ -67,6 +72,11 @@ def plan_new(state: State, tasks: Iterable[NewTask], policy: PlanPolicy) -> tupl
 class _Pass:
     """One look at the state, which does not change meanwhile."""
 
+    __slots__ = (
+        "_are_gates_needed", "_aside", "_choice", "_drawn", "_found", "_limit", "_now", "_permits",
+        "_rooms", "_state",
+    )  # fmt: skip
+
     def __init__(self, state: State, policy: PlanPolicy) -> None:
         self._state = state
         self._limit = policy.limit
@@ -82,7 +92,7 @@ class _Pass:
 
     def run(self) -> Plan:
         """The whole pass."""
-        board, ready = self._state.board, self._state.ready
+        board = self._state.board
         if not self._choice.rooms or self._limit <= 0:
             return Plan((), board.due)
         if not board.refresh(self._state, self._rooms, self._now):
@@ -90,49 +100,37 @@ class _Pass:
         try:
             self._draw()
         finally:
-            # The state has not changed: what was drawn stands where it stood.
             for lane in self._drawn:
-                if not lane.filed or (lane.drawn is not None and lane.drawn.has_moved):
-                    ready.fresh[lane] = None
                 lane.drawn = None
+                board.drawn(lane)
             for stream in self._aside:
-                place = stream.place()
-                if place is not None:
-                    stream.shape.streams.add(stream, place)
+                board.put_back(stream)
         return Plan(tuple(self._found), board.due)
 
     def _draw(self) -> None:
-        heads = [
-            (*shape.streams.entries[0][:2], number, shape)
-            for number, shape in enumerate(self._state.board.shapes(self._choice.open_nodes))
-        ]
+        heads = self._state.board.heads(self._choice.open_nodes)
         heapify(heads)
         tried = 0
         while heads and self._choice.rooms and len(self._found) < self._limit:
-            rank, order, number, shape = heads[0]
+            place, number, shape = heads[0]
             stream = shape.first()
             if stream is None:
                 heappop(heads)
                 continue
-            place = shape.streams.entries[0][:2]
-            if place != (rank, order):
-                heapreplace(heads, (*place, number, shape))
-                continue
-            lane = stream.first()
-            assert lane is not None
-            if self._is_shut(stream):
-                shape.streams.take_off()
-            elif not self._draw_lane(lane, stream, _lowest(shape, stream, heads)):
-                tried += 1
-                if not shape.is_mixed or tried >= LANES_TRIED_MAX:
-                    heappop(heads)
-                    continue
-                stream.lanes.take_off()
-            # What is there now is looked at when it comes to the front.
-            if not shape.streams.entries:
-                heappop(heads)
+            if shape.entries[0][0] == place:
+                if self._is_shut(stream):
+                    shape.take_off()
+                elif not self._draw_lane(stream, heads):
+                    tried += 1
+                    if not shape.is_mixed or tried >= LANES_TRIED_MAX:
+                        heappop(heads)
+                        continue
+                    self._drawn.append(stream.take_off())
+                    shape.go_on(stream)
+            if shape.entries:
+                heapreplace(heads, (shape.entries[0][0], number, shape))
             else:
-                heapreplace(heads, (*shape.streams.entries[0][:2], number, shape))
+                heappop(heads)
 
     def _is_shut(self, stream: Stream) -> bool:
         """Does its gate let nobody through?  Then the stream is parked, or put aside."""
@@ -148,30 +146,45 @@ class _Pass:
             self._state.board.park(stream, shut)
         return True
 
-    def _draw_lane(self, lane: Lane, stream: Stream, bound: Place | None) -> bool:
-        """Place its tasks as long as it is their turn.  False: the next one fits nowhere."""
-        draw = lane.drawn
-        if draw is None:
-            draw = lane.drawn = Draw(lane)
-            self._drawn.append(lane)
-        terms, mask, gate = lane.terms, lane.mask, stream.gate
-        is_gated = self._are_gates_needed or bool(gate.limits)
-        choice, found = self._choice, self._found
-        task = draw.head
+    def _draw_lane(self, stream: Stream, heads: list[_Head]) -> bool:
+        """Place tasks of its first lane as long as it is their turn.  False: the next fits nowhere.
+
+        The caller has seen that the gate is not shut.
+        """
+        lane = stream.entries[0][2]
+        gate = stream.gate if self._are_gates_needed or stream.gate.limits else None
+        choice, found, terms, mask = self._choice, self._found, lane.terms, lane.mask
+        tasks = lane.drawn
+        task = lane.head() if tasks is None else lane.following
+        bound: Place | None = None
+        before = len(found)
         while task is not None:
-            if is_gated and self._permits.shut(gate) is not None:
-                return True
             node = choice.place(task, terms, mask)
             if node is None:
-                return False
-            if is_gated:
+                break
+            if gate is not None:
                 self._permits.take(gate)
             found.append(Assignment(task.id, node.id, node.incarnation))
-            task = draw.advance()
             if len(found) >= self._limit or not choice.rooms:
+                # Nobody looks at the lane again in this pass: where it stood is a lower bound.
                 return True
-            if bound is not None and task is not None and _place(lane, task) > bound:
-                return True
+            if tasks is None:
+                tasks = lane.drawn = iter(lane)
+                next(tasks)
+                self._drawn.append(lane)
+            task = next(tasks, None)
+            if task is None or (gate is not None and self._permits.shut(gate) is not None):
+                break
+            if bound is None:
+                bound = _bound(stream, heads)
+            if lane.place_of(task) > bound:
+                break
+        if len(found) == before:
+            return False
+        lane.following = task
+        lane.at = None if task is None else lane.place_of(task)
+        stream.go_on(lane)
+        stream.shape.go_on(stream)
         return True
 
     def place_new(self, tasks: Iterable[NewTask]) -> tuple[Assignment, ...]:
@@ -200,12 +213,9 @@ class _Pass:
             self._found.append(Assignment(new.id, node.id, node.incarnation))
 
 
-def _place(lane: Lane, task: Task) -> Place:
-    return lane.base + lane.age_counts * task.created_at, task.order
-
-
-def _lowest(shape: Shape, stream: Stream, heads: list[tuple[int, int, int, Shape]]) -> Place | None:
+def _bound(stream: Stream, heads: list[_Head]) -> Place:
     """Where a lane's turn ends: a lower bound of everything else."""
-    places = [stream.lanes.second(), shape.streams.second()]
-    places += [head[:2] for head in heads[1:3]]
-    return min([place for place in places if place is not None], default=None)
+    places = [entry[0] for entry in stream.entries[1:3]]
+    places += [entry[0] for entry in stream.shape.entries[1:3]]
+    places += [head[0] for head in heads[1:3]]
+    return min(places, default=_LAST)

@@ -35,8 +35,8 @@ class Lane:
     """The ready tasks that ask for the same, in blocks by ``Task.order``."""
 
     __slots__ = (
-        "_begin", "age_counts", "base", "blocks", "drawn", "filed", "last", "mask", "newest",
-        "numbers", "stream", "terms", "unsorted",
+        "_begin", "age_counts", "at", "base", "blocks", "drawn", "filed", "following", "last",
+        "mask", "newest", "numbers", "stream", "terms", "unsorted",
     )  # fmt: skip
 
     def __init__(self, terms: Terms, last: str) -> None:
@@ -56,12 +56,16 @@ class Lane:
         #: For the planner (``board``): a task's rank is ``base + age_counts * created_at``.
         self.base = 0
         self.age_counts = 0
-        #: Nodes that it may go to, by their bits; the stream it is in; its entry there.
+        #: Nodes that it may go to, by their bits; the stream it is in; its entry there that counts.
         self.mask = 0
         self.stream: object = None
         self.filed = 0
+        #: Place of the first task; None: look.
+        self.at: Place | None = None
         #: What is left of it in the pass that is under way; None: it was not drawn from.
-        self.drawn: Draw | None = None
+        self.drawn: Iterator[Task] | None = None
+        #: The first one that was not drawn then.
+        self.following: Task | None = None
 
     def open(self, number: int) -> dict[int, Task]:
         """A block where there is none."""
@@ -103,12 +107,15 @@ class Lane:
                 return next(iter(block.values()))
         return None
 
-    def place(self) -> Place | None:
-        """Of the first task that this pass has not drawn, for the planner."""
-        task = self.head() if self.drawn is None else self.drawn.head
-        if task is None:
-            return None
+    def place_of(self, task: Task) -> Place:
+        """Of one of its tasks, for the planner."""
         return self.base + self.age_counts * task.created_at, task.order
+
+    def look(self) -> Place | None:
+        """Of the first task, which is remembered as ``at``; None: there is none."""
+        task = self.head()
+        self.at = at = None if task is None else self.place_of(task)
+        return at
 
     def _sorted(self, number: int) -> dict[int, Task]:
         block = self.blocks[number]
@@ -123,23 +130,6 @@ class Lane:
             number = self.numbers[place]
             if number in self.blocks:
                 yield from self._sorted(number).values()
-
-
-class Draw:
-    """What a pass has not drawn of a lane yet."""
-
-    __slots__ = ("_tasks", "has_moved", "head")
-
-    def __init__(self, lane: Lane) -> None:
-        self._tasks = iter(lane)
-        self.has_moved = False
-        self.head = next(self._tasks, None)
-
-    def advance(self) -> Task | None:
-        """The next one is the head."""
-        self.has_moved = True
-        self.head = head = next(self._tasks, None)
-        return head
 
 
 class ReadyQueue:
@@ -197,6 +187,7 @@ class ReadyQueue:
             lane.newest = order
         else:
             lane.came_back(number)
+            lane.at = None
             self.fresh[lane] = None
         self._length += 1
 
@@ -237,6 +228,9 @@ class ReadyQueue:
         number = order // BLOCK
         block = lane.blocks[number]
         del block[order]
+        at = lane.at
+        if at is not None and at[1] == order:
+            lane.at = None
         if not block:
             lane.close(number)
             if not lane.blocks:
@@ -250,21 +244,20 @@ class ReadyQueue:
 
     def tasks(self) -> Iterator[Task]:
         """All rows in order.  The queue must not change while this is drawn."""
-        heads: list[tuple[int, int, Draw]] = []
+        heads: list[tuple[int, int, Task, Iterator[Task]]] = []
         for lane in self._lanes.values():
-            draw = Draw(lane)
-            if draw.head is not None:
-                heads.append((self.rank(draw.head), draw.head.order, draw))
+            tasks = iter(lane)
+            task = next(tasks)
+            heads.append((self.rank(task), task.order, task, tasks))
         heapify(heads)
         while heads:
-            draw = heads[0][2]
-            assert draw.head is not None
-            yield draw.head
-            following = draw.advance()
+            _, _, task, tasks = heads[0]
+            yield task
+            following = next(tasks, None)
             if following is None:
                 heappop(heads)
             else:
-                heapreplace(heads, (self.rank(following), following.order, draw))
+                heapreplace(heads, (self.rank(following), following.order, following, tasks))
 
     def __iter__(self) -> Iterator[str]:
         """Ids in order.  The queue must not change while this is drawn."""

@@ -111,7 +111,7 @@ class Room:
 class Rooms:
     """All nodes, in one pass of the planner or one command of `apply`; each is made when asked."""
 
-    __slots__ = ("_ahead", "_bits", "_made", "_state")
+    __slots__ = ("_ahead", "_made", "_state")
 
     def __init__(self, state: State, ahead: Mapping[str, int] | None = None) -> None:
         """``ahead``: attempts that may be beyond a node's slots, by node id; None: all there may.
@@ -120,22 +120,14 @@ class Rooms:
         """
         self._state = state
         self._ahead = ahead
-        self._bits: dict[str, int] = {}
         self._made: dict[str, Room] = {}
-
-    @property
-    def bits(self) -> dict[str, int]:
-        """By node id, ascending: a bit of its own, rising."""
-        if not self._bits:
-            self._bits = {node_id: 1 << n for n, node_id in enumerate(sorted(self._state.nodes))}
-        return self._bits
 
     @property
     def eligible(self) -> int:
         """The bits of nodes that are up and may be given something new, full ones, too."""
         nodes = self._state.nodes
         bits = 0
-        for node_id, bit in self.bits.items():
+        for node_id, bit in self._state.node_bits.items():
             if nodes[node_id].status is _UP and nodes[node_id].eligibility is _ELIGIBLE:
                 bits |= bit
         return bits
@@ -149,25 +141,23 @@ class Rooms:
                 return None
             ahead = AHEAD_MAX if self._ahead is None else self._ahead.get(node_id, 0)
             usage = self._state.usage[node_id].copy()
-            room = self._made[node_id] = Room(node, usage, ahead, self.bits[node_id])
+            room = self._made[node_id] = Room(node, usage, ahead, self._state.node_bits[node_id])
         return room
 
     def all(self) -> Iterator[Room]:
         """By node id."""
-        for node_id in self.bits:
+        for node_id in self._state.node_bits:
             room = self.find(node_id)
             assert room is not None
             yield room
 
     def open(self) -> list[Room]:
         """Those that may take anything at all, by node id."""
-        ahead = self._ahead or {}
+        ahead, nodes, usage = self._ahead or {}, self._state.nodes, self._state.usage
         found: list[Room] = []
-        for node_id in self.bits:
-            node = self._state.nodes[node_id]
+        for node_id in self._state.node_bits:
             # Most are full when there is much to do: they are not worth a room.
-            held = self._state.usage[node_id].attempts
-            if held < node.slots + ahead.get(node_id, 0):
+            if usage[node_id].attempts < nodes[node_id].slots + ahead.get(node_id, 0):
                 room = self.find(node_id)
                 if room is not None and room.is_open:
                     found.append(room)

@@ -84,6 +84,8 @@ class State:
         #: Ids of tasks that hold capacity, per node, by their token.
         self.by_node: dict[str, dict[str, None]] = {}
         self.usage: dict[str, Usage] = {}
+        #: By node id, ascending: a bit of its own, rising.
+        self.node_bits: dict[str, int] = {}
         self.counts: dict[TaskStatus, int] = dict.fromkeys(TaskStatus, 0)
         self.open_count = 0
         #: Bytes of the specifications of tasks that are not terminal.
@@ -349,6 +351,8 @@ class State:
         self.nodes[node.id] = node
         self.usage.setdefault(node.id, Usage())
         self.by_node.setdefault(node.id, {})
+        if node.id not in self.node_bits:
+            self.node_bits = {node_id: 1 << n for n, node_id in enumerate(sorted(self.nodes))}
         self.board.nodes_changed = True
 
     def put_queue(self, name: str, queue: Queue | None) -> None:

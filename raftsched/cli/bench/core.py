@@ -16,20 +16,16 @@ from typing import Any
 
 import msgspec
 
-from raftsched.core import machine, planner
+from raftsched.cli.bench.replica import BenchReplica
+from raftsched.core import planner
 from raftsched.core.commands import (
-    ENTRY_VERSION,
-    AnyCommand,
     AssignTasks,
     AttemptFinished,
-    Batch,
-    Entry,
     RegisterNode,
     ReportAttempts,
     SubmitTasks,
 )
 from raftsched.core.model import NewTask, TaskSpec
-from raftsched.core.state import State
 from raftsched.peer.ids import uuid7
 
 #: Items of one entry, as under load.
@@ -56,24 +52,10 @@ class _Meter:
         return {name: round(statistics.median(got), 2) for name, got in self._samples.items()}
 
 
-class _Replica:
-    """A state and the entries applied to it."""
-
-    def __init__(self) -> None:
-        self.state = State("bench")
-        self.index = 0
-
-    def apply(self, command: AnyCommand) -> None:
-        self.index += 1
-        batch = Batch("bench", 1, self.index, (command,))
-        entry = Entry(ENTRY_VERSION, 1, time.time_ns() // 1_000_000, (batch,))
-        machine.apply(self.state, self.index, entry)
-
-
 def measure(queued: int) -> dict[str, Any]:
     """Costs with ``queued`` tasks in the state; per task: microseconds of CPU and bytes."""
     spec = msgspec.msgpack.encode(TaskSpec(command=("/bin/true",)))
-    meter, replica = _Meter(), _Replica()
+    meter, replica = _Meter(), BenchReplica()
     for number in range(NODES):
         node = f"n{number + 1}"
         replica.apply(RegisterNode(node, f"i-{node}", "http://x", 10**6, 10**12, 4 * ITEMS, True))
@@ -107,7 +89,7 @@ def measure(queued: int) -> dict[str, Any]:
     }
 
 
-def _finish_some(replica: _Replica, meter: _Meter) -> None:
+def _finish_some(replica: BenchReplica, meter: _Meter) -> None:
     policy = planner.PlanPolicy(limit=ITEMS)
     found = meter.run("plan", ITEMS, lambda: planner.plan(replica.state, policy).assignments)
     meter.run("assign", ITEMS, lambda: replica.apply(AssignTasks(found)))

@@ -11,6 +11,7 @@ from raftsched.core.commands import (
     Rejected,
     ResetClock,
 )
+from raftsched.core.limits import settled
 from raftsched.core.versions import written
 
 #: The last millisecond of the year 9999: what every calendar can show.
@@ -37,4 +38,6 @@ def reset_clock(changes: Changes, command: ResetClock) -> Outcome:
     before, state.now = state.now, command.now
     state.clock_resets += 1
     state.board.reset()
+    for key, limit in state.limits.items():
+        changes.limits[key] = settled(limit, state.now)
     return Accepted(before)

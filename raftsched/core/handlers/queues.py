@@ -17,6 +17,7 @@ from raftsched.core.commands import (
     Reason,
     Rejected,
 )
+from raftsched.core.limits import settled
 
 #: Rows of queues, and of limits, that are kept.
 ROWS_MAX = 10_000
@@ -59,6 +60,7 @@ def put_limit(changes: Changes, command: PutLimit) -> Outcome:
     # The bucket stays as full as it is, but never emptier than the new rate makes it.
     full_at_us = 0 if known is None else known.full_at_us
     row = msgspec.structs.replace(limit, full_at_us=full_at_us, modify_index=changes.index)
+    row = settled(row, changes.state.now)
     changes.limits[limit.key] = row
     changes.event("limit_changed", detail=limit.key)
     return Accepted(row)
