@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from raftsched.core import codec, invariants, machine, planner, rooms
+from raftsched.core import codec, invariants, machine, planner, rooms, strategies
 from raftsched.core.commands import (
     Accepted,
     ActivateVersion,
@@ -48,15 +48,20 @@ from raftsched.core.commands import (
 )
 from raftsched.core.model import (
     TERMINAL,
+    Affinity,
     Backoff,
+    Constraint,
     Delivery,
     Eligibility,
     Extra,
     Limit,
     NewTask,
+    Op,
     Policy,
     Queue,
+    RetryNode,
     Settings,
+    Task,
 )
 from raftsched.core.state import State
 
@@ -68,6 +73,7 @@ ENDS = st.sampled_from(
     ["succeeded", "failed", "timed_out", "cancelled", "rubbish", "lost", "running"]
 )
 INSTANTS = st.sampled_from([0, 0, 1_005, 2_000, 10_000])
+IN_A = Constraint("zone", Op.EQUAL, ("a",))
 POLICIES = st.none() | st.builds(
     Policy,
     backoff=st.sampled_from(list(Backoff)),
@@ -79,7 +85,12 @@ POLICIES = st.none() | st.builds(
     lease_ms=st.sampled_from([0, 3_000]),
     losses_max=st.integers(-1, 3),
     limits=st.sampled_from([(), ("m",), ("m", "s")]),
+    retry_node=st.sampled_from(list(RetryNode)),
+    resources=st.sampled_from([(), (), (("gpu", 1),)]),
+    constraints=st.sampled_from([(), (), (IN_A,)]),
+    affinity=st.sampled_from([(), (Affinity(IN_A, 50),)]),
 )
+STRATEGIES = st.sampled_from(sorted(strategies.STRATEGIES))
 EXTRAS = st.none() | st.builds(
     Extra,
     not_before=INSTANTS,
@@ -138,13 +149,30 @@ class Machine(RuleBasedStateMachine):
         return outcome
 
     def _hold_capacities(self, results: Any) -> None:
-        """What an entry placed, its node had room for."""
+        """What an entry placed, its node had room for, and its queue and limits."""
+        state = self.states[0]
         for placed in results:
             if not isinstance(placed, Rejected):
-                node, usage = self.states[0].nodes[placed.node], self.states[0].usage[placed.node]
+                node, usage = state.nodes[placed.node], state.usage[placed.node]
                 assert usage.attempts <= node.slots + rooms.AHEAD_MAX
                 assert usage.cpu_milli <= node.cpu_milli
                 assert usage.memory_bytes <= node.memory_bytes
+                assert (usage.resources or {}).get("gpu", 0) <= 1
+                held = [state.tasks.get(task_id) for task_id in state.by_node[placed.node]]
+                for task in held:
+                    assert task is not None
+                    if task.token == placed.token:
+                        self._hold_gates(task)
+
+    def _hold_gates(self, task: Task) -> None:
+        state = self.states[0]
+        queue = state.queues.get(task.queue)
+        if queue is not None:
+            assert not queue.paused
+            assert not queue.concurrency or state.queue_use[task.queue].held <= queue.concurrency
+        for key in task.policy.limits:
+            count = state.limits.get(key, Limit(key)).count
+            assert not count or state.limit_use[key] <= count
 
     @rule(
         ids=st.lists(IDS, min_size=0, max_size=4),
@@ -171,7 +199,12 @@ class Machine(RuleBasedStateMachine):
     def submit_special(self, ids: list[str], tries: int, data: st.DataObject) -> None:
         tasks = tuple(
             NewTask(
-                i, b"y", attempts_max=tries, policy=data.draw(POLICIES), extra=data.draw(EXTRAS)
+                i,
+                b"y",
+                strategy=data.draw(STRATEGIES),
+                attempts_max=tries,
+                policy=data.draw(POLICIES),
+                extra=data.draw(EXTRAS),
             )
             for i in ids
         )
@@ -250,7 +283,7 @@ class Machine(RuleBasedStateMachine):
             replaces = seen
         command = RegisterNode(
             node, incarnation, "http://x", 1_000, 1 << 30, a["slots"], a["clean"],
-            replaces=replaces, lease_ms=8_000,
+            replaces=replaces, lease_ms=8_000, resources=(("gpu", 1),),
         )  # fmt: skip
         outcome = self.do(command)
         if seen and incarnation != seen != replaces:

@@ -85,11 +85,11 @@ def test_custom_resources_are_never_oversold_also_in_one_command() -> None:
     assert goes_to(replica) == {"t2": "n1"}
 
 
-@pytest.mark.parametrize("to", [Eligibility.CORDONED, Eligibility.DRAINING])
-def test_a_node_that_is_cordoned_or_draining_takes_nothing(to: Eligibility) -> None:
+@pytest.mark.parametrize("to", [SetEligibility("n1", Eligibility.CORDONED), DrainNode("n1")])
+def test_a_node_that_is_cordoned_or_draining_takes_nothing(to: Any) -> None:
     replica = nodes(n1={})
     replica.submit("t1")
-    replica.accepted(SetEligibility("n1", to))
+    replica.accepted(to)
     assert goes_to(replica) == {}
     assert answer(replica, "t1", "n1") is Reason.NODE_CORDONED
 
