@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 CONSTRAINTS_MAX = 32
 LIMITS_MAX = 16
 RESOURCES_MAX = 16
-#: A shorter lease could not be renewed in time.
-LEASE_MS_MIN = 3_000
+#: A shorter one would not outlast the election of a leader.
+LEASE_MS_MIN = 5_000
 LEASE_MS_MAX = 24 * 3_600_000
 LOSSES_MAX = 100
 COUNT_MAX = 1 << 40

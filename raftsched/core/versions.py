@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 from raftsched.core import commands
 
+#: What a new cluster is of, until its peers know of each other.
+FIRST = 1
 #: Entries and snapshots of clusters whose version is lower are written as this.  No version up to
 #: it is ever activated: ``apply`` is the same in all of them, and their programs do not know how.
 WRITTEN_MIN = 2
@@ -97,12 +99,20 @@ def next_version(in_force: int, members: Iterable[Supports | None]) -> int | Non
     return best if best > written(in_force) and best >= lowest else None
 
 
+def needed(command: commands.Command) -> int:
+    """The version from which on a command can be applied."""
+    if isinstance(command, commands.SubmitTasks):
+        special = [new.id for new in command.tasks if new.policy is not None or new.extra]
+        return POLICIES if special else 0
+    return SINCE.get(type(command), 0)
+
+
 def missing(command: commands.Command, in_force: int) -> str:
     """Why a command cannot be applied yet, in words; empty if it can."""
-    needs = SINCE.get(type(command), 0)
+    needs = needed(command)
     if needs <= in_force:
         return ""
-    return (
-        f"{type(command).__name__} needs cluster version {needs}, {in_force} is in force; "
-        "upgrade all peers first"
-    )
+    what = type(command).__name__
+    if isinstance(command, commands.SubmitTasks):
+        what = "what the task asks for"
+    return f"{what} needs cluster version {needs}, {in_force} is in force; upgrade all peers first"

@@ -33,7 +33,9 @@ RENEW_SECONDS = 1.0
 #: A full comparison happens at least this often.
 RECONCILE_SECONDS = 1.0
 
-#: Nothing is started under a grant that is half as old, however long leases are.
+#: An attempt is started under a grant whose age is at most this part of its lease, and of so many
+#: seconds however long the lease is.
+FRESH_PART = 3
 FRESH_SECONDS_MAX = 15.0
 
 _spec_decoder = msgspec.msgpack.Decoder(TaskSpec)
@@ -285,7 +287,7 @@ class NodeAgent:
         while roster.waiting:
             start = roster.next_waiting()
             # Only under a fresh grant: an attempt that must stop at once is a loss.
-            if age > min(start.lease_ms / 1000 or node_lease, FRESH_SECONDS_MAX) / 2:
+            if age > min(start.lease_ms / 1000 or node_lease, FRESH_SECONDS_MAX) / FRESH_PART:
                 stale.append(start)
                 continue
             roster.add(start.token, start.task_id, finished=False)

@@ -17,7 +17,7 @@ from raftsched import __version__
 from raftsched.core.commands import AnyCommand, Applied, Entry, Outcome
 from raftsched.core.model import Check, Task
 from raftsched.core.state import State
-from raftsched.core.versions import SUPPORTED, Supports, missing
+from raftsched.core.versions import FIRST, SUPPORTED, Supports, missing
 from raftsched.executor.output import OutputReader
 from raftsched.peer import evidence, messages
 from raftsched.peer.agent import NodeAgent
@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 HAND_OVER_SECONDS = 3.0
 #: A linearizable read waits this long for a leader, or for a word of the one there is.
 LEADERLESS_SECONDS = 0.9
+#: What needs a version waits this long in a cluster that has not agreed on its first one.
+FIRST_VERSION_SECONDS = 5.0
 
 
 class Peer:
@@ -305,10 +307,19 @@ class Peer:
         """The command's outcome once applied here.  Errors as ``errors`` draws them."""
         if self._proposer is None:
             raise PeerStopped("this peer does not run")
+        if missing(command, self.replica.state.version):
+            await self._first_version(command)
+        return await self._proposer.propose(command, timeout_seconds)
+
+    async def _first_version(self, command: AnyCommand) -> None:
+        """A new cluster agrees on its version within a moment.  Raises NeedsVersion."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_VERSION_SECONDS):
+                while self.replica.state.version == FIRST:
+                    await self.replica.wait_index(self.replica.state.index, FIRST_VERSION_SECONDS)
         why = missing(command, self.replica.state.version)
         if why:
             raise NeedsVersion(why)
-        return await self._proposer.propose(command, timeout_seconds)
 
     async def read(
         self,

@@ -34,7 +34,7 @@ from raftsched.core.model import (
 from raftsched.core.state import State, waits_for_another
 from raftsched.core.strategies import STRATEGIES, STRATEGIES_FIRST
 from raftsched.core.timers import starts_at
-from raftsched.core.versions import POLICIES
+from raftsched.core.versions import POLICIES, missing
 
 _QUEUED = TaskStatus.QUEUED
 _WAITING = TaskStatus.WAITING
@@ -60,6 +60,9 @@ def submit(changes: Changes, command: SubmitTasks) -> Outcome:
             return Accepted(answers.unpack(record.answer))
         if record is None and len(state.keys) >= state.settings.keys_max:
             return Rejected(Reason.KEYS_FULL, f"{state.settings.keys_max} keys are held")
+    why = missing(command, state.version) if state.version < POLICIES else ""
+    if why:
+        return Rejected(Reason.NEEDS_VERSION, why)
     refusal = _refusal(state, command.tasks)
     if refusal is not None:
         return refusal
@@ -84,13 +87,6 @@ def _refusal(state: State, tasks: tuple[NewTask, ...]) -> Rejected | None:
     """Why none of these can be taken."""
     if not tasks:
         return Rejected(Reason.INVALID, "no tasks")
-    special = [new.id for new in tasks if new.policy is not None or new.extra is not None]
-    if special and state.version < POLICIES:
-        return Rejected(
-            Reason.NEEDS_VERSION,
-            f"what the task asks for needs cluster version {POLICIES}, {state.version} is in "
-            "force; upgrade all peers first",
-        )
     limit = state.settings.tasks_open_max
     if _is_over(state, tasks, limit):
         return Rejected(Reason.OVERLOADED, f"{limit} open tasks are allowed")
