@@ -38,6 +38,8 @@ class PlanPolicy(msgspec.Struct, frozen=True):
     ahead: dict[str, int] = {}
     #: The cluster's time by the leader's clock, in milliseconds; never before ``state.now``.
     now: int = 0
+    #: Nodes of which the leader has not heard lately: nothing new goes there.
+    silent: frozenset[str] = frozenset()
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -81,7 +83,7 @@ class _Pass:
         self._state = state
         self._limit = policy.limit
         self._now = max(policy.now, state.now)
-        self._rooms = Rooms(state, policy.ahead)
+        self._rooms = Rooms(state, policy.ahead, policy.silent)
         self._choice = Choice(self._rooms, state.next_token)
         self._permits = Permits(state, self._now)
         self._are_gates_needed = self._permits.is_needed

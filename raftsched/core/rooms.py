@@ -111,13 +111,19 @@ class Room:
 class Rooms:
     """All nodes, in one pass of the planner or one command of `apply`; each is made when asked."""
 
-    __slots__ = ("_ahead", "_made", "_state")
+    __slots__ = ("_ahead", "_made", "_shunned", "_state")
 
-    def __init__(self, state: State, ahead: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        ahead: Mapping[str, int] | None = None,
+        shunned: frozenset[str] = frozenset(),
+    ) -> None:
         """``ahead``: attempts that may be beyond a node's slots, by node id; None: all there may.
 
-        A node that is not named may have none.
+        A node that is not named may have none.  ``shunned``: ids of nodes that are given nothing.
         """
+        self._shunned = shunned
         self._state = state
         self._ahead = ahead
         self._made: dict[str, Room] = {}
@@ -156,6 +162,8 @@ class Rooms:
         ahead, nodes, usage = self._ahead or {}, self._state.nodes, self._state.usage
         found: list[Room] = []
         for node_id in self._state.node_bits:
+            if node_id in self._shunned:
+                continue
             # Most are full when there is much to do: they are not worth a room.
             if usage[node_id].attempts < nodes[node_id].slots + ahead.get(node_id, 0):
                 room = self.find(node_id)

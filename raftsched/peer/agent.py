@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: The node renews its lease this often, or five times a lease if that is more often.
 RENEW_SECONDS = 1.0
+#: With a new leader so many times as often, until that one has granted it.
+RENEW_STEPS = 5
 #: A full comparison happens at least this often.
 RECONCILE_SECONDS = 1.0
 
@@ -71,6 +73,9 @@ class NodeAgent:
         self._grant: Grant | None = None
         #: When the grant in effect was asked for, on the monotonic clock; None: there is none.
         self._granted_at: float | None = None
+        #: The term of that grant, and the newest one of which a leader is known.
+        self._granted_term = 0
+        self._term = 0
         self.slots = config.slots or 4 * host.cpus
         self.incarnation = ""
         self._registration = Registration(
@@ -120,13 +125,17 @@ class NodeAgent:
             return self._config.lease_seconds
         return row.lease_ms / 1000
 
+    def led(self, term: int) -> None:
+        """A leader of this term is known."""
+        self._term = max(self._term, term)
+
     def _apply_grant(self) -> None:
         grant = self._grant
         if grant is None or self._runner is None:
             return
         if self._replica.state.index >= grant.applied_index:
             self._grant = None
-            self._granted_at = grant.sent_at / 1000
+            self._granted_at, self._granted_term = grant.sent_at / 1000, grant.term
             self._runner.renew(self._granted_at, self.lease_seconds)
             if self._roster.waiting:
                 self._schedule()
@@ -203,10 +212,15 @@ class NodeAgent:
 
     async def _renew_loop(self) -> None:
         pause = min(RENEW_SECONDS, self._config.lease_seconds / 5)
+        step = pause / RENEW_STEPS
+        steps = 0
         while True:
-            if self.registered.is_set():
+            # A leader gives nothing new to a node that it has not heard of in its term.
+            is_urgent = self._granted_term < self._term
+            if self.registered.is_set() and (is_urgent or not steps % RENEW_STEPS):
                 self._renew()
-            await asyncio.sleep(pause)
+            steps += 1
+            await asyncio.sleep(step)
 
     def _renew(self) -> None:
         self._send_renewal(

@@ -18,6 +18,8 @@ from raftsched.core.state import State
 GRANT_WINDOW_SECONDS = 2.0
 #: Clocks of two machines drift apart by less than this during one lease.
 DRIFT_MARGIN_SECONDS = 0.5
+#: A node that is not heard of for so long is given nothing new: it renews every second.
+SILENT_SECONDS = 3.0
 #: What is behind the last grant by more than this and a lease is surely over.
 MARGIN_SECONDS = GRANT_WINDOW_SECONDS + DRIFT_MARGIN_SECONDS
 
@@ -72,6 +74,11 @@ class LeaseBook:
         if self._elected_at is None:
             return 0.0
         return now - self._granted_at.get((node_id, incarnation), self._elected_at)
+
+    def is_silent(self, node_id: str, incarnation: str, now: float) -> bool:
+        """Was it not granted lately, or not at all in this term?  It may be dead already."""
+        granted_at = self._granted_at.get((node_id, incarnation))
+        return granted_at is None or now - granted_at > SILENT_SECONDS
 
     def condemned(self, state: State, now: float) -> list[Verdict]:
         """Incarnations of which something has surely no lease any more, and still holds it.

@@ -258,6 +258,8 @@ class Peer:
         if self._proposer is not None:
             self._proposer.status_changed(status)
         self.scheduler.status_changed(status)
+        if status.leader is not None:
+            self.agent.led(status.term)
 
     def _send(self, peer_id: str, frame: messages.AnyFrame) -> bool:
         return self.log.send_frame(peer_id, messages.encode(frame))

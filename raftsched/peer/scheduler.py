@@ -158,8 +158,12 @@ class Scheduler:
         if node is None or node.incarnation != renew.incarnation:
             return None
         age = None if status.last_contact_ms is None else status.last_contact_ms / 1000
-        if not self.book.grant(node.id, node.incarnation, self._clock.monotonic(), age):
+        now = self._clock.monotonic()
+        was_silent = self.book.is_silent(node.id, node.incarnation, now)
+        if not self.book.grant(node.id, node.incarnation, now, age):
             return None
+        if was_silent and len(self._replica.state.ready):
+            self._wake.set()
         return Grant(
             term=status.term,
             incarnation=node.incarnation,
@@ -243,10 +247,12 @@ class Scheduler:
         return any(next(evictable(state, node), None) for node in draining(state, now))
 
     def _policy(self) -> planner.PlanPolicy:
-        state = self._replica.state
-        beyond = {n.id: state.usage[n.id].attempts - n.slots for n in state.nodes.values()}
-        ahead = self._pace.ahead(self._clock.monotonic(), beyond)
-        return planner.PlanPolicy(ASSIGNMENTS_MAX, ahead, self._now_ms())
+        state, now = self._replica.state, self._clock.monotonic()
+        nodes = state.nodes.values()
+        beyond = {n.id: state.usage[n.id].attempts - n.slots for n in nodes}
+        silent = [n.id for n in nodes if self.book.is_silent(n.id, n.incarnation, now)]
+        ahead = self._pace.ahead(now, beyond)
+        return planner.PlanPolicy(ASSIGNMENTS_MAX, ahead, self._now_ms(), frozenset(silent))
 
     async def _judge(self) -> None:
         """Propose the verdict on every node whose lease has surely run out."""
