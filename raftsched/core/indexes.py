@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from itertools import groupby
 from operator import attrgetter
@@ -125,79 +124,6 @@ class QueueUse:
         return f"QueueUse({self.open}, {self.held})"
 
 
-class Finished:
-    """Ids of terminal tasks: by the entry that ended them, by id within one; so on every peer."""
-
-    __slots__ = ("_ids", "_indexes", "_sorted")
-
-    def __init__(self) -> None:
-        #: Ids per index of the entry that ended them.  A list at the newest index and at the one
-        #: that is drawn from, else a tuple: the garbage collector does not look into one of texts.
-        self._ids: dict[int, list[str] | tuple[str, ...]] = {}
-        #: Indexes, ascending; some may have no ids any more.
-        self._indexes: deque[int] = deque()
-        #: The entry whose ids are in order, the last one first.
-        self._sorted = -1
-
-    def add(self, task: Task) -> None:
-        """A task ended in the newest entry."""
-        index = task.modify_index
-        ids = self._ids.get(index)
-        if ids is None:
-            if self._indexes:
-                _seal(self._ids, self._indexes[-1])
-            self._ids[index] = [task.id]
-            if not self._indexes or self._indexes[-1] != index:
-                self._indexes.append(index)
-        else:
-            ids = self._ids[index] = _open(ids)
-            ids.append(task.id)
-            if index == self._sorted:
-                self._sorted = -1
-
-    def fill(self, tasks: Sequence[Task]) -> None:
-        """Add many, in any order, where there is none."""
-        assert not self._ids
-        found: dict[int, list[str]] = {}
-        for task in tasks:
-            found.setdefault(task.modify_index, []).append(task.id)
-        for index in in_order(list(found), int):
-            self._ids[index] = tuple(found[index])
-            self._indexes.append(index)
-
-    def remove(self, task: Task) -> None:
-        """Forget a task."""
-        index = task.modify_index
-        ids = self._ids[index] = _open(self._ids[index])
-        if ids[-1] == task.id:
-            ids.pop()
-        else:
-            ids.remove(task.id)
-        if not ids:
-            del self._ids[index]
-            if len(self._indexes) > 2 * len(self._ids) + EMPTY_MAX:
-                self._indexes = deque([index for index in self._indexes if index in self._ids])
-
-    def oldest(self) -> str | None:
-        """The id of the one that ended first."""
-        indexes = self._indexes
-        while indexes:
-            index = indexes[0]
-            ids = self._ids.get(index)
-            if ids is not None:
-                if index != self._sorted:
-                    ids = self._ids[index] = sorted(ids, reverse=True)
-                    self._sorted = index
-                return ids[-1]
-            indexes.popleft()
-        return None
-
-    def __iter__(self) -> Iterator[str]:
-        """Ids, the one that ended first at the front.  Nothing may change meanwhile."""
-        for index in self._indexes:
-            yield from sorted(self._ids.get(index, ()))
-
-
 def _seal(ids: dict[int, list[str] | tuple[str, ...]], index: int) -> None:
     """Nothing is added at ``index`` any more."""
     if index in ids:
@@ -214,7 +140,7 @@ class Listing:
     __slots__ = ("_ids", "_indexes")
 
     def __init__(self) -> None:
-        #: Ids per create index, in the order of the entry; sealed like those of `Finished`.
+        #: Ids per create index, in the order of the entry; sealed like those of ``finished``.
         self._ids: dict[int, list[str] | tuple[str, ...]] = {}
         #: Create indexes, ascending; some may have no ids any more.
         self._indexes: list[int] = []

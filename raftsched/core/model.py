@@ -490,6 +490,8 @@ class Queue(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Finished tasks are kept so long and so many; 0: as the settings say.
     retention_ms: int = 0
     retention_count: int = 0
+    #: Bytes of finished tasks, with their results and what is kept of their output; 0: no bound.
+    retention_bytes: int = 0
     modify_index: int = 0
 
 

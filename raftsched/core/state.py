@@ -15,7 +15,8 @@ import msgspec
 
 from raftsched.core.board import Board
 from raftsched.core.digest import as_bytes, row_hash, sum_of
-from raftsched.core.indexes import Finished, Listing, QueueUse, Usage, in_order
+from raftsched.core.finished import FinishedByQueue
+from raftsched.core.indexes import Listing, QueueUse, Usage, in_order
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import LIMIT, QUEUE
 from raftsched.core.model import (
@@ -91,7 +92,7 @@ class State:
         #: Bytes of the specifications of tasks that are not terminal.
         self.spec_bytes = 0
         self.listing = Listing()
-        self.finished = Finished()
+        self.finished = FinishedByQueue()
         self.timers = Timers()
         #: By name; a queue that never had a task has none.
         self.queue_use: dict[str, QueueUse] = {}

@@ -43,9 +43,9 @@ logger = logging.getLogger(__name__)
 ASSIGNMENTS_MAX = 1_000
 #: Timers are looked at this often when nothing happens.
 IDLE_SECONDS = 0.2
-#: Retention runs this often, this many rows at a time.
+#: Retention runs this often, this many rows in a pass.
 RETENTION_SECONDS = 10.0
-RETENTION_ROWS = 1_000
+RETENTION_ROWS = 2_000
 #: Timers fired by one entry, and the shortest pause between two looks at them.
 TIMERS_MAX = 1_000
 TIMER_SECONDS_MIN = 0.005
@@ -215,8 +215,10 @@ class Scheduler:
                 self._proposed = max(0, self._proposed - 1)
         now = self._clock.monotonic()
         if self._leading_term and now >= self._retention_at:
-            self._retention_at = now + RETENTION_SECONDS
-            await self._propose(ApplyRetention(RETENTION_ROWS), 10.0)
+            outcome = await self._propose(ApplyRetention(RETENTION_ROWS), 10.0)
+            # With more to remove it goes on at the next pass.
+            is_done = not isinstance(outcome, Accepted) or max(outcome.value) < RETENTION_ROWS
+            self._retention_at = now + RETENTION_SECONDS if is_done else now
 
     def _idle_seconds(self) -> float:
         """Until the next pass, if nothing happens before."""

@@ -6,7 +6,8 @@ import msgspec
 
 from raftsched.core.changes import Changes
 from raftsched.core.commands import Accepted, ApplyRetention, Outcome, UpdateSettings
-from raftsched.core.model import Settings
+from raftsched.core.model import Queue, Settings, Task
+from raftsched.core.state import State
 from raftsched.core.versions import POLICIES
 
 
@@ -14,15 +15,16 @@ def retention(changes: Changes, command: ApplyRetention) -> Outcome:
     """Value: how many tasks and keys were removed.  Writes as it goes: it refuses nothing."""
     state = changes.state
     tasks = keys = 0
-    old = state.now - state.settings.finished_retention_ms
+    queues = state.finished.queues() if state.version >= POLICIES else []
+    for name in queues:
+        while tasks < command.limit and (task := _over(state, name)) is not None:
+            _remove(changes, task)
+            tasks += 1
     while tasks < command.limit:
-        task = state.oldest_finished()
-        if task is None:
+        oldest = state.oldest_finished()
+        if oldest is None or not (_is_old(state, oldest) or _are_too_many(state)):
             break
-        if task.finished_at > old and state.finished_count <= state.settings.finished_max:
-            break
-        state.delete_task(task)
-        changes.event("task_deleted", task.id, detail="retention")
+        _remove(changes, oldest)
         tasks += 1
     while keys < command.limit:
         found = state.oldest_key()
@@ -31,6 +33,39 @@ def retention(changes: Changes, command: ApplyRetention) -> Outcome:
         state.delete_key(found[0])
         keys += 1
     return Accepted((tasks, keys))
+
+
+def _is_old(state: State, task: Task) -> bool:
+    """By the settings alone, as before queues had a say."""
+    kept_ms = state.settings.finished_retention_ms
+    return state.version < POLICIES and task.finished_at <= state.now - kept_ms
+
+
+def _are_too_many(state: State) -> bool:
+    return state.finished_count > state.settings.finished_max
+
+
+def _over(state: State, name: str) -> Task | None:
+    """The task of a queue that ended first, if the queue keeps it no longer."""
+    finished = state.finished.of(name)
+    first = finished.oldest()
+    if first is None:
+        return None
+    task = state.tasks.get(first[1])
+    assert task is not None
+    queue = state.queues.get(name) or Queue(name)
+    kept_ms = queue.retention_ms or state.settings.finished_retention_ms
+    is_over = (
+        task.finished_at <= state.now - kept_ms
+        or 0 < queue.retention_count < len(finished)
+        or 0 < queue.retention_bytes < finished.bytes
+    )
+    return task if is_over else None
+
+
+def _remove(changes: Changes, task: Task) -> None:
+    changes.state.delete_task(task)
+    changes.event("task_deleted", task.id, detail="retention")
 
 
 def settings(changes: Changes, command: UpdateSettings) -> Outcome:

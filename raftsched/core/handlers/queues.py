@@ -30,7 +30,10 @@ def put_queue(changes: Changes, command: PutQueue) -> Outcome:
     refusal = _refusal(known, command.if_index, len(changes.state.queues))
     if refusal is not None:
         return refusal
-    numbers = (queue.concurrency, queue.depth_max, queue.retention_ms, queue.retention_count)
+    numbers = (
+        queue.concurrency, queue.depth_max, queue.retention_ms, queue.retention_count,
+        queue.retention_bytes,
+    )  # fmt: skip
     if not queue.name or min(numbers) < 0:
         return Rejected(Reason.INVALID, "a queue has a name, and no number of it is negative")
     row = msgspec.structs.replace(queue, modify_index=changes.index)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raftsched.core.indexes import EMPTY_MAX, Finished, Listing, Usage
+from raftsched.core.finished import Finished
+from raftsched.core.indexes import EMPTY_MAX, Listing, Usage
 from raftsched.core.model import Task, TaskStatus
 from tests.unit.core.builders import task, terms
 
@@ -94,9 +95,10 @@ def drained(finished: Finished) -> list[str]:
     """All that ended, oldest first; the index is empty afterwards."""
     found = []
     while (oldest := finished.oldest()) is not None:
-        found.append(oldest)
-        index = next(index for index, ids in finished._ids.items() if oldest in ids)
-        finished.remove(ended(oldest, index))
+        index, task_id = oldest
+        found.append(task_id)
+        finished.remove(ended(task_id, index))
+    assert (len(finished), finished.bytes) == (0, 0)
     return found
 
 
@@ -105,7 +107,7 @@ def test_what_ended_comes_by_its_entry_and_by_id_within_one() -> None:
     for index, task_id in [(1, "z"), (4, "b"), (4, "c"), (4, "a"), (5, "y"), (5, "x")]:
         finished.add(ended(task_id, index))
     rows = ["z", "a", "b", "c", "x", "y"]
-    assert list(finished) == rows
+    assert [task_id for _, task_id in finished] == rows
     assert drained(finished) == rows
     assert finished.oldest() is None
 
@@ -114,7 +116,7 @@ def test_what_ends_in_an_entry_that_was_already_looked_at_takes_its_place_by_id(
     finished = Finished()
     finished.add(ended("b", 1))
     finished.add(ended("d", 1))
-    assert finished.oldest() == "b"
+    assert finished.oldest() == (1, "b")
     finished.remove(ended("b", 1))
     for task_id in ("e", "a", "c"):
         finished.add(ended(task_id, 1))
@@ -127,7 +129,7 @@ def test_what_ended_and_was_removed_in_one_entry_leaves_no_second_place_for_it()
     finished.add(ended("a", 7))
     finished.remove(ended("a", 7))
     finished.add(ended("b", 7))
-    assert list(finished) == ["b"]
+    assert list(finished) == [(7, "b")]
     assert drained(finished) == ["b"]
 
 
@@ -137,7 +139,7 @@ def test_what_was_removed_is_forgotten_also_behind_one_that_stays() -> None:
     for index in range(1, 3 * EMPTY_MAX):
         finished.add(ended("t", index))
         finished.remove(ended("t", index))
-    assert list(finished) == ["first"]
+    assert list(finished) == [(0, "first")]
     assert len(finished._indexes) <= EMPTY_MAX + 2
 
 

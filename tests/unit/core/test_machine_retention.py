@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from raftsched.core.commands import Accepted, ApplyRetention, CancelTask, Event, SubmitTasks
+from raftsched.core.commands import (
+    Accepted,
+    ApplyRetention,
+    CancelTask,
+    Event,
+    PutQueue,
+    SubmitTasks,
+)
+from raftsched.core.model import Queue
 from tests.unit.core.builders import Replica, finished, new_task, register
 
 DAY_MS = 86_400_000
@@ -93,3 +101,52 @@ def test_the_id_of_a_removed_task_is_free_again() -> None:
     replica.submit("t1", spec=b"another")
     assert replica.task().spec == b"another"
     assert replica.do(ApplyRetention()) == Accepted((0, 0))
+
+
+# By queue --------------------------------------------------------------------------------------
+
+
+def of_queues(**queues: int) -> Replica:
+    """A replica with so many ended tasks in each queue, one after the other."""
+    replica = Replica()
+    for queue, count in queues.items():
+        for number in range(count):
+            replica.submit(f"{queue}{number}", queue=queue)
+            replica.accepted(CancelTask(f"{queue}{number}"))
+    return replica
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ({"retention_count": 2}, ["a2", "a3", "b0"]),
+        ({"retention_count": 9}, ["a0", "a1", "a2", "a3", "b0"]),
+        ({"retention_ms": 1}, ["b0"]),
+        ({"retention_bytes": len(b"spec")}, ["a3", "b0"]),
+        ({"retention_bytes": 1}, ["b0"]),
+        ({}, ["a0", "a1", "a2", "a3", "b0"]),
+    ],
+)
+def test_a_queue_keeps_what_it_says_and_touches_no_other(
+    rules: dict[str, int], left: list[str]
+) -> None:
+    replica = of_queues(a=4, b=1)
+    replica.accepted(PutQueue(Queue("a", **rules)))
+    replica.accepted(ApplyRetention())
+    assert ids(replica) == left
+
+
+def test_no_more_are_removed_at_once_than_asked_for_whatever_the_rule() -> None:
+    replica = of_queues(a=3, b=3)
+    replica.accepted(PutQueue(Queue("a", retention_ms=1)))
+    replica.accepted(PutQueue(Queue("b", retention_ms=1)))
+    assert replica.accepted(ApplyRetention(2)) == (2, 0)
+    assert replica.accepted(ApplyRetention(2)) == (2, 0)
+    assert ids(replica) == ["b1", "b2"]
+
+
+def test_a_queue_has_no_say_before_its_version_is_in_force() -> None:
+    replica = of_queues(a=3)
+    replica.accepted(PutQueue(Queue("a", retention_count=1)))
+    replica.state.version = 3
+    assert replica.accepted(ApplyRetention()) == (0, 0)
