@@ -15,8 +15,10 @@ from raftsched.core.model import Task
 
 def weight(task: Task) -> int:
     """Bytes of a terminal task that its user made: what runs, what was said, what came out."""
-    said = sum([len(a.output_tail) + len(a.result) for a in task.attempts])
-    return len(task.spec) + said
+    size = len(task.spec)
+    for attempt in task.attempts:
+        size += len(attempt.output_tail) + len(attempt.result)
+    return size
 
 
 class Finished:

@@ -124,6 +124,14 @@ class QueueUse:
         return f"QueueUse({self.open}, {self.held})"
 
 
+class QueueUses(dict[str, QueueUse]):
+    """By queue; one that is asked for is there from then on."""
+
+    def __missing__(self, queue: str) -> QueueUse:
+        use = self[queue] = QueueUse()
+        return use
+
+
 def _seal(ids: dict[int, list[str] | tuple[str, ...]], index: int) -> None:
     """Nothing is added at ``index`` any more."""
     if index in ids:

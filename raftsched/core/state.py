@@ -16,7 +16,7 @@ import msgspec
 from raftsched.core.board import Board
 from raftsched.core.digest import as_bytes, row_hash, sum_of
 from raftsched.core.finished import FinishedByQueue
-from raftsched.core.indexes import Listing, QueueUse, Usage, in_order
+from raftsched.core.indexes import Listing, QueueUses, Usage, in_order
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import LIMIT, QUEUE
 from raftsched.core.model import (
@@ -95,7 +95,7 @@ class State:
         self.finished = FinishedByQueue()
         self.timers = Timers()
         #: By name; a queue that never had a task has none.
-        self.queue_use: dict[str, QueueUse] = {}
+        self.queue_use = QueueUses()
         #: Attempts that hold a limit, by its key; none is 0.
         self.limit_use: dict[str, int] = {}
         #: The newest task that is not terminal, by ``namespace NUL unique key``.
@@ -236,7 +236,7 @@ class State:
                 self.listing.add(task)
                 self.open_count += 1
                 self.spec_bytes += len(task.spec)
-                self.use_of(task.terms.queue).open += 1
+                self.queue_use[task.terms.queue].open += 1
             else:
                 if (
                     old.terms is not task.terms
@@ -261,7 +261,7 @@ class State:
             elif status in TERMINAL:
                 self.open_count -= 1
                 self.spec_bytes -= len(task.spec)
-                self.use_of(task.terms.queue).open -= 1
+                self.queue_use[task.terms.queue].open -= 1
                 self.finished.add(task)
             if was_holding:
                 assert old is not None
@@ -270,23 +270,16 @@ class State:
     def _edit(self, old: Task, task: Task) -> None:
         """A task that is open became another one."""
         self.spec_bytes += len(task.spec) - len(old.spec)
-        self.use_of(old.terms.queue).open -= 1
-        self.use_of(task.terms.queue).open += 1
+        self.queue_use[old.terms.queue].open -= 1
+        self.queue_use[task.terms.queue].open += 1
         self.timers.set(task)
-
-    def use_of(self, queue: str) -> QueueUse:
-        """What the tasks of a queue come to."""
-        use = self.queue_use.get(queue)
-        if use is None:
-            use = self.queue_use[queue] = QueueUse()
-        return use
 
     def _hold(self, task: Task) -> None:
         """An attempt holds what its task asks for."""
         terms, node_id = task.terms, task.attempts[-1].node
         self.usage[node_id].add(terms)
         self.by_node[node_id][task.id] = None
-        self.use_of(terms.queue).held += 1
+        self.queue_use[terms.queue].held += 1
         if terms.policy is not None:
             for key in terms.policy.limits:
                 self.limit_use[key] = self.limit_use.get(key, 0) + 1
@@ -296,7 +289,7 @@ class State:
         terms, node_id = task.terms, task.attempts[-1].node
         self.usage[node_id].subtract(terms)
         del self.by_node[node_id][task.id]
-        self.use_of(terms.queue).held -= 1
+        self.queue_use[terms.queue].held -= 1
         board = self.board
         if board.parked:
             board.wake(QUEUE, terms.queue)
@@ -414,7 +407,7 @@ class State:
         for status, those in by_status.items():
             if status not in TERMINAL:
                 for task in those:
-                    self.use_of(task.terms.queue).open += 1
+                    self.queue_use[task.terms.queue].open += 1
                     self.spec_bytes += len(task.spec)
         for task in tasks:
             if task.status in TERMINAL:

@@ -179,7 +179,8 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
     started_at = attempt.started_at
     if not started_at:
         started_at = max(attempt.assigned_at, now - ended.run_ms) if ended.run_ms > 0 else now
-    if len(ended.result) > RESULT_BYTES_MAX or changes.state.version < POLICIES:
+    result = ended.result
+    if result and (len(result) > RESULT_BYTES_MAX or changes.state.version < POLICIES):
         ended = msgspec.structs.replace(ended, result=b"")
     attempts = with_latest(task, end_attempt(attempt, status, started_at, now, ended))
     reason = task.reason
