@@ -1,44 +1,190 @@
-"""The runner's children: who is told when one of them ends."""
+"""The runner's children: who is told when one of them ends, and that nothing of it is left.
+
+Rules
+1. Whoever was started here leads a process group of its own, and the group ends with it.
+2. What left the group (``setsid``, a daemon) is an orphan once its parents are dead, and orphans
+   come to the runner, which is their subreaper: such a stray ends with the attempt it is of.
+3. Nobody is told of an end before the strays are dead, or ``STRAY_SECONDS`` have passed.
+4. A stray is of the attempt whose session or fencing token it has.  One that shows neither is of
+   any of those that ran when it was first seen, and ends with the last of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
+
+#: Names the attempt in its environment, and in that of all it starts.
+TOKEN = "RAFTSCHED_FENCING_TOKEN"
+#: The end of an attempt waits at most so long for its strays to die.
+STRAY_SECONDS = 2.0
+#: Of the list of children; some 8 bytes each.
+_LISTING_BYTES_MAX = 256 * 1024
+#: Of a stray's environment.
+_ENVIRON_BYTES_MAX = 256 * 1024
+#: prctl(2): orphans among the descendants of this process become its children.
+_PR_SET_CHILD_SUBREAPER = 36
+
+OnExit = Callable[[int], None]
+
+
+class _Ending:
+    """A child that is dead, whose strays may not be."""
+
+    __slots__ = ("on_exit", "pid", "status", "until")
+
+    def __init__(self, pid: int, status: int, on_exit: OnExit, now: float) -> None:
+        self.pid = pid
+        self.status = status
+        self.on_exit = on_exit
+        self.until = now + STRAY_SECONDS
 
 
 class Children:
-    """Every process the runner started and has not seen dead.  Each leads a group of its own."""
+    """Every process the runner started and has not seen dead, and the strays of these."""
 
     def __init__(self) -> None:
-        self._on_exit: dict[int, Callable[[int], None]] = {}
+        self._on_exit: dict[int, OnExit] = {}
+        self._pids: dict[int, int] = {}
+        self._tokens: dict[int, int] = {}
+        self._endings: dict[int, _Ending] = {}
+        #: Stray -> the children it may be of; one of none is to die.
+        self._strays: dict[int, set[int]] = {}
+        self._listing = _adopt_orphans()
 
-    def add(self, pid: int, on_exit: Callable[[int], None]) -> None:
-        """``on_exit`` is called by `reap`, with the status that ``waitpid`` gives."""
+    def add(self, pid: int, on_exit: OnExit, token: int = 0) -> None:
+        """``on_exit`` is called by `reap`, with the status that ``waitpid`` gives.
+
+        ``token`` is the attempt's, when the process is one.
+        """
         self._on_exit[pid] = on_exit
+        if token:
+            self._pids[token], self._tokens[pid] = pid, token
+
+    def signal(self, pid: int, number: int) -> None:
+        """Send a signal to a child's process group; not once it was reaped."""
+        if pid in self._on_exit:
+            signal_group(pid, number)
+
+    def is_dead(self, pid: int) -> bool:
+        """Has the child ended, though nobody was told yet?"""
+        return pid not in self._on_exit or is_dead(pid)
 
     def reap(self) -> None:
-        """Collect the dead, and first end what they left in their process group."""
-        while self._on_exit:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if found is None:
-                return
-            pid = found.si_pid
-            signal_group(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-            on_exit = self._on_exit.pop(pid, None)
+        """Collect the dead, end what they left, and tell of those of whom nothing is left."""
+        now = time.monotonic()
+        while (pid := _next_dead()) is not None:
+            on_exit = self._on_exit.get(pid)
             if on_exit is not None:
-                on_exit(status)
+                signal_group(pid, signal.SIGKILL)
+            _, code = os.waitpid(pid, 0)
+            self._strays.pop(pid, None)
+            if on_exit is not None:
+                del self._on_exit[pid]
+                self._endings[pid] = _Ending(pid, code, on_exit, now)
+        if self._endings:
+            self._end_strays()
+            self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        held = {pid for owners in self._strays.values() for pid in self._dead_owners(owners)}
+        for ending in list(self._endings.values()):
+            if ending.pid in held:
+                if now < ending.until:
+                    continue
+                print(f"what {ending.pid} left does not die", file=sys.stderr)
+            del self._endings[ending.pid]
+            self._pids.pop(self._tokens.pop(ending.pid, 0), None)
+            ending.on_exit(ending.status)
+
+    def _dead_owners(self, owners: set[int]) -> set[int]:
+        """Whose end waits for this stray: nobody's while one it may be of lives."""
+        return owners if owners.isdisjoint(self._on_exit) else set()
+
+    # Strays --------------------------------------------------------------------------------------
+
+    def _end_strays(self) -> None:
+        listed = self._listed()
+        for pid in list(self._strays):
+            if pid not in listed:
+                del self._strays[pid]
+        for pid in listed:
+            if pid in self._on_exit:
+                continue
+            # Whose it is cannot be read in the middle of an exec; later it may.
+            if len(self._strays.get(pid, ())) != 1:
+                self._strays[pid] = self._owners(pid)
+            if self._on_exit.keys().isdisjoint(self._strays[pid]):
+                # Reaped by nobody but us, so the pid is still its.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _listed(self) -> list[int]:
+        """Pids of all children, those that came as orphans among them."""
+        if self._listing < 0:
+            return []
+        return [int(pid) for pid in os.pread(self._listing, _LISTING_BYTES_MAX, 0).split()]
+
+    def _owners(self, pid: int) -> set[int]:
+        """Those of which a stray may be; none when its attempt ended long ago."""
+        known = self._on_exit.keys() | self._endings.keys()
+        with contextlib.suppress(OSError):
+            session = os.getsid(pid)
+            if session in known:
+                return {session}
+        token = _token_of(pid)
+        if token:
+            return {self._pids[token]} if token in self._pids else set()
+        return self._strays.get(pid) or set(known)
+
+
+def _token_of(pid: int) -> int:
+    """The fencing token in a process's environment; 0 if it shows none."""
+    try:
+        with Path("/proc", str(pid), "environ").open("rb", buffering=0) as file:
+            variables = file.read(_ENVIRON_BYTES_MAX).split(b"\0")
+        values = [v.partition(b"=")[2] for v in variables if v.startswith(TOKEN.encode() + b"=")]
+        return int(values[-1]) if values else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _adopt_orphans() -> int:
+    """Become the parent of orphaned descendants: the list of children, open; -1: not here."""
+    path = f"/proc/self/task/{os.getpid()}/children"
+    try:
+        if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+            return -1
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, AttributeError):
+        return -1
+
+
+def _next_dead() -> int | None:
+    """A child that can be reaped."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found is not None else None
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Send a signal to a child's process group; nobody may be left there."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    """Send a signal to the process group of a child that was not reaped; nobody may be left."""
+    try:
         os.killpg(pid, number)
+    except ProcessLookupError:
+        # Forked a moment ago, it does not lead its group yet.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+    except PermissionError:
+        pass
 
 
 def is_dead(pid: int) -> bool:

@@ -6,12 +6,13 @@ import contextlib
 import os
 import signal
 
+from raftsched.executor import fork
 from raftsched.executor.attempt import End, Listener
-from raftsched.executor.children import Children, is_dead, signal_group
+from raftsched.executor.children import Children
 from raftsched.executor.messages import StartAttempt
 from raftsched.executor.output import CannotTrim
-from raftsched.executor.spawn import Spawner
-from raftsched.executor.spool import Output
+from raftsched.executor.results import BadResult
+from raftsched.executor.spawn import Spawned, Spawner
 
 
 class CommandExecutor:
@@ -21,38 +22,47 @@ class CommandExecutor:
         self._spawner = spawner
         self._children = children
 
-    def start(self, attempt: StartAttempt, listener: Listener) -> CommandExecution:
-        """Raises CannotStart."""
-        pid, output = self._spawner.spawn(attempt)
-        execution = CommandExecution(pid, output, listener)
-        self._children.add(pid, execution.exited)
+    def start(
+        self, attempt: StartAttempt, listener: Listener, *, goes_on: bool = False
+    ) -> CommandExecution:
+        """Raises CannotStart.  ``goes_on``: its output follows what the attempt wrote already."""
+        spawned = self._spawner.spawn(attempt, goes_on=goes_on)
+        execution = CommandExecution(spawned, self._children, listener)
+        self._children.add(spawned.pid, execution.exited, attempt.token)
         return execution
 
 
 class CommandExecution:
     """One process group and what it writes."""
 
-    __slots__ = ("_listener", "_output", "_pid")
+    __slots__ = ("_answer", "_children", "_complaint", "_listener", "_output", "_pid")
 
-    def __init__(self, pid: int, output: Output, listener: Listener) -> None:
-        self._pid = pid
-        self._output = output
+    def __init__(self, spawned: Spawned, children: Children, listener: Listener) -> None:
+        self._pid = spawned.pid
+        self._output = spawned.output
+        self._answer = spawned.answer
+        self._complaint = spawned.complaint
+        self._children = children
         self._listener = listener
 
     def has_ended(self) -> bool:
-        return is_dead(self._pid)
+        return self._children.is_dead(self._pid)
 
     def terminate(self) -> None:
-        signal_group(self._pid, signal.SIGTERM)
+        self._children.signal(self._pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        signal_group(self._pid, signal.SIGKILL)
+        self._children.signal(self._pid, signal.SIGKILL)
 
     def look(self) -> None:
         self._output.look()
+        said = self._answer.look()
+        if said is not None:
+            self._listener.progressed(*said)
 
     def abandon(self) -> None:
         self.kill()
+        self._answer.close()
         with contextlib.suppress(OSError, CannotTrim):
             self._output.look()
 
@@ -63,6 +73,16 @@ class CommandExecution:
         reason = ""
         if code:
             reason = f"exit-code-{code}" if code > 0 else f"signal-{number}"
+        complaint = fork.complaint_of(self._complaint) if self._complaint >= 0 else ""
+        if complaint:
+            exit_code, reason = None, complaint
+        result = b""
+        try:
+            result = self._answer.take()
+        except BadResult as error:
+            # One that failed, failed for a reason of its own.
+            reason = reason or str(error)
+        self._answer.close()
         tail, size = self._output.close()
-        word = "failed" if code else "succeeded"
-        self._listener.ended(End(word, exit_code, number, reason, tail, size))
+        word = "failed" if reason else "succeeded"
+        self._listener.ended(End(word, exit_code, number, reason, tail, size, result))

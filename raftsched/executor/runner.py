@@ -34,6 +34,7 @@ from raftsched.executor.command import CommandExecutor
 from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.output import CannotTrim
+from raftsched.executor.results import Answers
 from raftsched.executor.runner_socket import Connection, listen
 from raftsched.executor.spawn import CannotStart, Spawner
 from raftsched.executor.spool import Spool
@@ -66,7 +67,9 @@ class Runner:
         self._incarnation = str(uuid.uuid4())
         self._spool = Spool(directory)
         self._children = Children()
-        self._command = CommandExecutor(Spawner(self._spool, mark_of(directory)), self._children)
+        self._answers = Answers(directory)
+        spawner = Spawner(self._spool, self._answers, mark_of(directory))
+        self._command = CommandExecutor(spawner, self._children)
         self._attempts: dict[int, Attempt] = {}
         #: Attempts that wait for their turn, oldest first, and how many may run at once.
         self._waiting: dict[int, StartAttempt] = {}
@@ -115,6 +118,7 @@ class Runner:
             self._tell(now)
         for attempt in self._attempts.values():
             attempt.execution.abandon()
+        self._answers.close()
 
     # The peer ------------------------------------------------------------------------------------
 

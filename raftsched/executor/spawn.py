@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from raftsched.core.model import TaskSpec
+from raftsched.executor import fork
 from raftsched.executor.leftovers import MARK
 from raftsched.executor.messages import StartAttempt, bounded
+from raftsched.executor.results import Answer, Answers
 from raftsched.executor.spool import Output, Spool
 
 #: What an attempt finds in its environment beside its own variables.
@@ -37,11 +40,25 @@ class CannotStart(Exception):
         super().__init__(bounded(reason))
 
 
+class Spawned(NamedTuple):
+    """A program under way."""
+
+    pid: int
+    output: Output
+    answer: Answer
+    #: Where a child that was forked says why it could not start the program (`fork.complaint_of`);
+    #: -1: it was not forked.
+    complaint: int = -1
+
+
 class Spawner:
     """Starts the attempts of one node; ``mark`` is in the environment of all of them."""
 
-    def __init__(self, spool: Spool, mark: str, *, found_seconds: float = FOUND_SECONDS) -> None:
+    def __init__(
+        self, spool: Spool, answers: Answers, mark: str, *, found_seconds: float = FOUND_SECONDS
+    ) -> None:
         self._spool = spool
+        self._answers = answers
         self._mark = mark.encode()
         self._base = {name: os.environb[name] for name in _INHERITED if name in os.environb}
         self._base.setdefault(b"PATH", _DEFAULT_PATH)
@@ -52,46 +69,66 @@ class Spawner:
         self._found_seconds = found_seconds
         self._found_until = 0.0
 
-    def spawn(self, attempt: StartAttempt) -> tuple[int, Output]:
-        """Start the process in a session of its own: its pid and output.  Raises CannotStart."""
+    def spawn(self, attempt: StartAttempt, *, goes_on: bool = False) -> Spawned:
+        """Start the process in a session of its own.  Raises CannotStart.
+
+        ``goes_on``: its output follows what the attempt wrote already.
+        """
         try:
-            output, written = self._spool.open(attempt.task_id, attempt.number)
-            pid = 0
+            output, written = self._spool.open(attempt.task_id, attempt.number, goes_on=goes_on)
+            spawned = None
             try:
-                pid = self._start(attempt, written)
+                spawned = self._start(attempt, output, written)
             finally:
                 os.close(written)
-                if not pid:
+                if spawned is None:
                     output.close()
-            return pid, output
+            return spawned
         except OSError as error:
             raise CannotStart(f"cannot-start: {error.strerror}: {error.filename}") from error
         except ValueError as error:
             raise CannotStart(f"cannot-start: {error}") from error
 
-    def _start(self, attempt: StartAttempt, written: int) -> int:
+    def _start(self, attempt: StartAttempt, output: Output, written: int) -> Spawned:
         spec = attempt.spec
         argv = ("/bin/sh", "-c", spec.command[0]) if spec.shell else spec.command
-        env = self._environment(attempt)
+        answer = self._answers.open(attempt.token, is_private=bool(spec.user))
+        env = self._environment(attempt, answer)
         read = _stdin(spec.stdin) if spec.stdin else self._null
         try:
+            if fork.is_needed(spec):
+                return self._fork(spec, argv, env, (read, written), output, answer)
             actions = (
                 (os.POSIX_SPAWN_DUP2, read, 0),
                 (os.POSIX_SPAWN_DUP2, written, 1),
                 (os.POSIX_SPAWN_DUP2, written, 2),
             )
-            return self._in_directory(spec.cwd, argv, env, actions)
+            return Spawned(self._in_directory(spec.cwd, argv, env, actions), output, answer)
         finally:
             if read != self._null:
                 os.close(read)
 
-    def _environment(self, attempt: StartAttempt) -> dict[bytes, bytes]:
+    def _fork(
+        self,
+        spec: TaskSpec,
+        argv: tuple[str, ...],
+        env: dict[bytes, bytes],
+        ends: tuple[int, int],
+        output: Output,
+        answer: Answer,
+    ) -> Spawned:
+        pid, complaint = fork.fork(spec, fork.Program(argv, env, *ends, answer.private))
+        return Spawned(pid, output, answer, complaint)
+
+    def _environment(self, attempt: StartAttempt, answer: Answer) -> dict[bytes, bytes]:
         env = self._base.copy()
         for name, value in attempt.spec.env.items():
             env[os.fsencode(name)] = os.fsencode(value)
         env[b"RAFTSCHED_TASK_ID"] = attempt.task_id.encode()
         env[b"RAFTSCHED_ATTEMPT"] = b"%d" % attempt.number
         env[b"RAFTSCHED_FENCING_TOKEN"] = b"%d" % attempt.token
+        env[b"RAFTSCHED_RESULT_FILE"] = os.fsencode(answer.result)
+        env[b"RAFTSCHED_PROGRESS_FILE"] = os.fsencode(answer.progress)
         env[MARK.encode()] = self._mark
         return env
 
@@ -151,7 +188,7 @@ def _posix_spawn(
             setsigdef=_DEFAULTED,
         )
     except OSError as error:
-        raise CannotStart(_reason(error, program)) from error
+        raise CannotStart(fork.reason_of(error, program)) from error
 
 
 def _stdin(text: str) -> int:
@@ -165,11 +202,3 @@ def _stdin(text: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _reason(error: OSError, program: str) -> str:
-    if error.errno == errno.ENOENT:
-        return f"executable-not-found: {program}"
-    if error.errno in (errno.EACCES, errno.ENOEXEC):
-        return f"not-executable: {program}"
-    return f"cannot-start: {error.strerror}: {program}"

@@ -51,14 +51,20 @@ class Spool:
         #: Names, present or to come, of files that attempts write to.
         self._running: set[str] = set()
 
-    def open(self, task_id: str, number: int) -> tuple[Output, int]:
+    def open(self, task_id: str, number: int, *, goes_on: bool = False) -> tuple[Output, int]:
         """A new attempt's output, and the descriptor for its process, which the caller closes.
 
         Both streams append by that one descriptor, so that they stand as they were written.
+        ``goes_on``: after what this attempt, whose output was closed, wrote already.
         Raises OSError, and ValueError for a task id that cannot be a file's name.
         """
         name = output.file_name(task_id, number, "out")
         path = f"{self._folder}/{name}"
+        if goes_on:
+            with contextlib.suppress(FileNotFoundError):
+                child = os.open(path, _APPEND)
+                self._running.add(name)
+                return Output(self, path, -1), child
         if self._held < HELD_MAX:
             held = self._blank()
             if held >= 0:

@@ -9,6 +9,7 @@ import pytest
 
 from raftsched.core.model import TaskSpec
 from raftsched.executor.messages import StartAttempt
+from raftsched.executor.results import Answers
 from raftsched.executor.spawn import CannotStart, Spawner
 from raftsched.executor.spool import Spool
 
@@ -20,7 +21,8 @@ class Programs:
         self.first, self.second = directory / "first", directory / "second"
         self.first.mkdir()
         self.second.mkdir()
-        self._spawner = Spawner(Spool(directory / "node"), "mark", found_seconds=found_seconds)
+        node = directory / "node"
+        self._spawner = Spawner(Spool(node), Answers(node), "mark", found_seconds=found_seconds)
 
     def install(self, directory: Path) -> None:
         tool = directory / "tool"
@@ -31,9 +33,9 @@ class Programs:
         """What ``tool`` wrote."""
         path = f"{self.first}:{self.second}"
         attempt = StartAttempt(1, "t", 1, TaskSpec(("tool",), env={"PATH": path}))
-        pid, output = self._spawner.spawn(attempt)
-        assert os.waitpid(pid, 0)[1] == 0
-        return output.close()[0]
+        spawned = self._spawner.spawn(attempt)
+        assert os.waitpid(spawned.pid, 0)[1] == 0
+        return spawned.output.close()[0]
 
 
 def test_program_that_vanished_is_looked_for_again_at_once(tmp_path: Path) -> None:
