@@ -247,24 +247,6 @@ async def test_output_stands_as_written_under_its_name_while_it_runs(tmp_path: P
         assert reader.read("t1", 1, "out", 4, 100) == (b"c\nd\ne\n", 10, True)
 
 
-async def test_daemon_that_outlives_its_attempt_writes_into_no_other(tmp_path: Path) -> None:
-    async with running(tmp_path / "n") as node:
-        here, gate, wrote = (tmp_path / name for name in ("here", "gate", "wrote"))
-        until = "while [ ! -e {} ]; do sleep 0.01; done"
-        daemon = f"touch {here}; {until.format(gate)}; echo ghost; echo ghost >&2; touch {wrote}"
-        report = await node.run(f"setsid sh -c '{daemon}' & {until.format(here)}", shell=True)
-        assert (report.status, report.output_bytes) == ("succeeded", 0)
-        # Every file that could be used again is in use, and then the daemon writes.
-        others = range(2, 8)
-        for token in others:
-            node.start(f"touch {gate}; {until.format(wrote)}; echo mine", token=token, shell=True)
-        for token in others:
-            assert (await node.report(token)).output_tail == b"mine\n"
-        files = sorted((tmp_path / "n" / "output").iterdir())
-        assert [file.name for file in files] == [f"t{token}.1.out" for token in others]
-        assert {file.read_bytes() for file in files} == {b"mine\n"}
-
-
 async def test_runner_that_is_told_to_end_leaves_the_output_it_has(tmp_path: Path) -> None:
     async with running(tmp_path / "n") as node:
         wrote = tmp_path / "wrote"
