@@ -48,6 +48,14 @@ class Execution(Protocol):
 class Listener(Protocol):
     """Who wants to know what becomes of an execution."""
 
+    @property
+    def status(self) -> str:
+        """What it ends as because it was stopped; empty while it was not."""
+
+    @property
+    def is_last_call(self) -> bool:
+        """Does its lease run out?  Whatever is killed now, nothing may be started after it."""
+
     def ended(self, end: End) -> None:
         """It is over, and nothing of it runs any more."""
 
@@ -66,8 +74,8 @@ class Attempt:
     """What the runner knows of one that runs.  The listener of its execution."""
 
     __slots__ = (
-        "_on_end", "_on_progress", "deadline", "execution", "kill_at", "reason", "spec",
-        "started", "status",
+        "_on_end", "_on_progress", "deadline", "execution", "is_last_call", "kill_at", "reason",
+        "spec", "started", "status",
     )  # fmt: skip
 
     execution: Execution
@@ -88,6 +96,8 @@ class Attempt:
         #: What it ends as when it was stopped.
         self.status = ""
         self.reason = ""
+        #: Its lease runs out.
+        self.is_last_call = False
         self._on_end = on_end
         self._on_progress = on_progress
 

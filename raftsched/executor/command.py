@@ -22,11 +22,9 @@ class CommandExecutor:
         self._spawner = spawner
         self._children = children
 
-    def start(
-        self, attempt: StartAttempt, listener: Listener, *, goes_on: bool = False
-    ) -> CommandExecution:
-        """Raises CannotStart.  ``goes_on``: its output follows what the attempt wrote already."""
-        spawned = self._spawner.spawn(attempt, goes_on=goes_on)
+    def start(self, attempt: StartAttempt, listener: Listener) -> CommandExecution:
+        """Raises CannotStart."""
+        spawned = self._spawner.spawn(attempt)
         execution = CommandExecution(spawned, self._children, listener)
         self._children.add(spawned.pid, execution.exited, attempt.token)
         return execution

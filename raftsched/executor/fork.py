@@ -144,7 +144,8 @@ def _exec(spec: TaskSpec, program: Program) -> NoReturn:
     _limit(spec.limits)
     if owner is not None:
         if program.private:
-            Path(program.private).mkdir(0o700)
+            # There already, if an earlier phase of the attempt left something in it.
+            Path(program.private).mkdir(0o700, exist_ok=True)
             os.chown(program.private, owner.uid, owner.gid)
         _own(owner)
         _name(owner, spec, env)

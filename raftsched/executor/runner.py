@@ -31,6 +31,7 @@ from raftsched.executor import messages
 from raftsched.executor.attempt import Attempt, End, Executor
 from raftsched.executor.children import Children
 from raftsched.executor.command import CommandExecutor
+from raftsched.executor.hooks import HookedExecutor, has_hooks
 from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.output import CannotTrim
@@ -226,6 +227,8 @@ class Runner:
         """What runs attempts of this kind.  Raises CannotStart."""
         if spec.spec.http is not None or spec.spec.python is not None:
             raise CannotStart("cannot-start: this node runs commands only")
+        if has_hooks(spec):
+            return HookedExecutor(self._command, self._command, self._spool)
         return self._command
 
     def _progressed(self, attempt: Attempt, permille: int, text: str) -> None:
@@ -285,6 +288,7 @@ class Runner:
         for attempt in list(self._attempts.values()):
             left = self._lease_until(attempt.spec) - now
             if left <= self._stop_early(attempt.spec) and not attempt.spec.is_kept:
+                attempt.is_last_call = True
                 grace = max(0.0, left - KILL_MARGIN_SECONDS)
                 attempt.stop("lost", "lease-expired", grace, now)
             elif attempt.deadline is not None and now >= attempt.deadline:

@@ -69,13 +69,10 @@ class Spawner:
         self._found_seconds = found_seconds
         self._found_until = 0.0
 
-    def spawn(self, attempt: StartAttempt, *, goes_on: bool = False) -> Spawned:
-        """Start the process in a session of its own.  Raises CannotStart.
-
-        ``goes_on``: its output follows what the attempt wrote already.
-        """
+    def spawn(self, attempt: StartAttempt) -> Spawned:
+        """Start the process in a session of its own.  Raises CannotStart."""
         try:
-            output, written = self._spool.open(attempt.task_id, attempt.number, goes_on=goes_on)
+            output, written = self._spool.open(attempt.task_id, attempt.number)
             spawned = None
             try:
                 spawned = self._start(attempt, output, written)

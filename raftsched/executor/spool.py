@@ -50,17 +50,32 @@ class Spool:
         self._held = 0
         #: Names, present or to come, of files that attempts write to.
         self._running: set[str] = set()
+        #: Names of attempts of several programs, one after the other.
+        self._chained: set[str] = set()
 
-    def open(self, task_id: str, number: int, *, goes_on: bool = False) -> tuple[Output, int]:
+    def chain(self, task_id: str, number: int) -> None:
+        """From now on what is opened for this attempt goes on after what was closed.
+
+        Raises ValueError for a task id that cannot be a file's name.
+        """
+        name = output.file_name(task_id, number, "out")
+        with contextlib.suppress(OSError):  # Of a deleted task of the same id.
+            os.unlink(f"{self._folder}/{name}")  # noqa: PTH108 - with the calls around it
+        self._chained.add(name)
+
+    def unchain(self, task_id: str, number: int) -> None:
+        """Nothing more is opened for this attempt."""
+        self._chained.discard(output.file_name(task_id, number, "out"))
+
+    def open(self, task_id: str, number: int) -> tuple[Output, int]:
         """A new attempt's output, and the descriptor for its process, which the caller closes.
 
         Both streams append by that one descriptor, so that they stand as they were written.
-        ``goes_on``: after what this attempt, whose output was closed, wrote already.
         Raises OSError, and ValueError for a task id that cannot be a file's name.
         """
         name = output.file_name(task_id, number, "out")
         path = f"{self._folder}/{name}"
-        if goes_on:
+        if name in self._chained:
             with contextlib.suppress(FileNotFoundError):
                 child = os.open(path, _APPEND)
                 self._running.add(name)
@@ -89,7 +104,9 @@ class Spool:
 
     def sweep(self) -> Iterator[None]:
         """Remove the oldest output past the node's bound, step by step; not of what runs."""
-        return output.sweep(self._directory, self._running.__contains__)
+        return output.sweep(
+            self._directory, lambda name: name in self._running or name in self._chained
+        )
 
     def _blank(self) -> int:
         if self._spares:
