@@ -5,8 +5,9 @@ Rules
 2. What left the group (``setsid``, a daemon) is an orphan once its parents are dead, and orphans
    come to the runner, which is their subreaper: such a stray ends with the attempt it is of.
 3. Nobody is told of an end before the strays are dead, or ``STRAY_SECONDS`` have passed.
-4. A stray is of the attempt whose session or fencing token it has.  One that shows neither is of
-   any of those that ran when it was first seen, and ends with the last of them.
+4. A stray is of the child whose session or fencing token it has.  One that shows neither is of any
+   of the attempts that ran when it was first seen, and ends with the last of them; one with the
+   node's mark alone is of any of the workers.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from raftsched.executor.leftovers import MARK
+
 #: Names the attempt in its environment, and in that of all it starts.
 TOKEN = "RAFTSCHED_FENCING_TOKEN"
 #: The end of an attempt waits at most so long for its strays to die.
 STRAY_SECONDS = 2.0
 #: Of the list of children; some 8 bytes each.
 _LISTING_BYTES_MAX = 256 * 1024
-#: Of a stray's environment.
-_ENVIRON_BYTES_MAX = 256 * 1024
+#: Bytes of a stray's environment that are read.
+_ENVIRON_MAX = 256 * 1024
 #: prctl(2): orphans among the descendants of this process become its children.
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -138,21 +141,24 @@ class Children:
             session = os.getsid(pid)
             if session in known:
                 return {session}
-        token = _token_of(pid)
+        is_marked, token = _marks_of(pid)
         if token:
             return {self._pids[token]} if token in self._pids else set()
-        return self._strays.get(pid) or set(known)
+        if pid in self._strays:
+            return self._strays[pid]
+        # Workers, which have no token, live long: not for their sake does it stay.
+        likely = {other for other in known if (other in self._tokens) is not is_marked}
+        return likely or set(known)
 
 
-def _token_of(pid: int) -> int:
-    """The fencing token in a process's environment; 0 if it shows none."""
+def _marks_of(pid: int) -> tuple[bool, int]:
+    """(it has a node's mark, its fencing token or 0), as its environment says."""
     try:
         with Path("/proc", str(pid), "environ").open("rb", buffering=0) as file:
-            variables = file.read(_ENVIRON_BYTES_MAX).split(b"\0")
-        values = [v.partition(b"=")[2] for v in variables if v.startswith(TOKEN.encode() + b"=")]
-        return int(values[-1]) if values else 0
+            variables = dict(v.partition(b"=")[::2] for v in file.read(_ENVIRON_MAX).split(b"\0"))
+        return MARK.encode() in variables, int(variables.get(TOKEN.encode(), b"0"))
     except (OSError, ValueError):
-        return 0
+        return False, 0
 
 
 def _adopt_orphans() -> int:

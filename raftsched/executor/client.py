@@ -162,6 +162,10 @@ class RunnerClient(asyncio.Protocol):
             for frame in messages.start_frames(attempts, slots):
                 self._transport.write(frame)
 
+    def allow_http(self, *, private: bool, metadata: bool) -> None:
+        """What HTTP attempts may reach from now on."""
+        self._send(messages.AllowHttp(private, metadata))
+
     def stop(self, token: int, reason: str) -> None:
         """End an attempt, with its own grace."""
         self._send(messages.Stop(token, reason))

@@ -122,6 +122,14 @@ class HookedExecution:
         self._phase = None
         self._then(end)
 
+    def returned(self) -> None:
+        """What runs it had no turn for it; its place is kept here, as what is before it has run."""
+        self._phase = None
+        if self._is_stopped:
+            self._finish_own(End(_FAILED))
+        else:
+            self._start_own()
+
     @property
     def status(self) -> str:
         """What the attempt ends as because it was stopped."""

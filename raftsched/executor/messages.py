@@ -131,7 +131,14 @@ class Pong(Message, frozen=True, tag=9):
     """The runner's answer to a ping, at once."""
 
 
-AnyMessage = Hello | Start | Stop | Renew | Forget | Quit | Reports | Ping | Pong
+class AllowHttp(Message, frozen=True, tag=21):
+    """What HTTP attempts of this node may reach from now on, see `addresses.Rules`."""
+
+    private: bool
+    metadata: bool
+
+
+AnyMessage = Hello | Start | Stop | Renew | Forget | Quit | Reports | Ping | Pong | AllowHttp
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)

@@ -28,10 +28,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raftsched.executor import messages
+from raftsched.executor.addresses import Rules
 from raftsched.executor.attempt import Attempt, End, Executor
 from raftsched.executor.children import Children
 from raftsched.executor.command import CommandExecutor
 from raftsched.executor.hooks import HookedExecutor, has_hooks
+from raftsched.executor.http_worker import HttpExecutor
 from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.output import CannotTrim
@@ -69,7 +71,8 @@ class Runner:
         self._spool = Spool(directory)
         self._children = Children()
         self._answers = Answers(directory)
-        spawner = Spawner(self._spool, self._answers, mark_of(directory))
+        mark = mark_of(directory)
+        spawner = Spawner(self._spool, self._answers, mark)
         self._command = CommandExecutor(spawner, self._children)
         self._attempts: dict[int, Attempt] = {}
         #: Attempts that wait for their turn, oldest first, and how many may run at once.
@@ -80,6 +83,7 @@ class Runner:
         self._news: dict[int, AttemptReport] = {}
         self._news_since = 0.0
         self._selector = selectors.DefaultSelector()
+        self._http = HttpExecutor(self._spool, mark, self._selector, self._children)
         self._peer = Connection(self._selector)
         self._idle_since = time.monotonic()
         self._output_bytes = 0
@@ -103,7 +107,9 @@ class Runner:
         while not self._quit:
             timeout = GATHER_SECONDS if self._news else WATCH_SECONDS
             for key, _ in self._selector.select(timeout):
-                if key.fileobj is listener:
+                if key.data is not None:
+                    key.data()
+                elif key.fileobj is listener:
                     self._accept(listener)
                 elif key.fileobj is wakened:
                     with contextlib.suppress(BlockingIOError):
@@ -119,6 +125,7 @@ class Runner:
             self._tell(now)
         for attempt in self._attempts.values():
             attempt.execution.abandon()
+        self._http.kill()
         self._answers.close()
 
     # The peer ------------------------------------------------------------------------------------
@@ -180,6 +187,8 @@ class Runner:
                 self._finished.pop(token, None)
         elif isinstance(message, messages.Ping):
             self._peer.put(messages.Pong())
+        elif isinstance(message, messages.AllowHttp):
+            self._http.rules = Rules(message.private, message.metadata)
         elif isinstance(message, messages.Quit) and not (self._attempts or self._waiting):
             self._quit = True
 
@@ -225,11 +234,10 @@ class Runner:
 
     def _executor(self, spec: StartAttempt) -> Executor:
         """What runs attempts of this kind.  Raises CannotStart."""
-        if spec.spec.http is not None or spec.spec.python is not None:
+        if spec.spec.python is not None:
             raise CannotStart("cannot-start: this node runs commands only")
-        if has_hooks(spec):
-            return HookedExecutor(self._command, self._command, self._spool)
-        return self._command
+        own: Executor = self._http if spec.spec.http is not None else self._command
+        return HookedExecutor(own, self._command, self._spool) if has_hooks(spec) else own
 
     def _progressed(self, attempt: Attempt, permille: int, text: str) -> None:
         spec = attempt.spec

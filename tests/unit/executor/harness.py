@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from raftsched.core.model import TaskSpec
+from raftsched.core.model import HttpCall, TaskSpec
 from raftsched.executor import leftovers
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.messages import AttemptReport, StartAttempt
@@ -41,6 +41,16 @@ class Node:
 
     async def run(self, *command: str, token: int = 1, **options: object) -> AttemptReport:
         self.start(*command, token=token, **options)
+        return await self.report(token)
+
+    def call(self, url: str, token: int = 1, call: object = None, **options: object) -> None:
+        """Start an attempt that makes a request; ``call`` has more of it."""
+        http = HttpCall(url, **(call or {}))  # type: ignore[arg-type]
+        spec = TaskSpec(http=http, **options)  # type: ignore[arg-type]
+        self.client.start([StartAttempt(token, f"t{token}", 1, spec)], 1_000)
+
+    async def fetch(self, url: str, token: int = 1, **options: object) -> AttemptReport:
+        self.call(url, token, **options)
         return await self.report(token)
 
     def start(self, *command: str, token: int = 1, **options: object) -> None:
