@@ -189,6 +189,7 @@ class NodeAgent:
             self._roster.add(token, found.task_id, finished=found.finished is not None)
             if found.finished is not None:
                 self._reports.add(found.finished)
+        runner.allow_http(private=self._config.http_private, metadata=self._config.http_metadata)
         self._runner = runner
         self._grant = None
         self._granted_at = None

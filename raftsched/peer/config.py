@@ -11,7 +11,7 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -61,6 +61,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     #: How long an attempt may run without word from the leader.
     lease_seconds: float = 15.0
+    #: HTTP attempts may reach addresses that are not public; and those where clouds keep metadata.
+    http_private: bool = True
+    http_metadata: bool = False
     #: Allows addresses other than loopback although nothing is encrypted; logged at every start.
     insecure: bool = False
     #: The same for the HTTP API alone; connections between peers need `tls` then.
@@ -98,6 +101,11 @@ class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
 
 
+class _Executor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    http_private: Literal["allow", "deny"] = "allow"
+    http_metadata: Literal["allow", "deny"] = "deny"
+
+
 class _Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca: str = ""
     cert: str = ""
@@ -116,6 +124,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peers: dict[str, _Peer]
     tls: _Tls = _Tls()
     node: _Node = _Node()
+    executor: _Executor = _Executor()
 
 
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -184,6 +193,8 @@ def parse_config(path: Path, peer_id: str, data_dir: Path) -> tuple[PeerConfig, 
         memory_bytes=memory_bytes,
         labels=node.labels,
         lease_seconds=node.lease_seconds,
+        http_private=parsed.executor.http_private == "allow",
+        http_metadata=parsed.executor.http_metadata == "allow",
         insecure=parsed.cluster.insecure,
         insecure_http=parsed.cluster.insecure_http,
         tls=_tls_files(path, parsed, peer_id),

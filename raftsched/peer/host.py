@@ -35,6 +35,9 @@ class Runner(Protocol):
     def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
         """Run these attempts, never more than ``slots`` at once."""
 
+    def allow_http(self, *, private: bool, metadata: bool) -> None:
+        """What HTTP attempts may reach from now on, see `executor.addresses.Rules`."""
+
     def stop(self, token: int, reason: str) -> None:
         """End an attempt, with its own grace."""
 

@@ -47,6 +47,9 @@ class IdleRunner:
     def stop(self, token: int, reason: str) -> None:
         pass
 
+    def allow_http(self, *, private: bool, metadata: bool) -> None:
+        pass
+
     def renew(self, granted_at: float, lease_seconds: float) -> None:
         pass
 
