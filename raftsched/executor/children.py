@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from raftsched.executor.cgroup import Group
 from raftsched.executor.leftovers import MARK
 
 #: Names the attempt in its environment, and in that of all it starts.
@@ -40,10 +41,13 @@ OnExit = Callable[[int], None]
 class _Ending:
     """A child that is dead, whose strays may not be."""
 
-    __slots__ = ("on_exit", "pid", "status", "until")
+    __slots__ = ("group", "on_exit", "pid", "status", "until")
 
-    def __init__(self, pid: int, status: int, on_exit: OnExit, now: float) -> None:
+    def __init__(
+        self, pid: int, status: int, on_exit: OnExit, group: Group | None, now: float
+    ) -> None:
         self.pid = pid
+        self.group = group
         self.status = status
         self.on_exit = on_exit
         self.until = now + STRAY_SECONDS
@@ -56,17 +60,20 @@ class Children:
         self._on_exit: dict[int, OnExit] = {}
         self._pids: dict[int, int] = {}
         self._tokens: dict[int, int] = {}
+        self._groups: dict[int, Group] = {}
         self._endings: dict[int, _Ending] = {}
         #: Stray -> the children it may be of; one of none is to die.
         self._strays: dict[int, set[int]] = {}
         self._listing = _adopt_orphans()
 
-    def add(self, pid: int, on_exit: OnExit, token: int = 0) -> None:
+    def add(self, pid: int, on_exit: OnExit, token: int = 0, group: Group | None = None) -> None:
         """``on_exit`` is called by `reap`, with the status that ``waitpid`` gives.
 
-        ``token`` is the attempt's, when the process is one.
+        ``token`` is the attempt's, when the process is one; ``group`` its control group.
         """
         self._on_exit[pid] = on_exit
+        if group is not None:
+            self._groups[pid] = group
         if token:
             self._pids[token], self._tokens[pid] = pid, token
 
@@ -74,6 +81,8 @@ class Children:
         """Send a signal to a child's process group; not once it was reaped."""
         if pid in self._on_exit:
             signal_group(pid, number)
+            if number == signal.SIGKILL and pid in self._groups:
+                self._groups[pid].kill()
 
     def is_dead(self, pid: int) -> bool:
         """Has the child ended, though nobody was told yet?"""
@@ -85,12 +94,13 @@ class Children:
         while (pid := _next_dead()) is not None:
             on_exit = self._on_exit.get(pid)
             if on_exit is not None:
-                signal_group(pid, signal.SIGKILL)
+                self.signal(pid, signal.SIGKILL)
             _, code = os.waitpid(pid, 0)
             self._strays.pop(pid, None)
             if on_exit is not None:
                 del self._on_exit[pid]
-                self._endings[pid] = _Ending(pid, code, on_exit, now)
+                group = self._groups.pop(pid, None)
+                self._endings[pid] = _Ending(pid, code, on_exit, group, now)
         if self._endings:
             self._end_strays()
             self._tell(now)
@@ -98,7 +108,8 @@ class Children:
     def _tell(self, now: float) -> None:
         held = {pid for owners in self._strays.values() for pid in self._dead_owners(owners)}
         for ending in list(self._endings.values()):
-            if ending.pid in held:
+            is_left = ending.group is not None and not ending.group.is_empty()
+            if ending.pid in held or is_left:
                 if now < ending.until:
                     continue
                 print(f"what {ending.pid} left does not die", file=sys.stderr)

@@ -162,9 +162,9 @@ class RunnerClient(asyncio.Protocol):
             for frame in messages.start_frames(attempts, slots):
                 self._transport.write(frame)
 
-    def allow_http(self, *, private: bool, metadata: bool) -> None:
-        """What HTTP attempts may reach from now on."""
-        self._send(messages.AllowHttp(private, metadata))
+    def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str = "") -> None:
+        """How attempts are run from now on; what these mean is in `messages.Configure`."""
+        self._send(messages.Configure(http_private, http_metadata, cgroup))
 
     def stop(self, token: int, reason: str) -> None:
         """End an attempt, with its own grace."""

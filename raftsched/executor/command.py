@@ -26,20 +26,23 @@ class CommandExecutor:
         """Raises CannotStart."""
         spawned = self._spawner.spawn(attempt)
         execution = CommandExecution(spawned, self._children, listener)
-        self._children.add(spawned.pid, execution.exited, attempt.token)
+        self._children.add(spawned.pid, execution.exited, attempt.token, spawned.group)
         return execution
 
 
 class CommandExecution:
     """One process group and what it writes."""
 
-    __slots__ = ("_answer", "_children", "_complaint", "_listener", "_output", "_pid")
+    __slots__ = (
+        "_answer", "_children", "_complaint", "_group", "_listener", "_output", "_pid",
+    )  # fmt: skip
 
     def __init__(self, spawned: Spawned, children: Children, listener: Listener) -> None:
         self._pid = spawned.pid
         self._output = spawned.output
         self._answer = spawned.answer
         self._complaint = spawned.complaint
+        self._group = spawned.group
         self._children = children
         self._listener = listener
 
@@ -71,6 +74,10 @@ class CommandExecution:
         reason = ""
         if code:
             reason = f"exit-code-{code}" if code > 0 else f"signal-{number}"
+        if self._group is not None:
+            if code and self._group.ran_out_of_memory():
+                reason = "out-of-memory"
+            self._group.remove()
         complaint = fork.complaint_of(self._complaint) if self._complaint >= 0 else ""
         if complaint:
             exit_code, reason = None, complaint

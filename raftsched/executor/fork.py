@@ -18,7 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from msgspec.structs import replace
+
 from raftsched.core.model import ProcessLimits, TaskSpec
+from raftsched.executor.cgroup import Group
 
 #: The runner, or the interpreter it is written in, ignores or handles these; a child must not.
 DEFAULTED = (
@@ -62,6 +65,8 @@ class Program(NamedTuple):
     written: int
     #: A directory of its own for the user to write to, made in the child; empty: none.
     private: str = ""
+    #: What it joins before all else.
+    group: Group | None = None
 
 
 def is_needed(spec: TaskSpec) -> bool:
@@ -132,6 +137,8 @@ def _complain(descriptor: int, text: str) -> None:
 
 def _exec(spec: TaskSpec, program: Program) -> NoReturn:
     os.setsid()
+    if program.group is not None:
+        _try("its control group", program.group.join)
     for number in DEFAULTED:
         signal.signal(number, signal.SIG_DFL)
     for target, source in enumerate((program.read, program.written, program.written)):
@@ -141,7 +148,8 @@ def _exec(spec: TaskSpec, program: Program) -> NoReturn:
     env = dict(program.env)
     owner = _owner(spec.user, spec.group) if spec.user or spec.group else None
     # Before the user changes, who may not raise what is less on this node.
-    _limit(spec.limits)
+    has_memory = program.group is not None and program.group.has_memory
+    _limit(replace(spec.limits, memory_bytes=0) if has_memory else spec.limits)
     if owner is not None:
         if program.private:
             # There already, if an earlier phase of the attempt left something in it.

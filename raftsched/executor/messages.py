@@ -131,14 +131,17 @@ class Pong(Message, frozen=True, tag=9):
     """The runner's answer to a ping, at once."""
 
 
-class AllowHttp(Message, frozen=True, tag=21):
-    """What HTTP attempts of this node may reach from now on, see `addresses.Rules`."""
+class Configure(Message, frozen=True, tag=21):
+    """How attempts of this node are run from now on."""
 
-    private: bool
-    metadata: bool
+    #: What requests may reach, see `addresses.Rules`.
+    http_private: bool
+    http_metadata: bool
+    #: A directory of cgroup v2 for the attempts' groups; empty: they have none.
+    cgroup: str = ""
 
 
-AnyMessage = Hello | Start | Stop | Renew | Forget | Quit | Reports | Ping | Pong | AllowHttp
+AnyMessage = Hello | Start | Stop | Renew | Forget | Quit | Reports | Ping | Pong | Configure
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)

@@ -30,6 +30,7 @@ from pathlib import Path
 from raftsched.executor import messages
 from raftsched.executor.addresses import Rules
 from raftsched.executor.attempt import Attempt, End, Executor
+from raftsched.executor.cgroup import Groups
 from raftsched.executor.children import Children
 from raftsched.executor.command import CommandExecutor
 from raftsched.executor.hooks import HookedExecutor, has_hooks
@@ -71,9 +72,9 @@ class Runner:
         self._spool = Spool(directory)
         self._children = Children()
         self._answers = Answers(directory)
-        mark = mark_of(directory)
-        spawner = Spawner(self._spool, self._answers, mark)
-        self._command = CommandExecutor(spawner, self._children)
+        self._mark = mark = mark_of(directory)
+        self._spawner = Spawner(self._spool, self._answers, mark)
+        self._command = CommandExecutor(self._spawner, self._children)
         self._attempts: dict[int, Attempt] = {}
         #: Attempts that wait for their turn, oldest first, and how many may run at once.
         self._waiting: dict[int, StartAttempt] = {}
@@ -127,6 +128,8 @@ class Runner:
             attempt.execution.abandon()
         self._http.kill()
         self._answers.close()
+        if self._spawner.groups is not None:
+            self._spawner.groups.close()
 
     # The peer ------------------------------------------------------------------------------------
 
@@ -187,10 +190,22 @@ class Runner:
                 self._finished.pop(token, None)
         elif isinstance(message, messages.Ping):
             self._peer.put(messages.Pong())
-        elif isinstance(message, messages.AllowHttp):
-            self._http.rules = Rules(message.private, message.metadata)
+        elif isinstance(message, messages.Configure):
+            self._configure(message)
         elif isinstance(message, messages.Quit) and not (self._attempts or self._waiting):
             self._quit = True
+
+    def _configure(self, message: messages.Configure) -> None:
+        self._http.rules = Rules(message.http_private, message.http_metadata)
+        if self._attempts:
+            return  # Those under way have their groups, or none.
+        self._spawner.groups = None
+        if not message.cgroup:
+            return
+        try:
+            self._spawner.groups = Groups(Path(message.cgroup), self._mark)
+        except OSError as error:
+            print(f"attempts get no control groups: {error}", file=sys.stderr)
 
     def _has(self, token: int) -> bool:
         return token in self._attempts or token in self._waiting or token in self._finished

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from raftsched.core.model import TaskSpec
 from raftsched.executor import fork
+from raftsched.executor.cgroup import Group, Groups
 from raftsched.executor.leftovers import MARK
 from raftsched.executor.messages import StartAttempt, bounded
 from raftsched.executor.results import Answer, Answers
@@ -49,6 +49,8 @@ class Spawned(NamedTuple):
     #: Where a child that was forked says why it could not start the program (`fork.complaint_of`);
     #: -1: it was not forked.
     complaint: int = -1
+    #: Its control group, if attempts have some.
+    group: Group | None = None
 
 
 class Spawner:
@@ -60,6 +62,8 @@ class Spawner:
         self._spool = spool
         self._answers = answers
         self._mark = mark.encode()
+        #: Where each attempt gets a control group; None: nowhere.
+        self.groups: Groups | None = None
         self._base = {name: os.environb[name] for name in _INHERITED if name in os.environb}
         self._base.setdefault(b"PATH", _DEFAULT_PATH)
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -93,8 +97,9 @@ class Spawner:
         env = self._environment(attempt, answer)
         read = _stdin(spec.stdin) if spec.stdin else self._null
         try:
-            if fork.is_needed(spec):
-                return self._fork(spec, argv, env, (read, written), output, answer)
+            if self.groups is not None or fork.is_needed(spec):
+                program = fork.Program(argv, env, read, written, answer.private)
+                return self._fork(attempt, program, output, answer)
             actions = (
                 (os.POSIX_SPAWN_DUP2, read, 0),
                 (os.POSIX_SPAWN_DUP2, written, 1),
@@ -106,16 +111,18 @@ class Spawner:
                 os.close(read)
 
     def _fork(
-        self,
-        spec: TaskSpec,
-        argv: tuple[str, ...],
-        env: dict[bytes, bytes],
-        ends: tuple[int, int],
-        output: Output,
-        answer: Answer,
+        self, attempt: StartAttempt, program: fork.Program, output: Output, answer: Answer
     ) -> Spawned:
-        pid, complaint = fork.fork(spec, fork.Program(argv, env, *ends, answer.private))
-        return Spawned(pid, output, answer, complaint)
+        group = None
+        if self.groups is not None:
+            group = self.groups.open(attempt.token, attempt.spec.limits.memory_bytes)
+        try:
+            pid, complaint = fork.fork(attempt.spec, program._replace(group=group))
+        except OSError:
+            if group is not None:
+                group.remove()
+            raise
+        return Spawned(pid, output, answer, complaint, group)
 
     def _environment(self, attempt: StartAttempt, answer: Answer) -> dict[bytes, bytes]:
         env = self._base.copy()

@@ -189,7 +189,11 @@ class NodeAgent:
             self._roster.add(token, found.task_id, finished=found.finished is not None)
             if found.finished is not None:
                 self._reports.add(found.finished)
-        runner.allow_http(private=self._config.http_private, metadata=self._config.http_metadata)
+        runner.configure(
+            http_private=self._config.http_private,
+            http_metadata=self._config.http_metadata,
+            cgroup=self._config.cgroup,
+        )
         self._runner = runner
         self._grant = None
         self._granted_at = None

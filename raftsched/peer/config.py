@@ -64,6 +64,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: HTTP attempts may reach addresses that are not public; and those where clouds keep metadata.
     http_private: bool = True
     http_metadata: bool = False
+    #: Directory of cgroup v2 that is this node's to use, for a group per attempt; empty: none.
+    cgroup: str = ""
     #: Allows addresses other than loopback although nothing is encrypted; logged at every start.
     insecure: bool = False
     #: The same for the HTTP API alone; connections between peers need `tls` then.
@@ -104,6 +106,7 @@ class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Executor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http_private: Literal["allow", "deny"] = "allow"
     http_metadata: Literal["allow", "deny"] = "deny"
+    cgroup: str = ""
 
 
 class _Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,6 +198,7 @@ def parse_config(path: Path, peer_id: str, data_dir: Path) -> tuple[PeerConfig, 
         lease_seconds=node.lease_seconds,
         http_private=parsed.executor.http_private == "allow",
         http_metadata=parsed.executor.http_metadata == "allow",
+        cgroup=parsed.executor.cgroup,
         insecure=parsed.cluster.insecure,
         insecure_http=parsed.cluster.insecure_http,
         tls=_tls_files(path, parsed, peer_id),
@@ -252,6 +256,8 @@ def check(config: PeerConfig) -> None:
             f"node.lease_seconds is {config.lease_seconds}; "
             f"allowed are {LEASE_SECONDS_MIN} to {LEASE_SECONDS_MAX}"
         )
+    if config.cgroup and not config.cgroup.startswith("/"):
+        raise ConfigError(f"executor.cgroup is {config.cgroup!r}; write an absolute path")
     _check_addresses(config)
 
 

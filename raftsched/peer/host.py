@@ -35,8 +35,8 @@ class Runner(Protocol):
     def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
         """Run these attempts, never more than ``slots`` at once."""
 
-    def allow_http(self, *, private: bool, metadata: bool) -> None:
-        """What HTTP attempts may reach from now on, see `executor.addresses.Rules`."""
+    def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str) -> None:
+        """How attempts are run from now on; what these mean is in `messages.Configure`."""
 
     def stop(self, token: int, reason: str) -> None:
         """End an attempt, with its own grace."""

@@ -295,8 +295,8 @@ class Connection:
     def stop(self, token: int, reason: str) -> None:
         self._runner.stop(token, reason)
 
-    def allow_http(self, *, private: bool, metadata: bool) -> None:
-        """There are no networks here."""
+    def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str) -> None:
+        """Scripts have neither networks nor processes."""
 
     def renew(self, granted_at: float, lease_seconds: float) -> None:
         self._runner.renew(granted_at, lease_seconds)

@@ -47,7 +47,7 @@ class IdleRunner:
     def stop(self, token: int, reason: str) -> None:
         pass
 
-    def allow_http(self, *, private: bool, metadata: bool) -> None:
+    def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str) -> None:
         pass
 
     def renew(self, granted_at: float, lease_seconds: float) -> None:

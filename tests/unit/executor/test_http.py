@@ -183,11 +183,11 @@ async def test_private_addresses_are_denied_by_what_they_resolve_to(
     tmp_path: Path, host: str
 ) -> None:
     async with running(tmp_path) as node, receiver(answering(200)) as base:
-        node.client.allow_http(private=False, metadata=False)
+        node.client.configure(http_private=False, http_metadata=False)
         report = await node.fetch(base.replace("127.0.0.1", host))
         assert report.reason.startswith("http-address-denied: "), report.reason
         if host in ("localhost", "127.0.0.1"):
-            node.client.allow_http(private=True, metadata=False)
+            node.client.configure(http_private=True, http_metadata=False)
             report = await node.fetch(base.replace("127.0.0.1", host), token=2)
             assert report.status == "succeeded"
 

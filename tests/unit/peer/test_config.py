@@ -61,6 +61,7 @@ def test_token_file_is_private_and_stays_the_same(tmp_path: Path) -> None:
         (GOOD.replace("127.0.0.1:7401", "10.0.0.1:7401"), "n1", "insecure = true"),
         (GOOD.replace("7401", "7400"), "n1", "has already"),
         (GOOD + "[node]\nlease_seconds = 0.1\n", "n1", "lease_seconds"),
+        (GOOD + '[executor]\ncgroup = "here"\n', "n1", "executor.cgroup"),
         (GOOD + '[executor]\nhttp_private = "no"\n', "n1", "executor.http_private"),
         (GOOD + '[node]\nmemory = "4 cats"\n', "n1", "node.memory"),
         (GOOD + "[node]\nmemory = -5\n", "n1", "node.memory"),
