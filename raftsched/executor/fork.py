@@ -13,6 +13,7 @@ import grp
 import os
 import pwd
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -162,10 +163,14 @@ def _exec(spec: TaskSpec, program: Program) -> NoReturn:
     if spec.umask >= 0:
         os.umask(spec.umask)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    name = program.argv[0]
+    found = name if "/" in name else shutil.which(name, path=os.fsdecode(env[b"PATH"]))
+    if found is None:
+        raise Refused(f"executable-not-found: {name}")
     try:
-        os.execvpe(program.argv[0], program.argv, env)  # noqa: S606 - the task's own
+        os.execve(found, program.argv, env)  # noqa: S606 - what the task asks for
     except OSError as error:
-        raise Refused(reason_of(error, program.argv[0])) from error
+        raise Refused(reason_of(error, name)) from error
 
 
 def _try(what: str, call: Callable[..., object], *arguments: object) -> None:
@@ -192,7 +197,7 @@ def _owner(user: str, group: str) -> Owner:
     """Whom the names mean.  Raises Refused."""
     gid = _gid(group) if group else -1
     if not user:
-        return Owner(os.getuid(), gid, (gid,), "", "")
+        return _allowed(Owner(os.getuid(), gid, (gid,), "", ""))
     try:
         entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except (KeyError, OverflowError):
@@ -200,10 +205,22 @@ def _owner(user: str, group: str) -> Owner:
             raise Refused(f"cannot-start: user {user}: not known on this node") from None
         if gid < 0:
             raise Refused(f"cannot-start: user {user}: has no entry; name a group") from None
-        return Owner(int(user), gid, (gid,), "", "")
+        return _allowed(Owner(int(user), gid, (gid,), "", ""))
     gid = entry.pw_gid if gid < 0 else gid
     groups = os.getgrouplist(entry.pw_name, gid)
-    return Owner(entry.pw_uid, gid, tuple(groups), entry.pw_name, entry.pw_dir)
+    return _allowed(Owner(entry.pw_uid, gid, tuple(groups), entry.pw_name, entry.pw_dir))
+
+
+def _allowed(owner: Owner) -> Owner:
+    """The owner, if this node may become it.  Raises Refused."""
+    own = (os.getuid(), os.getgid())
+    if os.geteuid() and (owner.uid, owner.gid) != own:
+        who = owner.name or f"{owner.uid}:{owner.gid}"
+        raise Refused(
+            f"cannot-start: user {who}: this node runs as {own[0]}:{own[1]} "
+            "and may become nobody else"
+        )
+    return owner
 
 
 def _gid(group: str) -> int:
@@ -217,18 +234,12 @@ def _gid(group: str) -> int:
 
 def _own(owner: Owner) -> None:
     """Be this owner, for good.  Raises Refused."""
-    if (owner.uid, owner.gid) == (os.getuid(), os.getgid()) and os.geteuid():
-        return
+    if os.geteuid():
+        return  # It is.
     try:
         os.setgroups(owner.groups)
         os.setresgid(owner.gid, owner.gid, owner.gid)
         os.setresuid(owner.uid, owner.uid, owner.uid)
-    except PermissionError:
-        who = owner.name or f"{owner.uid}:{owner.gid}"
-        raise Refused(
-            f"cannot-start: user {who}: this node runs as {os.getuid()}:{os.getgid()} "
-            "and may become nobody else"
-        ) from None
     except OSError as error:
         raise Refused(f"cannot-start: user {owner.uid}: {error.strerror}") from None
 

@@ -5,8 +5,9 @@ attempt and stays.
 
 Rules
 1. Nothing here waits: what the worker does not take yet stays here, one request for an attempt.
-2. A worker that dies takes the requests with it that it was given (``worker-died``); the next one
-   is started when one is needed, later each time, up to ``PAUSE_SECONDS_MAX``.
+2. A worker that dies takes the requests with it that it was given (``worker-died``), and one that
+   never got ready those that waited for it; the next one is started when one is needed, later each
+   time, up to ``PAUSE_SECONDS_MAX``.
 3. A worker that does not answer an order to break off within ``PATIENCE_SECONDS`` hangs, and is
    killed for it.
 """
@@ -45,7 +46,7 @@ PAUSE_SECONDS = 0.1
 PAUSE_SECONDS_MAX = 30.0
 STEADY_SECONDS = 60.0
 #: Variables of the runner's that the worker needs.
-_INHERITED = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_INHERITED = ("PATH", "HOME", "LANG", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP)
 #: With ``-P`` the directory of the runner is not on its path.
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import runpy; "
@@ -121,13 +122,15 @@ class HttpExecutor:
             End(status, reason=answer.reason, tail=tail, size=size, result=answer.result),
         )
 
-    def died(self, how: str, started_at: float) -> None:
+    def died(self, how: str, started_at: float, *, was_ready: bool) -> None:
         """It is reaped."""
         self._worker = None
         self._postpone(time.monotonic(), started_at)
         print(f"the HTTP worker ended: {how}", file=sys.stderr)
-        for token in [token for token in self._executions if token not in self._waiting]:
-            self._end(token, End("failed", reason="worker-died"))
+        reason = "worker-died" if was_ready else f"worker-died: {how}, see runner.log"
+        for token in list(self._executions):
+            if not was_ready or token not in self._waiting:
+                self._end(token, End("failed", reason=reason))
 
     def _postpone(self, now: float, started_at: float) -> None:
         if now - started_at >= STEADY_SECONDS:
@@ -282,7 +285,7 @@ class _Worker:
         self._hang_up()
         code = os.waitstatus_to_exitcode(status)
         how = f"signal-{-code}" if code < 0 else f"exit-code-{code}"
-        self._owner.died(how, self._started_at)
+        self._owner.died(how, self._started_at, was_ready=self._is_ready)
 
 
 def _request(attempt: StartAttempt, rules: Rules) -> Request:

@@ -341,6 +341,19 @@ async def test_worker_that_dies_fails_what_it_had_and_another_takes_its_place(
         assert worker_of(node) != first
 
 
+async def test_worker_that_cannot_start_fails_what_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aiohttp.py").write_text("raise SystemExit(7)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with running(tmp_path / "n") as node:
+        report = await node.fetch("http://127.0.0.1:1")
+        assert (report.status, report.reason) == (
+            "failed",
+            "worker-died: exit-code-7, see runner.log",
+        )
+
+
 async def test_hung_worker_is_killed_at_the_end_of_a_lease(tmp_path: Path) -> None:
     hanging = Hanging()
     async with running(tmp_path, lease_seconds=30) as node, receiver(hanging) as base:
