@@ -1,7 +1,7 @@
 """Starting a program that asks for what posix_spawn cannot give: another user, limits, a umask.
 
 The runner is small and has one thread, so it may fork and run Python in the child up to the exec;
-see docs/decisions/0020.  The child does all that may take long or fail (users are looked up
+see docs/decisions/0010.  The child does all that may take long or fail (users are looked up
 there), and the runner waits for none of it: a complaint of the child is read once it has ended.
 """
 
