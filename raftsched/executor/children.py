@@ -28,8 +28,8 @@ from raftsched.executor.leftovers import MARK
 TOKEN = "RAFTSCHED_FENCING_TOKEN"
 #: The end of an attempt waits at most so long for its strays to die.
 STRAY_SECONDS = 2.0
-#: Of the list of children; some 8 bytes each.
-_LISTING_BYTES_MAX = 256 * 1024
+#: The list of children, some 8 bytes each, is read in parts of this.
+_PAGE_BYTES = 64 * 1024
 #: Bytes of a stray's environment that are read.
 _ENVIRON_MAX = 256 * 1024
 #: prctl(2): orphans among the descendants of this process become its children.
@@ -143,7 +143,11 @@ class Children:
         """Pids of all children, those that came as orphans among them."""
         if self._listing < 0:
             return []
-        return [int(pid) for pid in os.pread(self._listing, _LISTING_BYTES_MAX, 0).split()]
+        listed = b""
+        # A page at a time, whatever is asked for.
+        while part := os.pread(self._listing, _PAGE_BYTES, len(listed)):
+            listed += part
+        return [int(pid) for pid in listed.split()]
 
     def _owners(self, pid: int) -> set[int]:
         """Those of which a stray may be; none when its attempt ended long ago."""

@@ -129,7 +129,8 @@ async def test_result_that_is_a_link_is_not_read(tmp_path: Path) -> None:
 @root
 def test_result_in_a_users_directory_that_is_anothers_file_is_not_read(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
-    answer = Answers(tmp_path).open(1, is_private=True)
+    answers = Answers(tmp_path)
+    answer = answers.open(1, is_private=True)
     Path(answer.private).mkdir()
     os.chown(answer.private, nobody.pw_uid, nobody.pw_gid)
     # As a hard link would be.
@@ -138,6 +139,8 @@ def test_result_in_a_users_directory_that_is_anothers_file_is_not_read(tmp_path:
         answer.take()
     os.chown(answer.result, nobody.pw_uid, nobody.pw_gid)
     assert answer.take() == b'"secret"'
+    answers.close()
+    assert not Path(answer.private).parent.exists()
 
 
 @not_root
