@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 
-from raftsched.cli.bench import core
+from raftsched.cli.bench import constrained, core
 from raftsched.cli.bench.load import Load, bare_loops, bulk_submit, single_submits
 from raftsched.cli.bench.queued import StallProbe, resident_bytes
 from raftsched.cli.bench.raft.command import raft
@@ -90,10 +90,20 @@ def bench(context: click.Context, /, **options: Any) -> None:
 bench.add_command(raft)
 
 
+@bench.command("core")
+@click.option("--queued", type=click.IntRange(1_000), default=1_000_000, show_default=True)
+@click.option("--sets", type=click.IntRange(1, 10_000), default=1_000, show_default=True)
+def core_only(queued: int, sets: int) -> None:
+    """Measure the state alone: planning, applying, and planning among sets of constraints."""
+    report = {"core": core.measure(queued), "constrained": constrained.measure(queued, sets)}
+    click.echo(json.dumps({"machine": _machine(), **report}, indent=2))
+
+
 def _own_clusters(report: Report, options: dict[str, Any]) -> None:
     if options["queued"]:
         hint(f"the state alone with {options['queued']:,} tasks")
         report["core"] = core.measure(options["queued"])
+        report["constrained"] = constrained.measure(options["queued"])
     with _cluster(options) as (cluster, took), cluster.client(seconds=30) as client:
         report["start_to_ready"] = {"median": round(took, 2), "unit": "seconds, all peers"}
         report["ls"] = _ls(cluster, options["rounds"])
