@@ -42,7 +42,7 @@ async def edit(context: Context, request: web.Request) -> web.StreamResponse:
     except RecursionError:
         raise Problem("invalid", "it is nested too deep", pointer="/") from None
     new = to_new_task(decode(_requests, document), task_id)
-    wanted = _if_match(request)
+    wanted = if_match(request)
     if flag(request, "dry_run"):
         _check_can_edit(task, wanted)
         return context.answer({"valid": True})
@@ -60,13 +60,14 @@ def _check_names(patch: dict[str, Any]) -> None:
             raise Problem("invalid", "unknown field", pointer=pointer_of(name))
 
 
-def _if_match(request: web.Request) -> int:
+def if_match(request: web.Request) -> int:
+    """The modify index that a row must have; 0: whatever it has.  Raises Problem."""
     tags = request.if_match
     if hdrs.IF_MATCH not in request.headers or not tags or tags[0].value == "*":
         return 0
     value = tags[0].value
     if not value.isdecimal() or len(value) > 18:
-        raise Problem("invalid", "the ETag of the task is needed", pointer="#If-Match")
+        raise Problem("invalid", "the ETag of an answer is needed", pointer="#If-Match")
     return int(value)
 
 

@@ -14,10 +14,14 @@ from raftsched.api import (
     checks,
     clock,
     cluster,
+    explain,
+    limits,
     listing,
+    nodes,
     openapi,
     output,
     peers,
+    queues,
     submission,
     tasks,
 )
@@ -69,6 +73,10 @@ _UNKNOWN = ("unknown-task",)
 _VERB = ("unknown-task", "task-terminal")
 _DELETE = ("unknown-task", "task-not-terminal")
 _OUTPUT = ("unknown-task", "output-gone", "node-unreachable")
+_QUEUE = "/v1/queues/{name}"
+_LIMIT = "/v1/limits/{key}"
+_PUT_QUEUE = ("unknown-queue", "modified", "overloaded", "invalid", "needs-version")
+_PUT_LIMIT = ("unknown-limit", "modified", "overloaded", "invalid", "needs-version")
 _UNKNOWN_NODE = ("unknown-node",)
 _NO_LEADER = ("no-leader",)
 _READY = ("no-leader", "replica-divergence")
@@ -135,6 +143,10 @@ ROUTES: tuple[Route, ...] = (
         problems=_UNKNOWN, query=(*_READ, "wait"),
     ),
     Route(
+        "GET", _ID + "/explain", "read", explain.get, None, explain.ExplainView,
+        problems=_UNKNOWN, query=_POLL,
+    ),
+    Route(
         "GET", _ID + "/attempts", "read", tasks.attempts, None, AttemptList,
         problems=_UNKNOWN, query=_POLL,
     ),
@@ -151,6 +163,58 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", _NODE + "/uncordon", "operate", cluster.uncordon, None, NodeView,
         problems=_UNKNOWN_NODE, query=_DRY_RUN,
+    ),
+    Route(
+        "POST", _NODE + "/drain", "operate", nodes.drain, nodes.DrainRequest, NodeView,
+        problems=(*_UNKNOWN_NODE, "invalid", "needs-version"), query=_DRY_RUN,
+    ),
+    Route(
+        "PUT", _NODE + "/labels", "operate", nodes.labels, nodes.LabelsRequest, NodeView,
+        problems=(*_UNKNOWN_NODE, "invalid", "needs-version"), query=_DRY_RUN,
+    ),
+    Route(
+        "GET", "/v1/queues", "read", queues.listing, None, queues.QueuePage,
+        query=("limit", "cursor", *_POLL),
+    ),
+    Route(
+        "GET", _QUEUE, "read", queues.get, None, queues.QueueView,
+        problems=("unknown-queue",), query=_POLL,
+    ),
+    Route(
+        "PUT", _QUEUE, "operate", queues.put, queues.QueueRequest, queues.QueueView,
+        problems=_PUT_QUEUE, query=_DRY_RUN,
+    ),
+    Route(
+        "DELETE", _QUEUE, "operate", queues.delete, status=204,
+        problems=("unknown-queue", "needs-version"), query=_DRY_RUN,
+    ),
+    Route(
+        "POST", _QUEUE + "/pause", "operate", queues.pause, None, queues.QueueView,
+        problems=_PUT_QUEUE, query=_DRY_RUN,
+    ),
+    Route(
+        "POST", _QUEUE + "/resume", "operate", queues.resume, None, queues.QueueView,
+        problems=_PUT_QUEUE, query=_DRY_RUN,
+    ),
+    Route(
+        "POST", _QUEUE + "/purge", "operate", queues.purge, bulk.BulkRequest, bulk.BulkAnswer,
+        problems=("unknown-queue", "needs-version"), query=_DRY_RUN,
+    ),
+    Route(
+        "GET", "/v1/limits", "read", limits.listing, None, limits.LimitPage,
+        query=("limit", "cursor", *_POLL),
+    ),
+    Route(
+        "GET", _LIMIT, "read", limits.get, None, limits.LimitView,
+        problems=("unknown-limit",), query=_POLL,
+    ),
+    Route(
+        "PUT", _LIMIT, "operate", limits.put, limits.LimitRequest, limits.LimitView,
+        problems=_PUT_LIMIT, query=_DRY_RUN,
+    ),
+    Route(
+        "DELETE", _LIMIT, "operate", limits.delete, status=204,
+        problems=("unknown-limit", "needs-version"), query=_DRY_RUN,
     ),
     Route("GET", "/v1/cluster", "read", cluster.cluster),
     Route(

@@ -191,7 +191,11 @@ class NodeView(msgspec.Struct, frozen=True):
     address: str
     incarnation: str
     version: str
+    #: As they are in effect, and those of them that were set at run time.
     labels: dict[str, str]
+    labels_set: dict[str, str]
+    #: When a node that is ``draining`` takes back what it still holds.
+    drain_at: str | None
     slots: int
     attempts: int
     cpu: float
@@ -199,6 +203,8 @@ class NodeView(msgspec.Struct, frozen=True):
     cpu_used: float
     memory_bytes: int
     memory_used: int
+    resources: dict[str, int]
+    resources_used: dict[str, int]
     registered_at: str | None
     status_since: str | None
     modify_index: int
@@ -348,7 +354,9 @@ def node_view(state: State, node: Node) -> NodeView:
         address=node.address,
         incarnation=node.incarnation,
         version=node.version,
-        labels=node.labels,
+        labels={**node.labels, **node.labels_set},
+        labels_set=node.labels_set,
+        drain_at=instant(node.drain_at),
         slots=node.slots,
         attempts=usage.attempts,
         cpu=node.cpu_milli / 1000,
@@ -356,6 +364,8 @@ def node_view(state: State, node: Node) -> NodeView:
         cpu_used=usage.cpu_milli / 1000,
         memory_bytes=node.memory_bytes,
         memory_used=usage.memory_bytes,
+        resources=dict(node.resources),
+        resources_used={name: (usage.resources or {}).get(name, 0) for name, _ in node.resources},
         registered_at=instant(node.registered_at),
         status_since=instant(node.status_since),
         modify_index=node.modify_index,

@@ -101,3 +101,40 @@ def uncordon(session: Session, node_ids: tuple[str, ...]) -> None:
         for node_id in node_ids:
             with _known_named(client, node_id):
                 show_one({"id": node_id, **client.uncordon(node_id)}, session.form)
+
+
+@node.command("drain")
+@click.argument("node_id")
+@click.option("--patience", default="0s", metavar="TIME", help="What runs may go on so long (0s).")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@with_session("id")
+def drain(session: Session, node_id: str, patience: str, yes: bool) -> None:
+    """Give a node nothing new, and move what it holds elsewhere."""
+    with session.client() as client, _known_named(client, node_id):
+        held = client.node(node_id).get("attempts") or 0
+        if held and not yes:
+            click.confirm(f"drain {node_id}: {held} attempts move; go on?", abort=True, err=True)
+        show_one({"id": node_id, **client.drain(node_id, patience)}, session.form)
+    hint(f"undo it with: raftsched node uncordon {node_id}")
+
+
+@node.command("labels")
+@click.argument("node_id")
+@click.argument("changes", nargs=-1, metavar="[NAME=VALUE | NAME-]...")
+@with_session("table")
+def labels(session: Session, node_id: str, changes: tuple[str, ...]) -> None:
+    """Show the labels of a node; set some at run time, or take back what was set (NAME-)."""
+    with session.client() as client, _known_named(client, node_id):
+        row = client.node(node_id)
+        if changes:
+            found = dict(row.get("labels_set") or {})
+            for change in changes:
+                name, is_set, value = change.partition("=")
+                if is_set and name:
+                    found[name] = value
+                elif change.endswith("-") and change[:-1] in found:
+                    del found[change[:-1]]
+                else:
+                    raise Failure(f"{change!r} is neither NAME=VALUE nor a set NAME-", Exit.USAGE)
+            row = client.set_node_labels(node_id, found)
+        show_one(dict(row.get("labels") or {}), session.form)

@@ -346,6 +346,10 @@ class Client:
         query = {"index": int(task.get("modify_index") or 0), "wait": f"{wait_seconds:.3f}s"}
         return self._task(self._read(f"/v1/tasks/{_part(task.id)}", query, patience=wait_seconds))
 
+    def explain(self, task_id: str) -> Document:
+        """Why a task does not run: ``verdict``, ``blockers``, ``nodes``, ``position``."""
+        return _document(self._read(f"/v1/tasks/{_part(task_id)}/explain"))
+
     def attempts(self, task_id: str) -> Documents:
         """All attempts of a task, oldest first."""
         document = _document(self._read(f"/v1/tasks/{_part(task_id)}/attempts"))
@@ -411,6 +415,78 @@ class Client:
         """Undo a cordon."""
         return _document(self._write(f"/v1/nodes/{_part(node_id)}/uncordon", {}))
 
+    def drain(self, node_id: str, patience: str | float = 0) -> Document:
+        """Give a node nothing new, and move what it holds elsewhere after ``patience``."""
+        return _document(self._write(f"/v1/nodes/{_part(node_id)}/drain", {"patience": patience}))
+
+    def set_node_labels(self, node_id: str, labels: Mapping[str, str]) -> Document:
+        """Replace the labels that a node was given at run time."""
+        path, body = f"/v1/nodes/{_part(node_id)}/labels", {"labels": dict(labels)}
+        return _document(self._write(path, body, method="PUT"))
+
+    # Queues and limits
+
+    def queues(self) -> Iterator[Document]:
+        """All queues that were set or have tasks, by name."""
+        return self._pages("/v1/queues")
+
+    def queue(self, name: str) -> Document:
+        """One queue."""
+        return _document(self._read(f"/v1/queues/{_part(name)}"))
+
+    def set_queue(self, name: str, **fields: Any) -> Document:
+        """Say what holds for a queue: ``concurrency``, ``max_depth``, ``paused``."""
+        return _document(self._write(f"/v1/queues/{_part(name)}", fields, method="PUT"))
+
+    def delete_queue(self, name: str) -> None:
+        """Back to the defaults; the tasks stay."""
+        self._delete(f"/v1/queues/{_part(name)}")
+
+    def pause_queue(self, name: str) -> Document:
+        """Start nothing of a queue; what runs goes on."""
+        return _document(self._write(f"/v1/queues/{_part(name)}/pause", {}))
+
+    def resume_queue(self, name: str) -> Document:
+        """Undo a pause."""
+        return _document(self._write(f"/v1/queues/{_part(name)}/resume", {}))
+
+    def purge_queue(self, name: str, *, reason: str = "", dry_run: bool = False) -> Document:
+        """Cancel all tasks of a queue that no node has: ``matched``, ``changed``, ``ids``."""
+        path, query = f"/v1/queues/{_part(name)}/purge", {"dry_run": dry_run}
+        return _document(self._write(path, {"reason": reason}, query=query))
+
+    def limits(self) -> Iterator[Document]:
+        """All limits that were set or are held, by key."""
+        return self._pages("/v1/limits")
+
+    def limit(self, key: str) -> Document:
+        """One limit."""
+        return _document(self._read(f"/v1/limits/{_part(key)}"))
+
+    def set_limit(self, key: str, **fields: Any) -> Document:
+        """Say what holds for a key: ``count``, ``rate`` (``count``, ``per``, ``burst``)."""
+        return _document(self._write(f"/v1/limits/{_part(key)}", fields, method="PUT"))
+
+    def delete_limit(self, key: str) -> None:
+        """Back to a mutex."""
+        self._delete(f"/v1/limits/{_part(key)}")
+
+    def _pages(self, path: str) -> Iterator[Document]:
+        cursor = None
+        while True:
+            page = _document(self._read(path, {"limit": 1000, "cursor": cursor}))
+            yield from page.get("items", [])
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return
+
+    def _delete(self, path: str) -> None:
+        try:
+            self._send(Request("DELETE", path))
+        except NotFound as error:
+            if not error.after_unknown:
+                raise
+
     def cluster(self, timeout_seconds: float | None = None) -> Document:
         """What the answering peer knows of the cluster; works without a leader too."""
         return _document(self._send(Request("GET", "/v1/cluster"), timeout_seconds))
@@ -475,13 +551,14 @@ class Client:
         key: str = "",
         query: Mapping[str, Any] | None = None,
         repeatable: bool = True,
+        method: str = "POST",
     ) -> Reply:
         headers = {"Content-Type": "application/json"}
         if key:
             headers["Idempotency-Key"] = key
         data = json.dumps(body).encode()
         return self._send(
-            Request("POST", path + _query(query or {}), data, headers, repeatable=repeatable)
+            Request(method, path + _query(query or {}), data, headers, repeatable=repeatable)
         )
 
     def _send(self, request: Request, timeout_seconds: float | None = None) -> Reply:

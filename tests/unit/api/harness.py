@@ -15,6 +15,8 @@ from yarl import URL
 
 from raftsched.api.routes import ROUTES, Route
 from raftsched.api.server import ApiServer
+from raftsched.core.commands import PutLimit, PutQueue
+from raftsched.core.model import Limit, Queue
 from raftsched.peer.service import PeerService
 from tests.unit.api.fake_service import TOKEN, FakeService
 
@@ -141,6 +143,8 @@ class Api:
         self.service.start("failed")
         self.service.finish("failed", "failed", exit_code=1)
         self.service.run("done", output=b"done\n")
+        self.service.apply(PutQueue(Queue("q", concurrency=3)))
+        self.service.apply(PutLimit(Limit("k", count=2)))
 
     async def raw(self, request: bytes, timeout_seconds: float = 5.0) -> bytes:
         """Bytes as they are on a connection of their own; everything until it is closed."""
@@ -206,7 +210,8 @@ def filled(route: Route, **values: str) -> str:
         default = "failed"
     else:
         default = "done" if route.method == "DELETE" or "output" in route.path else "t"
-    values = {"id": default, "code": default, "number": "1", **values}
+    queue = "default" if route.path.endswith("/purge") else "q"
+    values = {"id": default, "code": default, "number": "1", "name": queue, "key": "k", **values}
     return route.path.format(**values) + QUERIES.get(route.path, "")
 
 
