@@ -107,8 +107,8 @@ class Shape:
         self.mask = mask
         #: Its lanes have masks and needs of their own.
         self.is_mixed = is_mixed
-        #: A heap of (place, number of the entry, stream); places are lower bounds.
-        self.entries: list[tuple[Place, int, Stream]] = []
+        #: A heap.
+        self.entries: list[Entry] = []
         self._tidy_at = STALE_MAX
 
     def add(self, stream: Stream, number: int) -> None:
@@ -149,6 +149,10 @@ class Shape:
     def take_off(self) -> None:
         """Leave out the first stream until it is filed again."""
         heapq.heappop(self.entries)[2].filed = 0
+
+
+#: Place of a stream, a lower bound; number of the entry; the stream.
+Entry = tuple[Place, int, Stream]
 
 
 class Board:
@@ -313,19 +317,15 @@ class Board:
 
     # Drawing ---------------------------------------------------------------------------------
 
-    def heads(self, open_nodes: int) -> list[tuple[Place, int, Shape]]:
-        """A lower bound of each shape that may go to one of these nodes (by bits), and a number."""
+    def heads(self, open_nodes: int) -> list[Entry]:
+        """The first entry of each shape that may go to one of these nodes, by their bits."""
         shapes = self._among.get(open_nodes)
         if shapes is None:
             if len(self._among) >= MASKS_MAX:
                 self._among.clear()
             shapes = [shape for shape in self._shapes.values() if shape.mask & open_nodes]
             shapes = self._among[open_nodes] = [*shapes, self._mixed]
-        return [
-            (shape.entries[0][0], number, shape)
-            for number, shape in enumerate(shapes)
-            if shape.entries
-        ]
+        return [shape.entries[0] for shape in shapes if shape.entries]
 
     def drawn(self, lane: Lane) -> None:
         """A plan has tasks of this lane; whether it comes to pass is seen when planning again."""

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heapreplace
 
 import msgspec
 
-from raftsched.core.board import Shape, Stream
+from raftsched.core.board import Entry, Stream
 from raftsched.core.choice import Choice
 from raftsched.core.commands import Assignment
 from raftsched.core.limits import Permits, gate_of
@@ -25,8 +25,6 @@ LANES_TRIED_MAX = 1_000
 
 #: A place behind all others.
 _LAST: Place = (1 << 63, 0)
-#: A lower bound of what a shape has, a number, the shape.
-_Head = tuple[Place, int, Shape]
 
 
 class PlanPolicy(msgspec.Struct, frozen=True):
@@ -114,12 +112,12 @@ class _Pass:
         heapify(heads)
         tried = 0
         while heads and self._choice.rooms and len(self._found) < self._limit:
-            place, number, shape = heads[0]
+            shape = heads[0][2].shape
             stream = shape.first()
             if stream is None:
                 heappop(heads)
                 continue
-            if shape.entries[0][0] == place:
+            if shape.entries[0][0] == heads[0][0]:
                 if self._is_shut(stream):
                     shape.take_off()
                 elif not self._draw_lane(stream, heads):
@@ -130,7 +128,7 @@ class _Pass:
                     self._drawn.append(stream.take_off())
                     shape.go_on(stream)
             if shape.entries:
-                heapreplace(heads, (shape.entries[0][0], number, shape))
+                heapreplace(heads, shape.entries[0])
             else:
                 heappop(heads)
 
@@ -148,7 +146,7 @@ class _Pass:
             self._state.board.park(stream, shut)
         return True
 
-    def _draw_lane(self, stream: Stream, heads: list[_Head]) -> bool:
+    def _draw_lane(self, stream: Stream, heads: list[Entry]) -> bool:
         """Place tasks of its first lane as long as it is their turn.  False: the next fits nowhere.
 
         The caller has seen that the gate is not shut.
@@ -215,7 +213,7 @@ class _Pass:
             self._found.append(Assignment(new.id, node.id, node.incarnation))
 
 
-def _bound(stream: Stream, heads: list[_Head]) -> Place:
+def _bound(stream: Stream, heads: list[Entry]) -> Place:
     """Where a lane's turn ends: a lower bound of everything else."""
     places = [entry[0] for entry in stream.entries[1:3]]
     places += [entry[0] for entry in stream.shape.entries[1:3]]
