@@ -11,16 +11,14 @@ Rules
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heapreplace
 
 from raftsched.core.model import RetryNode, Task, Terms
 
-#: Tasks that were created in a row share a block: as many as a dictionary holds before it doubles.
+#: Tasks of a lane in one block: as many as a dictionary holds before it doubles.
 BLOCK = 680
-#: Numbers of empty blocks a lane may carry beyond its length before it is tidied.
-EMPTY_MAX = 1_000
 
 #: What lanes are told apart by: the terms, and for tasks whose retry is bound to a node or barred
 #: from one, that node.
@@ -32,26 +30,27 @@ _ANY = RetryNode.ANY
 
 
 class Lane:
-    """The ready tasks that ask for the same, in blocks by ``Task.order``."""
+    """The ready tasks that ask for the same, in blocks by ``Task.order``.
+
+    A block holds about `BLOCK` tasks: those whose order is at least its start, and below the next
+    one's.  None is empty.
+    """
 
     __slots__ = (
-        "_begin", "age_counts", "at", "base", "blocks", "drawn", "filed", "following", "last",
-        "mask", "newest", "numbers", "stream", "terms", "unsorted",
+        "age_counts", "at", "base", "blocks", "drawn", "filed", "following", "last",
+        "mask", "newest", "starts", "stream", "terms", "unsorted",
     )  # fmt: skip
 
     def __init__(self, terms: Terms, last: str) -> None:
         self.terms = terms
         #: The node that the retry is about; empty if any will do.
         self.last = last
-        #: By number, which is ``order // BLOCK``, then by order.  None is empty.
-        self.blocks: dict[int, dict[int, Task]] = {}
-        #: Numbers of blocks, ascending; some may be gone.
-        self.numbers: list[int] = []
-        #: All numbers before this place are gone.
-        self._begin = 0
+        #: Ascending, and by it: the blocks, each by order unless its start is among the unsorted.
+        self.starts: list[int] = []
+        self.blocks: list[dict[int, Task]] = []
         #: Highest order ever pushed.
         self.newest = -1
-        #: Blocks that a task came back to, sorted when they are next drawn; None for none.
+        #: Starts of blocks that a task came back to, sorted when they are next drawn.
         self.unsorted: set[int] | None = None
         #: For the planner (``board``): a task's rank is ``base + age_counts * created_at``.
         self.base = 0
@@ -67,45 +66,50 @@ class Lane:
         #: The first one that was not drawn then.
         self.following: Task | None = None
 
-    def open(self, number: int) -> dict[int, Task]:
-        """A block where there is none."""
-        block = self.blocks[number] = {}
-        numbers = self.numbers
-        if not numbers or number > numbers[-1]:
-            numbers.append(number)
-            return block
-        place = bisect_left(numbers, number)
-        if numbers[place] != number:
-            numbers.insert(place, number)
-        self._begin = min(self._begin, place)
-        return block
+    def append(self, order: int, task: Task) -> None:
+        """A task that is younger than all that were ever here."""
+        self.newest = order
+        blocks = self.blocks
+        if not blocks or len(blocks[-1]) >= BLOCK:
+            blocks.append({})
+            self.starts.append(order)
+        blocks[-1][order] = task
 
-    def came_back(self, number: int) -> None:
-        """A task was put in a block behind those that are younger."""
+    def insert(self, order: int, task: Task) -> None:
+        """A task that came back."""
+        starts, blocks = self.starts, self.blocks
         if self.unsorted is None:
             self.unsorted = set()
-        self.unsorted.add(number)
+        if not blocks:
+            starts.append(order)
+            blocks.append({})
+        at = bisect_right(starts, order) - 1
+        if at < 0:
+            at = 0
+            self.unsorted.discard(starts[0])
+            starts[0] = order
+        block = blocks[at]
+        block[order] = task
+        self.unsorted.add(starts[at])
+        if len(block) > 2 * BLOCK:
+            ordered = sorted(block.items())
+            self.unsorted.discard(starts[at])
+            blocks[at : at + 1] = [dict(ordered[:BLOCK]), dict(ordered[BLOCK:])]
+            starts.insert(at + 1, ordered[BLOCK][0])
 
-    def close(self, number: int) -> None:
-        """Forget a block that is empty."""
-        del self.blocks[number]
-        if self.unsorted is not None:
-            self.unsorted.discard(number)
-        if len(self.numbers) > 2 * len(self.blocks) + EMPTY_MAX:
-            self.numbers = [number for number in self.numbers if number in self.blocks]
-            self._begin = 0
+    def remove(self, order: int) -> None:
+        """A task leaves."""
+        at = bisect_right(self.starts, order) - 1
+        block = self.blocks[at]
+        del block[order]
+        if not block:
+            if self.unsorted:
+                self.unsorted.discard(self.starts[at])
+            del self.blocks[at], self.starts[at]
 
     def head(self) -> Task | None:
         """The first task; None if there is none (any more)."""
-        numbers, blocks = self.numbers, self.blocks
-        for place in range(self._begin, len(numbers)):
-            block = blocks.get(numbers[place])
-            if block is not None:
-                self._begin = place
-                if self.unsorted:
-                    block = self._sorted(numbers[place])
-                return next(iter(block.values()))
-        return None
+        return next(iter(self._sorted(0).values())) if self.blocks else None
 
     def place_of(self, task: Task) -> Place:
         """Of one of its tasks, for the planner."""
@@ -117,19 +121,17 @@ class Lane:
         self.at = at = None if task is None else self.place_of(task)
         return at
 
-    def _sorted(self, number: int) -> dict[int, Task]:
-        block = self.blocks[number]
-        if self.unsorted and number in self.unsorted:
-            self.unsorted.discard(number)
-            block = self.blocks[number] = dict(sorted(block.items()))
+    def _sorted(self, at: int) -> dict[int, Task]:
+        block = self.blocks[at]
+        if self.unsorted and self.starts[at] in self.unsorted:
+            self.unsorted.discard(self.starts[at])
+            block = self.blocks[at] = dict(sorted(block.items()))
         return block
 
     def __iter__(self) -> Iterator[Task]:
         """The lane must not change while this is drawn."""
-        for place in range(self._begin, len(self.numbers)):
-            number = self.numbers[place]
-            if number in self.blocks:
-                yield from self._sorted(number).values()
+        for at in range(len(self.blocks)):
+            yield from self._sorted(at).values()
 
 
 class ReadyQueue:
@@ -178,15 +180,10 @@ class ReadyQueue:
         if lane is None:
             lane = self._open(key)
         order = task.order
-        number = order // BLOCK
-        block = lane.blocks.get(number)
-        if block is None:
-            block = lane.open(number)
-        block[order] = task
         if order > lane.newest:
-            lane.newest = order
+            lane.append(order, task)
         else:
-            lane.came_back(number)
+            lane.insert(order, task)
             lane.at = None
             self.fresh[lane] = None
         self._length += 1
@@ -195,23 +192,17 @@ class ReadyQueue:
         """Push many, by ascending order, into an empty queue."""
         assert not self._length
         terms: Terms | None = None
-        number = order = -1
         lane: Lane | None = None
-        block = dict[int, Task]()
+        length = 0
         for task in tasks:
-            # Neighbours have the same terms nearly always, and share a block.
-            if task.terms is not terms or terms.policy is not None or task.order // BLOCK != number:
-                if lane is not None:
-                    lane.newest = order
-                terms, number = task.terms, task.order // BLOCK
+            # Neighbours have the same terms nearly always.
+            if lane is None or task.terms is not terms or terms.policy is not None:
+                terms = task.terms
                 key = terms if terms.policy is None else _key(task)
                 lane = self._lanes.get(key) or self._open(key)
-                block = lane.blocks.get(number) or lane.open(number)
-            order = task.order
-            block[order] = task
-        if lane is not None:
-            lane.newest = order
-        self._length = sum([len(b) for lane in self._lanes.values() for b in lane.blocks.values()])
+            lane.append(task.order, task)
+            length += 1
+        self._length = length
 
     def _open(self, key: LaneKey) -> Lane:
         terms, last = key if isinstance(key, tuple) else (key, "")
@@ -225,17 +216,13 @@ class ReadyQueue:
         key = terms if terms.policy is None else _key(task)
         lane = self._lanes[key]
         order = task.order
-        number = order // BLOCK
-        block = lane.blocks[number]
-        del block[order]
+        lane.remove(order)
         at = lane.at
         if at is not None and at[1] == order:
             lane.at = None
-        if not block:
-            lane.close(number)
-            if not lane.blocks:
-                del self._lanes[key]
-                self.fresh.pop(lane, None)
+        if not lane.blocks:
+            del self._lanes[key]
+            self.fresh.pop(lane, None)
         self._length -= 1
 
     def refresh(self) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from raftsched.core.model import Task
-from raftsched.core.ready import BLOCK, EMPTY_MAX, ReadyQueue
+from raftsched.core.ready import BLOCK, ReadyQueue
 from tests.unit.core.builders import attempt, task
 
 #: Tasks of the ready queue's tests: created in this order.
@@ -93,19 +93,19 @@ def test_a_lane_does_not_grow_with_the_pauses_of_one_task(which: int) -> None:
 @pytest.mark.parametrize("waiting", [0, 1])
 def test_a_lane_does_not_grow_with_the_tasks_that_passed(waiting: int) -> None:
     ready = queue(*[task("w", order=0)] * waiting)
-    for order in range(BLOCK, 3 * EMPTY_MAX * BLOCK, BLOCK):
+    for order in range(BLOCK, 3_000 * BLOCK, BLOCK):
         item = task("t", order=order)
         ready.push(item)
         ready.remove(item)
     assert list(ready) == ["w"] * waiting
-    assert size(ready) < 20 * EMPTY_MAX
+    assert size(ready) < 20_000
 
 
 def size(ready: ReadyQueue) -> int:
     """Bytes of the containers of a queue."""
     total = sys.getsizeof(ready._lanes)
     for lane in ready._lanes.values():
-        parts = (lane.blocks, lane.numbers, lane.unsorted or (), *lane.blocks.values())
+        parts = (lane.blocks, lane.starts, lane.unsorted or (), *lane.blocks)
         total += sum(sys.getsizeof(part) for part in parts)
     return total
 
@@ -119,6 +119,28 @@ def test_thousands_may_leave_from_the_middle() -> None:
     for item in tasks[-2:0:-1]:
         ready.push(item)
     assert (len(ready), list(ready)) == (5_000, [item.id for item in tasks])
+
+
+@pytest.mark.parametrize("backwards", [True, False])
+def test_all_that_come_back_to_one_that_stayed_are_in_blocks_again(backwards: bool) -> None:
+    tasks = [task(f"t{order:05}", order=order) for order in range(6 * BLOCK)]
+    ready = queue(*tasks)
+    for item in tasks[:-1]:
+        ready.remove(item)
+    for item in reversed(tasks[:-1]) if backwards else tasks[:-1]:
+        ready.push(item)
+    (lane,) = ready._lanes.values()
+    assert max(map(len, lane.blocks)) <= 2 * BLOCK
+    assert list(ready) == [item.id for item in tasks]
+    for item in tasks:
+        ready.remove(item)
+    assert (len(ready), list(ready), ready.lanes_count) == (0, [], 0)
+
+
+def test_a_lane_of_few_tasks_far_apart_has_few_blocks() -> None:
+    ready = queue(*[task("t", order=order * BLOCK) for order in range(500)])
+    (lane,) = ready._lanes.values()
+    assert len(lane.blocks) == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
