@@ -277,7 +277,10 @@ class Checker:
             return
         state = max([peer.replica.state for peer in peers], key=lambda state: state.index)
         spans = [s for m in self._machines.values() for s in [*m.spans, *m.running()]]
-        for sentence in runs.check(spans, state.tasks.get):
+        for sentence in (
+            *runs.check(spans, state.tasks.get),
+            *runs.of_rows(state.tasks.values()),
+        ):
             self.violated(sentence)
 
 

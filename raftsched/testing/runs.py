@@ -6,11 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
-from raftsched.core.model import Delivery, OnLeaseLoss, Task
+from raftsched.core.model import AttemptStatus, Delivery, OnLeaseLoss, Task
+from raftsched.core.retry import wait_ms
+from raftsched.core.timers import deadline_at, starts_at
 from raftsched.testing.runner import Span
 
 #: Instants of the world are added up: this much is no difference.
 EPSILON = 1e-9
+#: A deadline is an entry, which takes its time when nobody leads.
+LATE_MS = 30_000
 
 
 def check(spans: Iterable[Span], find: Callable[[str], Task | None]) -> Iterator[str]:
@@ -26,6 +30,31 @@ def check(spans: Iterable[Span], find: Callable[[str], Task | None]) -> Iterator
         if task is not None and not _may_overlap(task):
             for name in _alone(task):
                 shared[name] += those
+    yield from _of_shared(shared)
+
+
+def of_rows(tasks: Iterable[Task]) -> Iterator[str]:
+    """What the rows of attempts say of times, which are the cluster's: nothing began too early."""
+    for task in tasks:
+        begins = starts_at(task.extra, task.created_at) if task.extra is not None else 0
+        over = deadline_at(task)
+        for attempt in task.attempts:
+            if attempt.assigned_at < begins:
+                yield f"{task.id} was assigned {begins - attempt.assigned_at} ms before its time"
+            if over and attempt.assigned_at > over + LATE_MS:
+                yield f"{task.id} was assigned {attempt.assigned_at - over} ms after its deadline"
+        failures = 0
+        for before, after in pairwise(task.attempts):
+            if before.status is AttemptStatus.FAILED:
+                failures += 1
+                early = wait_ms(task.policy, task.id, failures) - (
+                    after.assigned_at - before.finished_at
+                )
+                if early > 0:
+                    yield f"{task.id}: attempt {after.number} came {early} ms before its backoff"
+
+
+def _of_shared(shared: dict[str, list[Span]]) -> Iterator[str]:
     for name, those in shared.items():
         those.sort(key=_began)
         for before, after in pairwise(those):

@@ -15,8 +15,10 @@ from unittest.mock import patch
 import msgspec
 
 from raftsched.core import codec, machine
-from raftsched.core.handlers import attempts, nodes, tasks
+from raftsched.core.handlers import attempts, nodes, submit
+from raftsched.core.limits import Permits
 from raftsched.core.tables import Table
+from raftsched.core.timers import Timers
 from raftsched.peer.intake import Intake
 from raftsched.peer.leases import LeaseBook
 from raftsched.peer.messages import Refused
@@ -247,12 +249,44 @@ def _run_what_was_cancelled_again() -> AbstractContextManager[Any]:
 
 
 def _forget_keys() -> AbstractContextManager[Any]:
-    original = tasks.submit
+    def keyless(changes: Any, command: Any) -> Any:
+        return submit.submit(changes, msgspec.structs.replace(command, key=""))
 
-    def submit(changes: Any, command: Any) -> Any:
-        return original(changes, msgspec.structs.replace(command, key=""))
+    return patch.dict(machine.HANDLERS, {submit.SubmitTasks: keyless})
 
-    return patch.dict(machine.HANDLERS, {tasks.SubmitTasks: submit})
+
+def _take_every_lease_for_the_shortest() -> AbstractContextManager[Any]:
+    return patch.object(nodes, "lease_ms_of", lambda task, node: 0)
+
+
+def _replace_without_waiting() -> AbstractContextManager[Any]:
+    original = submit._Creation._replace
+
+    def replace(self: Any, holder: Any) -> str:
+        original(self, holder)
+        return ""
+
+    return patch.object(submit._Creation, "_replace", replace)
+
+
+def _start_what_may_start_once_again() -> AbstractContextManager[Any]:
+    class Nothing:
+        AT_MOST_ONCE = object()
+
+    return patch.object(attempts, "Delivery", Nothing)
+
+
+def _let_everybody_through() -> AbstractContextManager[Any]:
+    return patch.object(Permits, "shut", lambda self, gate: None)
+
+
+def _fire_too_early() -> AbstractContextManager[Any]:
+    original = Timers.due
+
+    def due(self: Any, now: int, limit: int) -> list[str]:
+        return original(self, now + 5_000, limit)
+
+    return patch.object(Timers, "due", due)
 
 
 def _look_at_a_clock_in_apply() -> AbstractContextManager[Any]:
@@ -321,6 +355,11 @@ def _refuse_what_stands_in_the_log() -> AbstractContextManager[Any]:
 def _away(at: float, seconds: float) -> list[Fault]:
     """The leader is cut off for long."""
     return [Fault(at, "isolate", "leader", seconds, 0.5)]
+
+
+def _nodes_away() -> list[Fault]:
+    """Each node is cut off again and again, for longer than short leases and shorter than long."""
+    return [Fault(4.0 + 8.5 * n, "isolate", str(n % 3), 6.5, 0.5) for n in range(6)]
 
 
 def _asleep_nodes() -> list[Fault]:
@@ -400,6 +439,20 @@ MUTANTS = (
         known_seed=5, shows="assigned after its cancel",
     ),
     Mutant("forget keys", "G2", _forget_keys, "kill", 3, shows="was answered with"),
+    Mutant(
+        "take every lease for the shortest", "G3", _take_every_lease_for_the_shortest, "net", 20,
+        58, _nodes_away(), shows="overlap",
+    ),
+    Mutant(
+        "replace without waiting", "G8", _replace_without_waiting, "net", 6, 30,
+        shows="unique key",
+    ),
+    Mutant(
+        "start again what may start once", "G3", _start_what_may_start_once_again, "kill", 20, 30,
+        shows="may be once",
+    ),
+    Mutant("let everybody through", "G8", _let_everybody_through, "net", 4, shows="mutex"),
+    Mutant("fire too early", "retries", _fire_too_early, "net", 6, shows="before its backoff"),
     Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1, shows="differs at"),
     Mutant("believe any clock", "G6", _believe_any_clock, "clock", 40, shows="s ahead"),
     Mutant(
