@@ -173,8 +173,7 @@ class SimulatedRunner:
             attempt = self._attempts[spec.token] = _Attempt(spec, run, self._world.time)
             attempt.end = self._world.after(run.seconds, self._ended, attempt)
             self._report(AttemptReport(spec.token, spec.task_id, spec.number, "started"))
-            if spec.lease_ms:
-                self._watch()
+            self._watch()
 
     def _early(self, spec: StartAttempt) -> float:
         return min(spec.spec.grace_ms / 1000, self._length(spec) / 4) + KILL_MARGIN_SECONDS
