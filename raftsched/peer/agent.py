@@ -334,7 +334,7 @@ class NodeAgent:
         """The runner started and ended attempts."""
         for report in reports:
             self._reports.add(report)
-            if report.phase != "started":
+            if report.phase == "finished":
                 self._roster.finish(report.token)
 
     def _answered(self, tokens: list[int]) -> None:

@@ -70,7 +70,7 @@ class Reports:
         """News of an attempt."""
         if report.phase == "started":
             self._started[report.token] = report
-        else:
+        elif report.phase == "finished":
             self._started.pop(report.token, None)
             self._finished[report.token] = report
         self._wake.set()
@@ -155,4 +155,5 @@ def _finished(report: AttemptReport) -> AttemptFinished:
         report.reason[:REASON_MAX],
         report.output_tail,
         report.output_bytes,
+        report.result,
     )
