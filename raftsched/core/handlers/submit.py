@@ -291,4 +291,9 @@ def _is_sane(policy: Policy) -> bool:
         policy.losses_max,
         *[count for _, count in policy.resources],
     )
-    return min(numbers) >= 0 and 0 <= policy.jitter_permille <= 1_000
+    # In order and each once: what is counted twice is let go of twice.
+    is_sorted = all(
+        list(names) == sorted(set(names))
+        for names in (policy.limits, [name for name, _ in policy.resources])
+    )
+    return min(numbers) >= 0 and 0 <= policy.jitter_permille <= 1_000 and is_sorted

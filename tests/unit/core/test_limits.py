@@ -18,11 +18,12 @@ from raftsched.core.commands import (
     Reason,
     Rejected,
     ResetClock,
+    SubmitTasks,
 )
 from raftsched.core.limits import full_at_us, interval_us
 from raftsched.core.model import Limit, Policy, Queue
 from raftsched.core.planner import PlanPolicy, plan
-from tests.unit.core.builders import Replica, finished, register
+from tests.unit.core.builders import Replica, finished, new_task, register
 
 
 def replica_with(*task_ids: str, **fields: Any) -> Replica:
@@ -214,3 +215,18 @@ def test_a_bucket_and_a_semaphore_in_one_both_count() -> None:
     assert planned(replica, replica.now + 500) == []
     replica.accepted(finished("t1", token))
     assert planned(replica) == ["t2"]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(limits=("k", "k")),
+        Policy(limits=("b", "a")),
+        Policy(resources=(("gpu", 1), ("gpu", 1))),
+        Policy(resources=(("gpu", -1),)),
+    ],
+)
+def test_a_policy_that_would_be_counted_wrongly_is_refused(policy: Policy) -> None:
+    replica = replica_with()
+    refused = replica.refused(SubmitTasks((new_task("t1", policy=policy),)))
+    assert refused.reason is Reason.INVALID
