@@ -1,7 +1,8 @@
 """raftsched: a task scheduler that is highly available on three to five machines.
 
-``Peer`` embeds a member of the cluster in an asyncio program; ``Client`` talks to one over HTTP.
-Both are imported at first use, so that the command line starts fast.
+``Peer`` embeds a member of the cluster in an asyncio program; ``App`` makes tasks of functions, and
+``current()`` is the attempt they run in.  All are imported at first use, so that the command line
+starts fast.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from raftsched.app import App as App
+    from raftsched.app import current as current
     from raftsched.embed import Peer as Peer
     from raftsched.embed import PeerConfig as PeerConfig
     from raftsched.embed import load_config as load_config
@@ -21,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from raftsched import embed
 
         return getattr(embed, name)
+    if name in ("App", "current"):
+        from raftsched import app
+
+        return getattr(app, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

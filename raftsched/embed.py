@@ -62,7 +62,7 @@ class Peer(_Peer):
 
     async def submit(
         self,
-        command: Sequence[str] | str,
+        command: Sequence[str] | str | None = None,
         *,
         idempotency_key: str = "",
         timeout_seconds: float = 30.0,
@@ -71,12 +71,15 @@ class Peer(_Peer):
         """Submit one task and return it as stored.
 
         ``document`` are further fields of the task document of the HTTP API, for example
-        ``name="thumbnail", timeout="5m", retry={"max_attempts": 3}``.  While nobody leads, as just
+        ``name="thumbnail", timeout="5m", retry={"max_attempts": 3}``, or ``python={"function":
+        "images:resize", "args": ["a.png"]}`` instead of a command.  While nobody leads, as just
         after the start, it is tried again until ``timeout_seconds``; it is made once, and with an
         ``idempotency_key`` also when the program asks again.  Raises ValueError for a wrong or
         refused document, or PeerError.
         """
-        whole = {"command": command if isinstance(command, str) else list(command), **document}
+        whole = dict(document)
+        if command is not None:
+            whole["command"] = command if isinstance(command, str) else list(command)
         try:
             parsed = msgspec.convert(whole, TaskRequest)
             if parsed.id is not None:

@@ -17,6 +17,7 @@ import click
 from raftsched.cli import witness
 from raftsched.cli.exits import Exit, Failure, complain
 from raftsched.cli.local import LocalCluster
+from raftsched.cli.options import apps_options
 from raftsched.cli.output import clean, progress
 from raftsched.client import discovery
 from raftsched.client.errors import ClientError
@@ -45,8 +46,15 @@ KEYS = "keys: k kill the leader   r restart what is down   s status   q quit"
     help="How long attempts may run without word from the leader.",
 )
 @click.option("--demo", is_flag=True, help="Keep a few short tasks coming.")
+@apps_options
 def dev(
-    peers: int, base_port: int, data_dir: Path | None, lease_seconds: float, demo: bool
+    peers: int,
+    base_port: int,
+    data_dir: Path | None,
+    lease_seconds: float,
+    demo: bool,
+    apps: tuple[str, ...],
+    workers: int | None,
 ) -> None:
     """Start a whole cluster on this machine; Ctrl-C stops it.
 
@@ -57,6 +65,8 @@ def dev(
         peers=peers,
         base_port=base_port,
         lease_seconds=lease_seconds,
+        apps=apps,
+        workers=workers or 1,
     )
     cluster.prepare()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

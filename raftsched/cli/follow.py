@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @spec_options
 @with_session("id")
 def run(session: Session, command: tuple[str, ...], **options: Any) -> None:
@@ -28,7 +28,10 @@ def run(session: Session, command: tuple[str, ...], **options: Any) -> None:
 
     \b
     raftsched run -- uname -a
+    raftsched run --python images:resize a.png 800
     """
+    if not command and options["document"] is None and not options["python"]:
+        raise click.UsageError("COMMAND is missing; for example: raftsched run -- uname -a")
     spec = make_spec(command, options)
     with session.client() as client:
         task = client.submit(**spec)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,20 @@ class LocalCluster:
     """Peers n1..nN on loopback.  `prepare`, `start`, `wait_ready`, ..., `stop`."""
 
     def __init__(
-        self, directory: Path, *, peers: int, base_port: int, lease_seconds: float = 5.0
+        self,
+        directory: Path,
+        *,
+        peers: int,
+        base_port: int,
+        lease_seconds: float = 5.0,
+        apps: Sequence[str] = (),
+        workers: int = 1,
     ) -> None:
+        """``apps``: applications whose functions every peer calls, in so many ``workers``."""
         self.directory = directory.absolute()
         self.lease_seconds = lease_seconds
+        self._apps = [word for app in apps for word in ("--app", app)]
+        self._apps += ["--workers", str(workers)] if apps else []
         self.peers: dict[str, LocalPeer] = {}
         for number in range(peers):
             port = base_port + number * PORT_STEP
@@ -204,6 +214,7 @@ class LocalCluster:
         command = [sys.executable, "-m", "raftsched.cli.main", "serve"]
         command += ["--config", str(self.config_path), "--id", peer_id]
         command += ["--data-dir", str(peer.data_dir), "--with-parent", str(os.getpid())]
+        command += self._apps
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAFTSCHED_TOKEN")}
         with peer.log_path.open("ab") as log:
             peer.process = subprocess.Popen(

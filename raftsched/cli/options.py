@@ -43,6 +43,24 @@ def data_dir_option(help_text: str) -> Callable[[F], F]:
     )
 
 
+def apps_options(command: F) -> F:
+    """``--app`` and ``--workers`` of the commands that are peers, as ``apps`` and ``workers``."""
+    app = click.option(
+        "--app",
+        "apps",
+        multiple=True,
+        metavar="MODULE:NAME",
+        help="Call the functions of this application; may be repeated.",
+    )
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="Worker processes of each application for ordinary functions.",
+    )
+    return app(workers(command))
+
+
 class Session:
     """What the shared options said; makes the client only when it is needed."""
 

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from raftsched.cli.exits import Exit, Failure, complain
-from raftsched.cli.options import config_option, data_dir_option
+from raftsched.cli.options import apps_options, config_option, data_dir_option
 
 if TYPE_CHECKING:
     from raftsched.peer.config import PeerConfig
@@ -44,6 +44,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     is_flag=True,
     help="A new peer of a cluster there is: with an empty directory, wait to be added.",
 )
+@apps_options
 @click.option("--with-parent", type=int, default=0, hidden=True)
 def serve(
     config_path: Path,
@@ -51,21 +52,30 @@ def serve(
     data_dir: Path,
     log_level: str,
     joins: bool,
+    apps: tuple[str, ...],
+    workers: int | None,
     with_parent: int,
 ) -> None:
     """Run one peer until SIGTERM or SIGINT.
 
     It takes part in consensus, runs tasks, and answers the HTTP API on its `api` address.
     """
-    from raftsched.peer.config import ConfigError, load_config
+    from raftsched.peer.config import ConfigError, check, load_config
 
     try:
         config = load_config(config_path, peer_id, data_dir)
+        config = msgspec.structs.replace(
+            config,
+            apps=apps or config.apps,
+            workers=config.workers if workers is None else workers,
+            joins=joins,
+        )
+        check(config)
     except ConfigError as error:
         raise Failure(str(error), Exit.CHECK_FAILED) from None
     if with_parent:
         _end_with_parent(with_parent)
-    raise click.exceptions.Exit(_run(msgspec.structs.replace(config, joins=joins), log_level))
+    raise click.exceptions.Exit(_run(config, log_level))
 
 
 def _run(config: PeerConfig, log_level: str) -> int:

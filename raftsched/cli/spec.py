@@ -49,6 +49,8 @@ _WHAT = [
                  help="A task document in JSON; other options are stronger. '-': stdin."),
 ]  # fmt: skip
 _HOW = [
+    click.option("--python", metavar="MODULE:NAME", help="Call this function of an application; "
+                 "COMMAND is its arguments, each JSON or text."),
     click.option("--env", multiple=True, metavar="NAME=VALUE", help="Environment; repeatable."),
     click.option("--cwd", help="Working directory on the node."),
     click.option("--stdin", help="Text for standard input; '-' takes this command's own."),
@@ -57,7 +59,7 @@ _HOW = [
     click.option("--group", help="Run as this group."),
     click.option("--umask", metavar="OCTAL", help="For example 027."),
     click.option("--nice", type=click.IntRange(-20, 19), help="Niceness of its processes."),
-]
+]  # fmt: skip
 _WHEN = [
     click.option("--timeout", metavar="TIME", help="Longest run of one attempt: 30s, 5m."),
     click.option("--grace", metavar="TIME", help="From SIGTERM to SIGKILL (10s)."),
@@ -113,7 +115,10 @@ def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def make_spec(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     """The task document that the options describe; what was not said is left to the server."""
     spec = _document(options)
-    if command:
+    if options["python"]:
+        arguments = [_json_or_text(word) for word in command]
+        spec["python"] = {"function": options["python"], "args": arguments}
+    elif command:
         spec["command"] = list(command)
     for name in _PLAIN:
         if options.get(name) is not None:
@@ -179,14 +184,19 @@ def _add(spec: dict[str, Any], name: str, fields: dict[str, Any]) -> None:
         spec[name] = {**(known if isinstance(known, dict) else {}), **fields}
 
 
+def _json_or_text(text: str) -> Any:
+    """``3``, ``null`` and ``"3"`` as JSON has them; what is no JSON is the text that it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def make_patch(assignments: tuple[str, ...]) -> dict[str, Any]:
     """``retry.max_attempts=3 name=x deadline=null`` as a merge patch; values are JSON or text."""
     patch: dict[str, Any] = {}
     for path, text in _pairs(assignments, "FIELD").items():
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
+        value = _json_or_text(text)
         *parents, name = path.split(".")
         inner = patch
         for parent in parents:

@@ -87,6 +87,7 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
     raftsched submit --shell 'sleep 1; date'
     raftsched submit --attempts 3 --retry-base 10s --timeout 5m -- ./import.sh
     raftsched submit --constraint 'zone = a' --limit billing-api -- ./bill
+    raftsched submit --python images:resize a.png 800
     raftsched submit --file task.json
     raftsched submit --batch tasks.ndjson
     """
@@ -96,7 +97,7 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
         _refuse_beside_batch()
         _submit_batch(session, options)
         return
-    if not command and options["document"] is None:
+    if not command and options["document"] is None and not options["python"]:
         raise click.UsageError("COMMAND is missing; for example: raftsched submit -- /bin/date")
     if options["atomic"]:
         raise click.UsageError("--atomic goes with --batch FILE")

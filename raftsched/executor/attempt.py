@@ -62,6 +62,9 @@ class Listener(Protocol):
     def progressed(self, permille: int, text: str) -> None:
         """It says how far it is, in thousandths."""
 
+    def returned(self) -> None:
+        """It has not begun, and will not: it may be started again.  Instead of ``ended``."""
+
 
 class Executor(Protocol):
     """Starts attempts of one kind."""
@@ -74,7 +77,8 @@ class Attempt:
     """What the runner knows of one that runs.  The listener of its execution."""
 
     __slots__ = (
-        "_on_end", "_on_progress", "deadline", "execution", "is_last_call", "kill_at", "reason",
+        "_on_end", "_on_progress", "_on_return", "deadline", "execution", "is_last_call",
+        "kill_at", "reason",
         "spec", "started", "status",
     )  # fmt: skip
 
@@ -86,6 +90,7 @@ class Attempt:
         now: float,
         on_end: Callable[[Attempt, End], None],
         on_progress: Callable[[Attempt, int, str], None],
+        on_return: Callable[[Attempt], None],
     ) -> None:
         self.spec = spec
         self.started = now
@@ -100,6 +105,7 @@ class Attempt:
         self.is_last_call = False
         self._on_end = on_end
         self._on_progress = on_progress
+        self._on_return = on_return
 
     @property
     def grace(self) -> float:
@@ -111,6 +117,9 @@ class Attempt:
 
     def progressed(self, permille: int, text: str) -> None:
         self._on_progress(self, permille, text)
+
+    def returned(self) -> None:
+        self._on_return(self)
 
     def stop(self, status: str, reason: str, grace: float, now: float) -> None:
         """Ask it to end now and kill it after the grace; the first reason stays.

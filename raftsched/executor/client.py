@@ -162,6 +162,16 @@ class RunnerClient(asyncio.Protocol):
             for frame in messages.start_frames(attempts, slots):
                 self._transport.write(frame)
 
+    def serve_apps(self, generation: str, applications: Sequence[str], workers: int) -> None:
+        """Have so many workers of each of these applications; a new generation imports anew.
+
+        They start where this process is, and find modules where it does.
+        """
+        path = tuple([str(Path(entry).absolute()) for entry in sys.path])
+        self._send(
+            messages.Applications(generation, tuple(applications), workers, str(Path.cwd()), path)
+        )
+
     def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str = "") -> None:
         """How attempts are run from now on; what these mean is in `messages.Configure`."""
         self._send(messages.Configure(http_private, http_metadata, cgroup))

@@ -131,6 +131,20 @@ class Pong(Message, frozen=True, tag=9):
     """The runner's answer to a ping, at once."""
 
 
+class Applications(Message, frozen=True, tag=20):
+    """Have workers of these applications, and of no others."""
+
+    #: Of the peer's life: another one has them imported anew.
+    generation: str
+    #: Each ``package.module:name``.
+    applications: tuple[str, ...]
+    #: Processes for ordinary functions, of each.
+    workers: int
+    #: Where they start, and their ``sys.path``: the peer's.
+    directory: str
+    path: tuple[str, ...]
+
+
 class Configure(Message, frozen=True, tag=21):
     """How attempts of this node are run from now on."""
 
@@ -141,7 +155,9 @@ class Configure(Message, frozen=True, tag=21):
     cgroup: str = ""
 
 
-AnyMessage = Hello | Start | Stop | Renew | Forget | Quit | Reports | Ping | Pong | Configure
+AnyMessage = (
+    Hello | Start | Stop | Renew | Forget | Quit | Reports | Ping | Pong | Applications | Configure
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)

@@ -38,10 +38,13 @@ from raftsched.executor.http_worker import HttpExecutor
 from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.output import CannotTrim
+from raftsched.executor.python import PythonExecutor
 from raftsched.executor.results import Answers
 from raftsched.executor.runner_socket import Connection, listen
 from raftsched.executor.spawn import CannotStart, Spawner
 from raftsched.executor.spool import Spool
+from raftsched.executor.waiting import Waiting
+from raftsched.executor.worker_process import QUIET_SECONDS
 
 #: Running attempts' output and all deadlines are looked at this often.
 WATCH_SECONDS = 0.1
@@ -77,13 +80,15 @@ class Runner:
         self._command = CommandExecutor(self._spawner, self._children)
         self._attempts: dict[int, Attempt] = {}
         #: Attempts that wait for their turn, oldest first, and how many may run at once.
-        self._waiting: dict[int, StartAttempt] = {}
+        self._waiting = Waiting()
         self._slots = sys.maxsize
         self._finished: dict[int, AttemptReport] = {}
         #: What the peer was not told yet, and since when.
         self._news: dict[int, AttemptReport] = {}
+        self._progress: dict[int, AttemptReport] = {}
         self._news_since = 0.0
         self._selector = selectors.DefaultSelector()
+        self._python = PythonExecutor(self._spool, mark, self._selector, self._children)
         self._http = HttpExecutor(self._spool, mark, self._selector, self._children)
         self._peer = Connection(self._selector)
         self._idle_since = time.monotonic()
@@ -107,6 +112,8 @@ class Runner:
         watched = 0.0
         while not self._quit:
             timeout = GATHER_SECONDS if self._news else WATCH_SECONDS
+            if self._python.held:
+                timeout = QUIET_SECONDS
             for key, _ in self._selector.select(timeout):
                 if key.data is not None:
                     key.data()
@@ -123,6 +130,7 @@ class Runner:
             if now - watched >= WATCH_SECONDS:
                 watched = now
                 self._watch(now)
+            self._python.send()
             self._tell(now)
         for attempt in self._attempts.values():
             attempt.execution.abandon()
@@ -130,6 +138,8 @@ class Runner:
         self._answers.close()
         if self._spawner.groups is not None:
             self._spawner.groups.close()
+        self._python.close()
+        signal.set_wakeup_fd(-1)
 
     # The peer ------------------------------------------------------------------------------------
 
@@ -143,9 +153,7 @@ class Runner:
             Running(token, attempt.spec.task_id, attempt.spec.number)
             for token, attempt in self._attempts.items()
         ]
-        inventory += [
-            Running(token, spec.task_id, spec.number) for token, spec in self._waiting.items()
-        ]
+        inventory += [Running(spec.token, spec.task_id, spec.number) for spec in self._waiting]
         inventory += [
             Running(token, report.task_id, report.number, report)
             for token, report in self._finished.items()
@@ -174,15 +182,16 @@ class Runner:
             self._slots = message.slots
             for spec in message.attempts:
                 if not self._has(spec.token):
-                    self._waiting[spec.token] = spec
+                    self._waiting.add(spec)
             self._start_waiting()
         elif isinstance(message, messages.Stop):
             attempt = self._attempts.get(message.token)
-            waiting = self._waiting.pop(message.token, None)
+            if attempt is not None:
+                attempt.stop("cancelled", message.reason, attempt.grace, time.monotonic())
+            # One that was handed to a worker and never began may have come back just now.
+            waiting = self._waiting.pop(message.token)
             if waiting is not None:
                 self._finish(waiting, End("cancelled", reason=message.reason))
-            elif attempt is not None:
-                attempt.stop("cancelled", message.reason, attempt.grace, time.monotonic())
         elif isinstance(message, messages.Renew):
             self._renew(message)
         elif isinstance(message, messages.Forget):
@@ -190,6 +199,8 @@ class Runner:
                 self._finished.pop(token, None)
         elif isinstance(message, messages.Ping):
             self._peer.put(messages.Pong())
+        elif isinstance(message, messages.Applications):
+            self._python.serve(message)
         elif isinstance(message, messages.Configure):
             self._configure(message)
         elif isinstance(message, messages.Quit) and not (self._attempts or self._waiting):
@@ -219,26 +230,36 @@ class Runner:
     def _tell(self, now: float) -> None:
         is_hurry = not self._waiting or len(self._news) >= GATHER_MAX
         is_due = self._news and (is_hurry or now - self._news_since >= GATHER_SECONDS)
-        if is_due and self._peer.is_open:
-            news = tuple(self._news.values())
+        if (is_due or self._progress) and self._peer.is_open:
+            news = (*self._news.values(), *self._progress.values())
             for begin in range(0, len(news), messages.PART_MAX):
                 self._peer.put(messages.Reports(news[begin : begin + messages.PART_MAX]))
             self._news.clear()
+            self._progress.clear()
         self._peer.send()
 
     # Attempts ------------------------------------------------------------------------------------
 
     def _start_waiting(self) -> None:
-        """Start what there is room for, oldest first."""
-        while self._waiting and len(self._attempts) < self._slots:
-            self._start(self._waiting.pop(next(iter(self._waiting))))
+        """Start what there is room for, oldest first.
+
+        What waits in a worker behind another call runs no more than what waits here.
+        """
+        while self._waiting and len(self._attempts) - self._python.held < self._slots:
+            spec = self._waiting.next(self._has_room)
+            if spec is None:
+                return
+            self._start(spec)
+
+    def _has_room(self, spec: StartAttempt) -> bool:
+        return spec.spec.python is None or self._python.has_room(spec)
 
     def _start(self, spec: StartAttempt) -> None:
         now = time.monotonic()
         if now >= self._lease_until(spec) - self._stop_early(spec) and not spec.is_kept:
             self._finish(spec, End("lost", reason="lease-expired"))
             return
-        attempt = Attempt(spec, now, self._ended, self._progressed)
+        attempt = Attempt(spec, now, self._ended, self._progressed, self._returned)
         try:
             attempt.execution = self._executor(spec).start(spec, attempt)
         except CannotStart as error:
@@ -250,17 +271,26 @@ class Runner:
     def _executor(self, spec: StartAttempt) -> Executor:
         """What runs attempts of this kind.  Raises CannotStart."""
         if spec.spec.python is not None:
-            raise CannotStart("cannot-start: this node runs commands only")
-        own: Executor = self._http if spec.spec.http is not None else self._command
+            own: Executor = self._python
+        else:
+            own = self._http if spec.spec.http is not None else self._command
         return HookedExecutor(own, self._command, self._spool) if has_hooks(spec) else own
 
     def _progressed(self, attempt: Attempt, permille: int, text: str) -> None:
         spec = attempt.spec
-        self._report(
-            AttemptReport(
-                spec.token, spec.task_id, spec.number, "progress", permille=permille, text=text
-            )
+        self._progress[spec.token] = AttemptReport(
+            spec.token, spec.task_id, spec.number, "progress", permille=permille, text=text
         )
+
+    def _returned(self, attempt: Attempt) -> None:
+        """It had no turn where it was: it gets another, unless it was stopped meanwhile."""
+        spec = attempt.spec
+        del self._attempts[spec.token]
+        if attempt.status:
+            self._finish(spec, End(attempt.status, reason=attempt.reason))
+        else:
+            self._news.pop(spec.token, None)
+            self._waiting.add(spec, again=True)
 
     def _ended(self, attempt: Attempt, end: End) -> None:
         if attempt.status:
@@ -286,6 +316,7 @@ class Runner:
             end.result,
         )
         self._finished[spec.token] = report
+        self._progress.pop(spec.token, None)
         self._report(report)
 
     # Leases --------------------------------------------------------------------------------------
@@ -308,6 +339,7 @@ class Runner:
 
     def _watch(self, now: float) -> None:
         """Deadlines, leases, grown output, and whether anybody still needs this process."""
+        self._python.watch(now)
         for attempt in list(self._attempts.values()):
             left = self._lease_until(attempt.spec) - now
             if left <= self._stop_early(attempt.spec) and not attempt.spec.is_kept:
@@ -325,9 +357,9 @@ class Runner:
                     attempt.execution.look()
                 except CannotTrim as error:
                     attempt.stop("failed", f"output-limit: {error}", attempt.grace, now)
-        for spec in list(self._waiting.values()):
+        for spec in self._waiting:
             if now >= self._lease_until(spec):
-                del self._waiting[spec.token]
+                self._waiting.pop(spec.token)
                 self._finish(spec, End("lost", reason="lease-expired"))
         if self._output_bytes > SWEEP_BYTES and self._sweep is None:
             self._output_bytes = 0

@@ -67,6 +67,11 @@ class Spool:
         """Nothing more is opened for this attempt."""
         self._chained.discard(output.file_name(task_id, number, "out"))
 
+    @property
+    def folder(self) -> str:
+        """Where the files are."""
+        return self._folder
+
     def open(self, task_id: str, number: int) -> tuple[Output, int]:
         """A new attempt's output, and the descriptor for its process, which the caller closes.
 
@@ -97,6 +102,10 @@ class Spool:
         child = os.open(path, _NAMED, _MODE)
         self._running.add(name)
         return Output(self, path, -1), child
+
+    def began(self, path: str) -> None:
+        """Somebody else makes this file, and writes to it: it is not to be swept away."""
+        self._running.add(path.rpartition("/")[2])
 
     def ended(self, path: str) -> None:
         """Nothing writes to this file any more."""

@@ -78,6 +78,8 @@ class NodeAgent:
         self._term = 0
         self.slots = config.slots or 4 * host.cpus
         self.incarnation = ""
+        #: Of this life of the peer: workers of an earlier one have earlier code.
+        self._generation = host.unique_bytes(8).hex() if config.apps else ""
         self._registration = Registration(
             config, replica, self.slots, propose, self._look_and_renew, host
         )
@@ -189,6 +191,9 @@ class NodeAgent:
             self._roster.add(token, found.task_id, finished=found.finished is not None)
             if found.finished is not None:
                 self._reports.add(found.finished)
+        runner.serve_apps(
+            self._generation, self._config.apps, self._config.workers or self._host.cpus
+        )
         runner.configure(
             http_private=self._config.http_private,
             http_metadata=self._config.http_metadata,

@@ -28,6 +28,8 @@ PEERS_MAX = 9
 CLUSTER_ID_BYTES_MAX = 64
 PEER_ID_BYTES_MAX = 32
 SLOTS_MAX = 10_000
+APPS_MAX = 32
+WORKERS_MAX = 256
 LEASE_SECONDS_MIN = 2.0
 LEASE_SECONDS_MAX = 3_600.0
 #: The journal's entries hold whole numbers of 64 bits with a sign.
@@ -59,6 +61,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     cpu_milli: int = 0
     memory_bytes: int = 0
     labels: dict[str, str] = {}
+    #: Applications whose functions this node calls, each ``package.module:name``.
+    apps: tuple[str, ...] = ()
+    #: Worker processes of each for ordinary functions; 0 means one per core.
+    workers: int = 0
     #: How long an attempt may run without word from the leader.
     lease_seconds: float = 15.0
     #: HTTP attempts may reach addresses that are not public; and those where clouds keep metadata.
@@ -101,6 +107,8 @@ class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: str | int = 0
     lease_seconds: float = 15.0
     labels: dict[str, str] = {}
+    apps: tuple[str, ...] = ()
+    workers: int = 0
 
 
 class _Executor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,6 +203,8 @@ def parse_config(path: Path, peer_id: str, data_dir: Path) -> tuple[PeerConfig, 
         cpu_milli=cpu_milli,
         memory_bytes=memory_bytes,
         labels=node.labels,
+        apps=node.apps,
+        workers=node.workers,
         lease_seconds=node.lease_seconds,
         http_private=parsed.executor.http_private == "allow",
         http_metadata=parsed.executor.http_metadata == "allow",
@@ -256,9 +266,27 @@ def check(config: PeerConfig) -> None:
             f"node.lease_seconds is {config.lease_seconds}; "
             f"allowed are {LEASE_SECONDS_MIN} to {LEASE_SECONDS_MAX}"
         )
+    _check_apps(config)
     if config.cgroup and not config.cgroup.startswith("/"):
         raise ConfigError(f"executor.cgroup is {config.cgroup!r}; write an absolute path")
     _check_addresses(config)
+
+
+def _check_apps(config: PeerConfig) -> None:
+    """Their form only: whether they can be imported shows in a worker."""
+    if len(config.apps) > APPS_MAX:
+        raise ConfigError(f"node.apps has {len(config.apps)} entries; at most {APPS_MAX}")
+    for app in config.apps:
+        module, colon, name = app.partition(":")
+        words = [*module.split("."), *name.split(".")]
+        if not colon or not all(word.isidentifier() for word in words):
+            raise ConfigError(
+                f"node.apps has {app!r}; write package.module:name, for example images:app"
+            )
+    if len(set(config.apps)) < len(config.apps):
+        raise ConfigError("node.apps names an application twice")
+    if not 0 <= config.workers <= WORKERS_MAX:
+        raise ConfigError(f"node.workers is {config.workers}; allowed are 0 to {WORKERS_MAX}")
 
 
 def check_cluster_id(cluster_id: str) -> None:

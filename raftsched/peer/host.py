@@ -35,6 +35,9 @@ class Runner(Protocol):
     def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
         """Run these attempts, never more than ``slots`` at once."""
 
+    def serve_apps(self, generation: str, applications: Sequence[str], workers: int) -> None:
+        """Have so many workers of each of these applications; a new generation imports anew."""
+
     def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str) -> None:
         """How attempts are run from now on; what these mean is in `messages.Configure`."""
 

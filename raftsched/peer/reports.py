@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from raftsched.core.commands import (
     AnyCommand,
     AttemptFinished,
+    AttemptProgress,
     AttemptStarted,
     Outcome,
     ReportAttempts,
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Reports in one command.
 REPORTS_MAX = 1_000
+#: Bytes of results and output in one command, about; a single report may have more.
+REPORTS_BYTES = 512 * 1024
 #: Reports that could not be delivered are tried again after this.
 RETRY_SECONDS = 0.2
 #: A run shorter than this reports its start and its end together.
@@ -54,6 +57,8 @@ class Reports:
         self._on_answered = on_answered
         self._started: dict[int, AttemptReport] = {}
         self._finished: dict[int, AttemptReport] = {}
+        #: The latest of each attempt.
+        self._progress: dict[int, AttemptReport] = {}
         self._wake = asyncio.Event()
 
     @property
@@ -65,13 +70,18 @@ class Reports:
         """Another runner: forget the news of the earlier one."""
         self._started.clear()
         self._finished.clear()
+        self._progress.clear()
 
     def add(self, report: AttemptReport) -> None:
         """News of an attempt."""
         if report.phase == "started":
             self._started[report.token] = report
-        elif report.phase == "finished":
+        elif report.phase == "progress":
+            if report.token not in self._finished:
+                self._progress[report.token] = report
+        else:
             self._started.pop(report.token, None)
+            self._progress.pop(report.token, None)
             self._finished[report.token] = report
         self._wake.set()
 
@@ -86,7 +96,7 @@ class Reports:
             await self._wake.wait()
             self._wake.clear()
             try:
-                while self._finished or self._started:
+                while self._finished or self._started or self._progress:
                     if not self._finished and await self._more_within_delay():
                         continue
                     await self._gather()
@@ -115,15 +125,21 @@ class Reports:
 
     async def _deliver(self, node_id: str, incarnation: str) -> None:
         started = _first(self._started)
-        finished = _first(self._finished)
+        finished = _within_bytes(_first(self._finished))
+        progress = _first(self._progress)
         command = ReportAttempts(
             node_id=node_id,
             incarnation=incarnation,
             started=tuple([AttemptStarted(r.task_id, r.token) for r in started]),
             finished=tuple([_finished(r) for r in finished]),
+            progress=tuple(
+                [AttemptProgress(r.task_id, r.token, r.permille, r.text) for r in progress]
+            ),
         )
         for report in started:
             del self._started[report.token]
+        for report in progress:  # If it gets lost, the next one says more.
+            del self._progress[report.token]
         try:
             await self._propose(command, 10.0)
         except PeerError:
@@ -142,6 +158,16 @@ class Reports:
 def _first(reports: dict[int, AttemptReport]) -> list[AttemptReport]:
     found = list(reports.values())
     return found[:REPORTS_MAX]
+
+
+def _within_bytes(reports: list[AttemptReport]) -> list[AttemptReport]:
+    """As many of the first as fit into one command, and one in any case."""
+    size = 0
+    for number, report in enumerate(reports):
+        size += len(report.result) + len(report.output_tail)
+        if size > REPORTS_BYTES and number:
+            return reports[:number]
+    return reports
 
 
 def _finished(report: AttemptReport) -> AttemptFinished:

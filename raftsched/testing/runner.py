@@ -291,6 +291,9 @@ class Connection:
     def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
         self._runner.start(attempts, slots)
 
+    def serve_apps(self, generation: str, applications: Sequence[str], workers: int) -> None:
+        """Scripts stand for programs and functions alike."""
+
     def stop(self, token: int, reason: str) -> None:
         self._runner.stop(token, reason)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from raftsched import Peer, load_config
@@ -104,6 +106,25 @@ async def test_attempt_outlives_the_program_and_the_next_one_adopts_it(tmp_path:
         await _until_gone(cluster)
     finally:
         await asyncio.to_thread(cluster.__exit__)
+
+
+async def test_embedded_peer_calls_functions_of_the_program_it_is_in(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, size=1)
+    (tmp_path / "embedded_jobs.py").write_text(
+        "from raftsched import App\napp = App('jobs')\n@app.task\ndef double(n): return 2 * n\n"
+    )
+    sys.path.append(str(tmp_path))
+    try:
+        config = load_config(cluster.config, "n1", tmp_path / "n1")
+        config = msgspec.structs.replace(config, apps=("embedded_jobs:app",), workers=1)
+        async with Peer(config) as peer:
+            await _led(peer)
+            call = {"function": "embedded_jobs:double", "args": [21]}
+            task = await peer.wait((await peer.submit(python=call)).id, 10)
+            assert (task.status, task.attempts[-1].result) == ("succeeded", b"42")
+        await _until_gone(cluster)
+    finally:
+        sys.path.remove(str(tmp_path))
 
 
 async def test_two_peers_in_one_program_are_a_cluster(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ import click
 
 from raftsched.cli.bench import constrained, core
 from raftsched.cli.bench.load import Load, bare_loops, bulk_submit, single_submits
+from raftsched.cli.bench.python import APPLICATION, NOTHING, python
 from raftsched.cli.bench.queued import StallProbe, resident_bytes
 from raftsched.cli.bench.raft.command import raft
 from raftsched.cli.exits import Failure
@@ -69,8 +70,8 @@ Report = dict[str, Any]
 def bench(context: click.Context, /, **options: Any) -> None:
     """Measure submits, latency, /bin/true end to end and failover; JSON on stdout.
 
-    Starts a temporary cluster of its own unless --addr is given.  The subcommand measures
-    consensus alone, and takes options of its own.
+    Starts a temporary cluster of its own unless --addr is given.  The subcommands measure
+    consensus, or a runner of Python functions, alone, and take options of their own.
     """
     if context.invoked_subcommand is not None:
         return
@@ -88,6 +89,7 @@ def bench(context: click.Context, /, **options: Any) -> None:
 
 
 bench.add_command(raft)
+bench.add_command(python)
 
 
 @bench.command("core")
@@ -115,6 +117,7 @@ def _own_clusters(report: Report, options: dict[str, Any]) -> None:
         _submits(report, client, leading, followers, _token(cluster), options)
     with _cluster(options) as (cluster, _), cluster.client(seconds=30) as client:
         _executions(report, client, options)
+        _calls(report, cluster, client, options)
         if options["peers"] > 2:
             report["leader_kill_to_assignment"] = _failovers(cluster)
     if options["queued"]:
@@ -137,7 +140,10 @@ def _token(cluster: LocalCluster) -> str:
 def _cluster(options: dict[str, Any]) -> Iterator[tuple[LocalCluster, float]]:
     with tempfile.TemporaryDirectory(prefix="raftsched-bench-") as directory:
         cluster = LocalCluster(
-            Path(directory) / "cluster", peers=options["peers"], base_port=options["base_port"]
+            Path(directory) / "cluster",
+            peers=options["peers"],
+            base_port=options["base_port"],
+            apps=(APPLICATION,),
         )
         cluster.prepare()
         try:
@@ -257,6 +263,21 @@ def _executions(report: Report, client: Client, options: dict[str, Any]) -> None
     report["true_bare_posix_spawn"] = _summary(bare, "processes per second, two loops")
     ratios = [a / b for a, b in zip(ours, bare, strict=True)]
     report["true_ratio"] = _summary(ratios, "of the bare loops", digits=3)
+
+
+def _calls(report: Report, cluster: LocalCluster, client: Client, options: dict[str, Any]) -> None:
+    """No-op functions from the bulk submission to the last one's end, on every peer's worker."""
+    address = cluster.peers[_leader(cluster)].api
+    body = json.dumps({"python": {"function": NOTHING}}).encode()
+    rates = []
+    for number in range(options["rounds"] + 1):
+        hint(f"no-op functions × {options['bulk']:,}, round {number}")
+        begin = time.perf_counter()
+        asyncio.run(bulk_submit(address, _token(cluster), body, options["bulk"]))
+        _drain(client)
+        rates.append(options["bulk"] / (time.perf_counter() - begin))
+    # The first one warms up.
+    report["python_end_to_end"] = _summary(rates[1:], "no-op functions per second")
 
 
 def _latency(client: Client) -> Report:

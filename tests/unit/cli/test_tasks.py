@@ -46,6 +46,18 @@ def test_submit_prints_the_id_and_nothing_else() -> None:
     }
 
 
+def test_submit_of_a_function_reads_its_arguments_as_json_or_text() -> None:
+    with Stub(sequence(Answer(201, TASK))) as stub:
+        words = ["a.png", "800", "-1", '{"a": null}', '"3"']
+        assert call(stub, "submit", "--python", "images:resize", *words).exit_code == 0
+        assert call(stub, "submit", "--python", "images:clean").exit_code == 0
+    args = ["a.png", 800, -1, {"a": None}, "3"]
+    assert [asked.json() for asked in stub.asked] == [
+        {"python": {"function": "images:resize", "args": args}},
+        {"python": {"function": "images:clean", "args": []}},
+    ]
+
+
 def test_submit_with_key_sends_it() -> None:
     with Stub(sequence(Answer(200, TASK))) as stub:
         assert call(stub, "submit", "--key", "mine", "/bin/true").exit_code == 0

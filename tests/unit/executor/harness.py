@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from raftsched.core.model import HttpCall, TaskSpec
+from raftsched.core.model import HttpCall, PythonCall, TaskSpec
 from raftsched.executor import leftovers
 from raftsched.executor.client import RunnerClient
-from raftsched.executor.messages import AttemptReport, StartAttempt
+from raftsched.executor.messages import Applications, AttemptReport, StartAttempt
 
 
 class Node:
@@ -58,6 +60,23 @@ class Node:
         attempt = StartAttempt(token, f"t{token}", 1, spec)
         self.client.start([attempt], 8)
 
+    async def run_call(
+        self, function: str, *args: object, token: int = 1, **options: object
+    ) -> AttemptReport:
+        self.start_call(function, *args, token=token, **options)
+        return await self.report(token)
+
+    def start_call(self, function: str, *args: object, token: int = 1, **options: object) -> None:
+        self.client.start([self.attempt(function, *args, token=token, **options)], 8)
+
+    def attempt(
+        self, function: str, *args: object, token: int = 1, **options: object
+    ) -> StartAttempt:
+        """One that calls a function."""
+        python = PythonCall(function, json.dumps(args).encode())
+        spec = TaskSpec(python=python, **options)  # type: ignore[arg-type]
+        return StartAttempt(token, f"t{token}", 1, spec)
+
 
 @contextlib.asynccontextmanager
 async def running(directory: Path, lease_seconds: float = 30.0) -> AsyncIterator[Node]:
@@ -78,3 +97,11 @@ async def nothing_runs(directory: Path) -> None:
     async with asyncio.timeout(5):
         while leftovers.find(directory):
             await asyncio.sleep(0.005)
+
+
+def serve_apps(
+    node: Node, directory: Path, *applications: str, workers: int = 2, generation: str = "1"
+) -> None:
+    """Have the runner serve applications whose modules are in a directory."""
+    path = (str(directory), *sys.path)
+    node.client._send(Applications(generation, applications, workers, str(directory), path))

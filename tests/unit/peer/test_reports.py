@@ -10,7 +10,7 @@ import pytest
 from raftsched.core.commands import Accepted, AnyCommand, Outcome, ReportAttempts
 from raftsched.executor.messages import AttemptReport
 from raftsched.peer.errors import NoLeader
-from raftsched.peer.reports import GATHER_MAX, GATHER_SECONDS, Reports
+from raftsched.peer.reports import GATHER_MAX, GATHER_SECONDS, REPORTS_BYTES, Reports
 
 
 class Desk:
@@ -99,3 +99,32 @@ async def test_ends_are_kept_while_nobody_leads_and_told_once_after() -> None:
         await desk.until_answered(2)
         assert desk.reports.unanswered == 0
         assert [len(command.finished) for command in desk.commands] == [2]
+
+
+async def test_progress_is_told_once_and_an_end_takes_its_place() -> None:
+    async with Desk() as desk:
+        for permille in (1, 2):
+            report = AttemptReport(1, "t1", 1, "progress", permille=permille, text="x")
+            desk.reports.add(report)
+        async with asyncio.timeout(5):
+            while not desk.commands:
+                await asyncio.sleep(0.001)
+        [news] = desk.commands[0].progress
+        assert (news.task_id, news.token, news.permille, news.text) == ("t1", 1, 2, "x")
+        desk.reports.add(report)
+        desk.end(1)
+        desk.reports.add(report)
+        await desk.until_answered(1)
+        assert [command.progress for command in desk.commands[1:]] == [()]
+
+
+async def test_results_that_are_large_are_spread_over_commands() -> None:
+    async with Desk() as desk:
+        result = b'"' + b"x" * 60_000 + b'"'
+        for token in range(1, 31):
+            desk.reports.add(
+                AttemptReport(token, f"t{token}", 1, "finished", "succeeded", result=result)
+            )
+        await desk.until_answered(30)
+        sizes = [sum(len(end.result) for end in command.finished) for command in desk.commands]
+        assert max(sizes) <= REPORTS_BYTES and sum(sizes) == 30 * len(result)
