@@ -43,6 +43,8 @@ def of_rows(tasks: Iterable[Task]) -> Iterator[str]:
                 yield f"{task.id} was assigned {begins - attempt.assigned_at} ms before its time"
             if over and attempt.assigned_at > over + LATE_MS:
                 yield f"{task.id} was assigned {attempt.assigned_at - over} ms after its deadline"
+        if task.terms.policy is None:
+            continue  # Perhaps of the time before backoffs were in force.
         failures = 0
         for before, after in pairwise(task.attempts):
             if before.status is AttemptStatus.FAILED:
