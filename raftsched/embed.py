@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.problems import Problem
 from raftsched.api.server import ApiServer
@@ -82,6 +83,7 @@ class Peer(_Peer):
             whole["command"] = command if isinstance(command, str) else list(command)
         try:
             parsed = msgspec.convert(whole, TaskRequest)
+            parsed = with_defaults(self.state, parsed, msgspec.json.encode(whole))
             if parsed.id is not None:
                 task_id = parsed.id
             elif idempotency_key:

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from raftsched.api.context import Context, body_of, decode, flag, no_fields, pointer_of
+from raftsched.api.defaults import merged
 from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.problems import Problem, task_not_terminal, task_terminal
 from raftsched.api.submission import key_of
@@ -89,19 +90,6 @@ def document_of(task: Task) -> dict[str, Any]:
     if http is not None:
         found["http"]["headers"] = dict(http.headers)
     return found
-
-
-def merged(document: Any, patch: Any) -> Any:
-    """RFC 7396, JSON Merge Patch."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(document) if isinstance(document, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
 
 
 async def run_now(context: Context, request: web.Request) -> web.StreamResponse:

@@ -19,6 +19,7 @@ import msgspec
 from aiohttp import web
 
 from raftsched.api.context import Context, decode, flag
+from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest
 from raftsched.api.problems import Problem, of_rejection
 from raftsched.api.submission import key_of, new_task
@@ -192,6 +193,7 @@ class _Reader:
                     "invalid", "a batch is of namespace default; submit others one by one",
                     pointer="/namespace",
                 )  # fmt: skip
+            parsed = with_defaults(self._context.service.state, parsed, data)
             group.tasks.append(new_task(parsed, key, line, now_ms))
             if key:
                 group.documents.append(_plain.decode(data))

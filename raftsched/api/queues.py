@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from raftsched.api.amending import if_match
 from raftsched.api.bulk import IDS_SHOWN_MAX, PART_MAX, TASKS_MAX, BulkAnswer, BulkRequest, matching
+from raftsched.api.checked import checked, milliseconds
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
+from raftsched.api.defaults import checked_defaults
 from raftsched.api.documents import Word
 from raftsched.api.problems import Problem
 from raftsched.api.tasks import REASON_CHARACTERS_MAX
+from raftsched.api.times import Duration
 from raftsched.core.commands import CancelTasks, DeleteQueue, PutQueue
 from raftsched.core.indexes import QueueUse
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, Queue, Task
 from raftsched.core.state import State
+from raftsched.peer.config import parse_bytes
 
 COUNT_MAX = 1 << 31
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+
+
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long finished tasks are kept; 0: as the cluster has it, or no bound."""
+
+    age: Duration = 0
+    count: Count = 0
+    #: Like ``"256MiB"``: of what runs, results, and the output that is kept with the task.
+    bytes: str | int = 0
 
 
 class QueueRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +45,9 @@ class QueueRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_depth: Count = 0
     #: Nothing of it is started; not said: as it was.
     paused: bool | None = None
+    retention: Retention = Retention()
+    #: Fields of the task document, for tasks that do not say them themselves.
+    defaults: dict[str, Any] = {}
 
 
 class QueueView(msgspec.Struct, frozen=True):
@@ -41,6 +57,8 @@ class QueueView(msgspec.Struct, frozen=True):
     paused: bool
     concurrency: int
     max_depth: int
+    retention: Retention
+    defaults: msgspec.Raw
     #: Tasks that have not ended, and those of them that a node has.
     open: int
     running: int
@@ -85,8 +103,16 @@ async def put(context: Context, request: web.Request) -> web.StreamResponse:
     await context.service.read()
     row = context.service.state.queues.get(name, Queue(name))
     paused = row.paused if asked.paused is None else asked.paused
+    retention = asked.retention
     row = msgspec.structs.replace(
-        row, paused=paused, concurrency=asked.concurrency, depth_max=asked.max_depth
+        row,
+        paused=paused,
+        concurrency=asked.concurrency,
+        depth_max=asked.max_depth,
+        retention_ms=milliseconds(retention.age, "/retention/age"),
+        retention_count=retention.count,
+        retention_bytes=checked(parse_bytes, retention.bytes, "/retention/bytes"),
+        defaults=checked_defaults(asked.defaults),
     )
     return await _put(context, request, row, if_match(request) or row.modify_index)
 
@@ -169,6 +195,8 @@ def _answer(context: Context, state: State, name: str) -> web.Response:
 
 def _view(state: State, name: str) -> QueueView:
     row, use = state.queues.get(name, Queue(name)), state.queue_use.get(name, _NOBODY)
+    retention = Retention(row.retention_ms / 1000, row.retention_count, row.retention_bytes)
     return QueueView(
-        name, row.paused, row.concurrency, row.depth_max, use.open, use.held, row.modify_index
-    )
+        name, row.paused, row.concurrency, row.depth_max, retention,
+        msgspec.Raw(row.defaults or b"{}"), use.open, use.held, row.modify_index,
+    )  # fmt: skip

@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from raftsched.api.context import Context, body_of, decode, flag
+from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.problems import Problem
 from raftsched.api.tasks import etag, known_task
@@ -50,7 +51,8 @@ async def submit(context: Context, request: web.Request) -> web.StreamResponse:
     data = await body_of(request)
     parsed: TaskRequest = decode(_requests, data)
     key = key_of(request)
-    new = new_task(parsed, key, 0, context.service.state.now)
+    state = context.service.state
+    new = new_task(with_defaults(state, parsed, data), key, 0, state.now)
     if flag(request, "dry_run"):
         return context.answer({"valid": True})
     command = SubmitTasks(

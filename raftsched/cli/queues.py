@@ -8,6 +8,7 @@ import click
 
 from raftsched.cli.options import Session, with_session
 from raftsched.cli.output import Column, clean, field, hint, show_one, show_rows
+from raftsched.cli.spec import make_patch, merge
 
 
 def _rate(row: Any) -> str:
@@ -54,12 +55,30 @@ def queue_show(session: Session, name: str) -> None:
 @click.argument("name")
 @click.option("--concurrency", type=click.IntRange(0), help="Attempts at once; 0: no limit.")
 @click.option("--max-depth", type=click.IntRange(0), help="Tasks not ended; 0: no limit.")
+@click.option("--keep", metavar="TIME", help="How long finished tasks are kept: 2d.")
+@click.option("--keep-count", type=click.IntRange(0), help="How many are.")
+@click.option("--keep-bytes", metavar="SIZE", help="How much of them is: 256MiB.")
+@click.option(
+    "--default",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="What its tasks ask for "
+    "unless they say it themselves: retry.max_attempts=3.  Repeatable, null takes back.",
+)
 @with_session("table")
-def queue_set(session: Session, name: str, **options: int | None) -> None:
+def queue_set(session: Session, name: str, **options: Any) -> None:
     """Say what holds for a queue; what is not said stays."""
+    keep = {"age": options["keep"], "count": options["keep_count"], "bytes": options["keep_bytes"]}
     with session.client() as client:
         known = client.queue(name)
-        fields = {k: known[k] if v is None else v for k, v in options.items()}
+        names = ("concurrency", "max_depth")
+        fields = {k: known[k] if options[k] is None else options[k] for k in names}
+        said = {k: v for k, v in keep.items() if v is not None}
+        more = {
+            "retention": {**known.get("retention", {}), **said},
+            "defaults": merge(known.get("defaults", {}), make_patch(options["default"])),
+        }
+        fields |= {name: value for name, value in more.items() if value}
         show_one(client.set_queue(name, **fields), session.form, "name")
 
 

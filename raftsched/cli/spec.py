@@ -205,3 +205,17 @@ def make_patch(assignments: tuple[str, ...]) -> dict[str, Any]:
                 raise click.UsageError(f"{path}: {parent} was given as a whole, too")
         inner[name] = value
     return patch
+
+
+def merge(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """The document with a patch of `make_patch`; None takes a field out."""
+    result = dict(document)
+    for name, value in patch.items():
+        known = result.get(name)
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict) and isinstance(known, dict):
+            result[name] = merge(known, value)
+        else:
+            result[name] = value
+    return result

@@ -25,7 +25,7 @@ async def test_a_queue_is_as_by_default_until_it_is_set(api: Api) -> None:
     view = (await api.get("/v1/queues/q1")).json()
     assert view == {
         "name": "q1", "paused": False, "concurrency": 0, "max_depth": 0, "open": 1, "running": 0,
-        "modify_index": 0,
+        "retention": {"age": 0, "count": 0, "bytes": 0}, "defaults": {}, "modify_index": 0,
     }  # fmt: skip
     made = await put(api, "/v1/queues/q1", {"concurrency": 2, "max_depth": 9})
     assert (made["concurrency"], made["max_depth"], made["modify_index"] > 0) == (2, 9, True)
@@ -213,3 +213,47 @@ async def test_what_a_node_has_of_custom_resources_is_shown(api: Api) -> None:
     api.service.start("t")
     row = (await api.get("/v1/nodes/n1")).json()
     assert (row["resources"], row["resources_used"]) == ({"gpu": 2}, {"gpu": 1})
+
+
+# Defaults and retention of a queue -------------------------------------------------------------
+
+
+async def test_a_task_asks_for_what_its_queue_says_unless_it_says_it_itself(api: Api) -> None:
+    defaults = {"retry": {"max_attempts": 4, "base": "9s"}, "timeout": "5m", "priority": 70}
+    view = await put(api, "/v1/queues/slow", {"defaults": defaults})
+    assert view["defaults"] == defaults
+    plain = await api.submit("plain", queue="slow")
+    assert (plain["retry"]["max_attempts"], plain["timeout"], plain["priority"]) == (4, 300, 70)
+    own = await api.submit("own", queue="slow", retry={"max_attempts": 2}, timeout=0)
+    assert (own["retry"]["max_attempts"], own["retry"]["base"], own["timeout"]) == (2, 9, 0)
+    answers = (await api.batch([{"command": ["x"], "queue": "slow"}])).lines()
+    many = (await api.get(f"/v1/tasks/{answers[0]['id']}")).json()
+    assert many["priority"] == 70
+    elsewhere = await api.submit("elsewhere")
+    assert (elsewhere["retry"]["max_attempts"], elsewhere["priority"]) == (1, 50)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"defaults": {"command": ["x"]}}, "/defaults/command"),
+        ({"defaults": {"priority": 101}}, "/defaults/priority"),
+        ({"defaults": {"nonsense": 1}}, "/defaults/nonsense"),
+        ({"defaults": {"retry": {"base": "x"}}}, "/defaults/retry/base"),
+        ({"defaults": []}, "/defaults"),
+        ({"retention": {"age": "x"}}, "/retention/age"),
+        ({"retention": {"count": -1}}, "/retention/count"),
+        ({"retention": {"bytes": "many"}}, "/retention/bytes"),
+    ],
+)
+async def test_what_no_task_could_ask_for_is_no_default(api: Api, body: Any, pointer: str) -> None:
+    before = api.service.rows()
+    answer = await api.ask("PUT", "/v1/queues/slow", body)
+    assert answer.pointer(422, "invalid") == pointer
+    assert api.service.rows() == before
+
+
+async def test_retention_of_a_queue_is_shown_as_it_was_said(api: Api) -> None:
+    asked = {"age": "2d", "count": 7, "bytes": "1MiB"}
+    view = await put(api, "/v1/queues/slow", {"retention": asked})
+    assert view["retention"] == {"age": 172_800, "count": 7, "bytes": 1 << 20}
