@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raftsched.core.model import Eligibility, Node, NodeStatus, Task, TaskStatus
+from raftsched.core.model import (
+    AttemptStatus,
+    Delivery,
+    Eligibility,
+    Node,
+    NodeStatus,
+    Task,
+    TaskStatus,
+)
 from raftsched.core.state import State
 
 #: An idempotent task is tried elsewhere when its node was silent for so long, at most.
@@ -45,10 +53,17 @@ def draining(state: State, now: int) -> Iterator[Node]:
             yield node
 
 
+def may_move(task: Task) -> bool:
+    """May an attempt that has started be ended and another one be started elsewhere?"""
+    return task.policy.delivery is not Delivery.AT_MOST_ONCE
+
+
 def evictable(state: State, node: Node) -> Iterator[Task]:
     """What a node holds that it was not asked to end or to give back, by token."""
     for task_id in state.by_node.get(node.id, ()):
         task = state.tasks.get(task_id)
         assert task is not None
-        if task.status is not TaskStatus.CANCELLING and not task.attempts[-1].is_evicted:
+        attempt = task.attempts[-1]
+        is_asked = task.status is TaskStatus.CANCELLING or attempt.is_evicted
+        if not is_asked and (attempt.status is AttemptStatus.ASSIGNED or may_move(task)):
             yield task

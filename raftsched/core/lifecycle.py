@@ -118,6 +118,7 @@ def end_attempt(
         ended.result,
         attempt.progress,
         attempt.progress_text,
+        attempt.is_evicted,
     )
 
 

@@ -94,7 +94,7 @@ class _Pass:
         """The whole pass."""
         board = self._state.board
         if not self._choice.rooms or self._limit <= 0:
-            return Plan((), board.due)
+            return Plan()  # Whatever time does, there is no room.
         if not board.refresh(self._state, self._rooms, self._now):
             return Plan((), board.due, is_partial=True)
         try:

@@ -327,10 +327,11 @@ class State:
     def _give_back(self, key: str, earlier_id: str) -> None:
         """Who had a unique key ended: the one that it replaced has it until that has ended, too."""
         earlier = self.tasks.get(earlier_id) if earlier_id else None
-        if earlier is None or earlier.status in TERMINAL:
-            del self.unique[key]
-        else:
+        # The id may be another task's by now.
+        if earlier is not None and earlier.status not in TERMINAL and _has_key(earlier, key):
             self.unique[key] = earlier_id
+        else:
+            del self.unique[key]
 
     def delete_task(self, task: Task) -> None:
         """Remove a terminal task and its attempts."""
@@ -441,3 +442,9 @@ class State:
 def waits_for_another(task: Task) -> bool:
     """Is it the end of another task that this one waits for?"""
     return task.status is _WAITING and not task.ready_at
+
+
+def _has_key(task: Task, key: str) -> bool:
+    """Is this, with its namespace, the task's unique key?"""
+    extra = task.extra
+    return extra is not None and f"{task.namespace}\0{extra.unique_key}" == key

@@ -100,16 +100,17 @@ class Timers:
 
     def due(self, now: int, limit: int) -> list[str]:
         """Ids of tasks whose instant has come, the first one first; at most ``limit``."""
-        found: list[tuple[int, int, str]] = []
+        found: dict[str, tuple[int, int, str]] = {}
         while len(found) < limit:
             first = self.first()
             if first is None or first[0] > now:
                 break
-            found.append(heapq.heappop(self._heap))
+            # A timer that went away and came back stands here twice.
+            found[first[1]] = heapq.heappop(self._heap)
         # Whatever becomes of them now: what is written over is passed over later.
-        for entry in found:
+        for entry in found.values():
             heapq.heappush(self._heap, entry)
-        return list(dict.fromkeys([task_id for _, _, task_id in found]))
+        return list(found)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         """All of them: instant and id, in the order in which they are due."""

@@ -7,11 +7,15 @@ from typing import NamedTuple
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: Where clouds answer who a machine is, and with which rights: link-local, and Amazon's by IPv6.
+#: Where clouds answer who a machine is, and with which rights: link-local, and those of Amazon by
+#: IPv6, Alibaba, Oracle and Azure.
 _METADATA = (
     ipaddress.ip_network("169.254.0.0/16"),
     ipaddress.ip_network("fe80::/10"),
     ipaddress.ip_network("fd00:ec2::/32"),
+    ipaddress.ip_network("100.100.100.200/32"),
+    ipaddress.ip_network("192.0.0.192/32"),
+    ipaddress.ip_network("168.63.129.16/32"),
 )
 #: IPv6 that stands for an IPv4 address in its last 32 bits (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")

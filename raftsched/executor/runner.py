@@ -256,7 +256,7 @@ class Runner:
 
     def _start(self, spec: StartAttempt) -> None:
         now = time.monotonic()
-        if now >= self._lease_until(spec) - self._stop_early(spec) and not spec.is_kept:
+        if now >= self._lease_until(spec) - self._stop_early(spec):
             self._finish(spec, End("lost", reason="lease-expired"))
             return
         attempt = Attempt(spec, now, self._ended, self._progressed, self._returned)

@@ -11,7 +11,7 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -47,6 +47,10 @@ class PeerAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: str
 
 
+#: How many there are of something.
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+
+
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All that one peer needs to know to start."""
 
@@ -61,6 +65,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     cpu_milli: int = 0
     memory_bytes: int = 0
     labels: dict[str, str] = {}
+    #: What tasks may hold beside cpu and memory, counted: ``{"gpu": 2}``.
+    resources: dict[str, Count] = {}
     #: Applications whose functions this node calls, each ``package.module:name``.
     apps: tuple[str, ...] = ()
     #: Worker processes of each for ordinary functions; 0 means one per core.
@@ -107,6 +113,7 @@ class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: str | int = 0
     lease_seconds: float = 15.0
     labels: dict[str, str] = {}
+    resources: dict[str, Count] = {}
     apps: tuple[str, ...] = ()
     workers: int = 0
 
@@ -203,6 +210,7 @@ def parse_config(path: Path, peer_id: str, data_dir: Path) -> tuple[PeerConfig, 
         cpu_milli=cpu_milli,
         memory_bytes=memory_bytes,
         labels=node.labels,
+        resources=node.resources,
         apps=node.apps,
         workers=node.workers,
         lease_seconds=node.lease_seconds,

@@ -72,7 +72,8 @@ class Registration:
 
     def _has_said_all(self, row: Node) -> bool:
         """Is everything in the row that the version in force has a place for?"""
-        return bool(row.lease_ms) or self._replica.state.version < POLICIES
+        has_all = dict(row.resources) == self._config.resources and row.lease_ms > 0
+        return has_all or self._replica.state.version < POLICIES
 
     async def leave(self, incarnation: str) -> None:
         """Say good-bye if nothing runs here any more, so that nobody waits for the lease.
@@ -121,5 +122,6 @@ class Registration:
             version=__version__,
             labels=config.labels,
             lease_ms=int(config.lease_seconds * 1000),
+            resources=tuple(sorted(config.resources.items())),
             replaces=self._replica.state.incarnation_of(config.peer_id),
         )

@@ -6,6 +6,7 @@ The runner keeps each end until it is told to forget it, so nothing is lost with
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -97,8 +98,7 @@ class Reports:
             self._wake.clear()
             try:
                 while self._finished or self._started or self._progress:
-                    if not self._finished and await self._more_within_delay():
-                        continue
+                    await self._wait_for_ends()
                     await self._gather()
                     await self._deliver(node_id, incarnation)
             except PeerError as error:
@@ -106,15 +106,13 @@ class Reports:
                 await asyncio.sleep(RETRY_SECONDS)
                 self._wake.set()
 
-    async def _more_within_delay(self) -> bool:
-        """A short run ends before its start is worth a round of the log."""
-        try:
+    async def _wait_for_ends(self) -> None:
+        """A short run ends before its start is worth a round of the log: a moment, no longer."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_REPORT_DELAY_SECONDS):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
-        self._wake.clear()
-        return True
+                while not self._finished:
+                    await self._wake.wait()
+                    self._wake.clear()
 
     async def _gather(self) -> None:
         """Nobody waits for a slot here, so nobody waits for these ends to be known at once."""

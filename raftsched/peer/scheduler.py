@@ -115,6 +115,10 @@ class Scheduler:
                     if isinstance(outcome, Accepted):
                         now = self._clock.monotonic()
                         self.book.seen(command.node_id, command.incarnation, now)
+                elif isinstance(command, NodeLost | LoseAttempts):
+                    # Also of one whose proposer did not hear what became of it.
+                    if command.term == self._leading_term:
+                        self.book.pardon(command.node_id, command.incarnation)
                 elif isinstance(command, ReportAttempts) and command.finished:
                     self._pace.ended(
                         command.node_id, len(command.finished), self._clock.monotonic()

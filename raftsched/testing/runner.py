@@ -166,7 +166,7 @@ class SimulatedRunner:
         while self._waiting and len(self._attempts) < self._slots:
             spec = self._waiting.pop(next(iter(self._waiting)))
             over = self._clock.monotonic() >= self._lease_until(spec) - self._early(spec)
-            if over and not spec.is_kept:
+            if over:
                 self._finish(spec, "lost", "lease-expired")
                 continue
             run = self._script(spec)

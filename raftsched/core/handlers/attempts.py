@@ -189,7 +189,9 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
     elif task.status is TaskStatus.CANCELLING:
         to = stopped_as(task)
     elif attempt.is_evicted and status is _ATTEMPT_CANCELLED:
-        return _again(changes, task, attempts)
+        if not _was_its_only_start(task, attempt, ended):
+            return _again(changes, task, attempts)
+        to, reason = TaskStatus.LOST, attempts[-1].reason
     elif _can_retry(task, attempts):
         return _retried(changes, task, attempts)
     else:
@@ -198,6 +200,13 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
     if changes.state.waiters:
         set_free(changes, task.id)
     return move(task, to, changes.index, reason, attempts, now, ready_at=0)
+
+
+def _was_its_only_start(task: Task, attempt: Attempt, ended: AttemptFinished) -> bool:
+    """May it not be started again, and did it start?"""
+    policy = task.terms.policy or USUAL
+    has_started = attempt.started_at > 0 or ended.run_ms > 0
+    return policy.delivery is Delivery.AT_MOST_ONCE and has_started
 
 
 def _failures(attempts: tuple[Attempt, ...]) -> int:

@@ -19,7 +19,7 @@ from raftsched.core.commands import (
     SetNodeLabels,
 )
 from raftsched.core.handlers.attempts import lose
-from raftsched.core.leases import lease_ms_of
+from raftsched.core.leases import lease_ms_of, may_move
 from raftsched.core.model import (
     REASON_MAX,
     AttemptStatus,
@@ -54,6 +54,8 @@ def register(changes: Changes, command: RegisterNode) -> Outcome:
             return Rejected(Reason.STALE_INCARNATION, command.node_id)
         if command.clean:
             _lose_attempts(changes, command.node_id, "node-restarted", spare=command.incarnation)
+    is_held = bool(state.by_node.get(command.node_id)) and not command.clean
+    lease_ms = _lease_ms(known, command, is_held=is_held) if state.version >= POLICIES else 0
     since = state.now
     if known is not None and known.status is NodeStatus.UP:
         since = known.status_since
@@ -71,7 +73,7 @@ def register(changes: Changes, command: RegisterNode) -> Outcome:
         version=command.version,
         labels=command.labels,
         status_since=since,
-        lease_ms=_lease_ms(known, command) if state.version >= POLICIES else 0,
+        lease_ms=lease_ms,
         resources=command.resources if state.version >= POLICIES else (),
         labels_set=known.labels_set if known is not None else {},
         drain_at=known.drain_at if known is not None else 0,
@@ -80,9 +82,9 @@ def register(changes: Changes, command: RegisterNode) -> Outcome:
     return _DONE
 
 
-def _lease_ms(known: Node | None, command: RegisterNode) -> int:
-    """An incarnation's lease never gets shorter: what it runs may still have the longer one."""
-    if known is None or known.incarnation != command.incarnation:
+def _lease_ms(known: Node | None, command: RegisterNode, *, is_held: bool) -> int:
+    """A lease never gets shorter while something runs that may still have the longer one."""
+    if known is None or (known.incarnation != command.incarnation and not is_held):
         return command.lease_ms
     return max(known.lease_ms, command.lease_ms)
 
@@ -183,7 +185,8 @@ def evict(changes: Changes, node_id: str, *, only_assigned: bool) -> None:
         attempt = task.attempts[-1]
         if task.status is TaskStatus.CANCELLING or attempt.is_evicted:
             continue
-        if only_assigned and attempt.status is not AttemptStatus.ASSIGNED:
+        is_started = attempt.status is not AttemptStatus.ASSIGNED
+        if is_started and (only_assigned or not may_move(task)):
             continue
         evicted = msgspec.structs.replace(attempt, is_evicted=True)
         changes.put(

@@ -91,6 +91,8 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
         return Rejected(Reason.TASK_RUNNING, str(task.status))
     if command.if_index and command.if_index != task.modify_index:
         return Rejected(Reason.MODIFIED, f"modify index {task.modify_index}")
+    if new.queue != task.queue and _is_full(changes, new.queue):
+        return Rejected(Reason.QUEUE_FULL, new.id)
     terms = checked_terms(
         changes.state,
         (
@@ -119,6 +121,12 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
     changes.put(edited)
     changes.event("task_changed", task.id, detail="edited")
     return _DONE
+
+
+def _is_full(changes: Changes, queue: str) -> bool:
+    """Has the queue as many open tasks as it may?"""
+    row, use = changes.state.queues.get(queue), changes.state.queue_use.get(queue)
+    return row is not None and 0 < row.depth_max <= (0 if use is None else use.open)
 
 
 def _edited_extra(known: Extra | None, new: NewTask) -> Extra | None:

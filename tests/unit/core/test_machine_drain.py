@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raftsched.core import reconciler
 from raftsched.core.commands import CancelTask, DrainNode, FireTimers, Reason, SetEligibility
-from raftsched.core.model import AttemptStatus, Eligibility, TaskStatus
+from raftsched.core.model import AttemptStatus, Delivery, Eligibility, Policy, TaskStatus
 from tests.unit.core.builders import Replica, finished, register
 
 PATIENCE = 1_000
@@ -55,6 +55,37 @@ def test_what_is_given_back_counts_neither_as_an_attempt_nor_as_a_loss() -> None
     assert [a.status for a in replica.attempts("runs")] == [
         AttemptStatus.CANCELLED, AttemptStatus.FAILED,
     ]  # fmt: skip
+
+
+def test_evictions_are_no_failures_however_many() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    replica.submit("t1", attempts_max=2)
+    for _ in range(3):
+        replica.run("t1")
+        replica.accepted(DrainNode("n1"))
+        replica.accepted(finished("t1", replica.latest("t1").token, "cancelled"))
+        replica.accepted(SetEligibility("n1", Eligibility.ELIGIBLE))
+    replica.fail("t1")
+    assert replica.task("t1").status is TaskStatus.QUEUED
+    replica.fail("t1")
+    assert replica.task("t1").status is TaskStatus.FAILED
+
+
+def test_what_may_start_once_stays_where_it_runs() -> None:
+    replica = Replica()
+    replica.accepted(register())
+    once = Policy(delivery=Delivery.AT_MOST_ONCE)
+    replica.submit("runs", "waits", policy=once)
+    replica.run("runs")
+    token = replica.assign("waits")
+    replica.accepted(DrainNode("n1"))
+    assert wanted(replica) == {"runs": True, "waits": False}
+    # It was started before its node heard of the drain.
+    replica.accepted(finished("waits", token, "cancelled", run_ms=5, reason="drained"))
+    assert (replica.task("waits").status, replica.task("waits").reason) == (
+        TaskStatus.LOST, "drained",
+    )  # fmt: skip
 
 
 def test_what_ends_by_itself_meanwhile_has_ended() -> None:

@@ -91,3 +91,12 @@ def test_a_full_queue_takes_no_more_and_says_so() -> None:
     assert replica.refused(more).reason is Reason.QUEUE_FULL
     replica.accepted(finished("t0", replica.run("t0")))
     replica.accepted(more)
+
+
+def test_no_task_is_moved_into_a_full_queue() -> None:
+    replica = with_node()
+    replica.accepted(PutQueue(Queue("q", depth_max=1)))
+    replica.submit("t1", queue="q")
+    replica.submit("t2")
+    assert replica.refused(EditTask(new_task("t2", queue="q"))).reason is Reason.QUEUE_FULL
+    replica.accepted(EditTask(new_task("t1", queue="q", priority=60)))

@@ -89,6 +89,15 @@ def test_the_lease_of_an_incarnation_never_gets_shorter(told: int, holds: int) -
     assert replica.state.nodes["n1"].lease_ms == told
 
 
+def test_what_an_earlier_incarnation_runs_keeps_the_longer_lease() -> None:
+    replica = with_node()
+    replica.submit("t1")
+    replica.run("t1")
+    replica.accepted(register(incarnation="b", clean=False, lease_ms=5_000))
+    assert replica.state.nodes["n1"].lease_ms == NODE_LEASE
+    assert lost(replica, 5_000) == ()
+
+
 def test_what_is_held_is_listed_once_with_its_lease() -> None:
     replica = with_node()
     for number, lease_ms in enumerate((0, 0, 3_000)):

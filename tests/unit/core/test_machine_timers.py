@@ -7,13 +7,14 @@ import pytest
 from raftsched.core.commands import (
     Accepted,
     CancelTask,
+    EditTask,
     FireTimers,
     PauseTask,
     RunNow,
     UpdateSettings,
 )
 from raftsched.core.model import Backoff, Extra, Policy, Settings, TaskStatus
-from tests.unit.core.builders import Replica, finished, register
+from tests.unit.core.builders import Replica, finished, new_task, register
 
 WAITING = TaskStatus.WAITING
 QUEUED = TaskStatus.QUEUED
@@ -225,6 +226,16 @@ def test_what_is_due_fires_in_order_and_no_more_than_asked_for() -> None:
     assert fire(replica, 0, limit=2) == 2
     assert [event.task_id for event in replica.events] == ["t2", "t0"]
     assert fire(replica, 0, limit=2) == 0
+
+
+def test_a_timer_that_went_away_and_came_back_fires_once_and_counts_once() -> None:
+    replica = with_node()
+    for number in range(3):
+        replica.submit(f"t{number}", extra=Extra(delay_ms=LATER))
+    replica.accepted(EditTask(new_task("t0", extra=Extra(delay_ms=9 * LATER))))
+    replica.accepted(EditTask(new_task("t0", extra=Extra(delay_ms=LATER))))
+    assert fire(replica, LATER, limit=2) == 2
+    assert [event.task_id for event in replica.events] == ["t0", "t1"]
 
 
 def test_before_the_version_is_in_force_a_failure_is_tried_again_at_once() -> None:

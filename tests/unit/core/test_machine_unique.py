@@ -7,6 +7,7 @@ import pytest
 from raftsched.core.commands import (
     Accepted,
     CancelTask,
+    DeleteTask,
     Outcome,
     Reason,
     Rejected,
@@ -109,6 +110,18 @@ def test_when_who_replaces_is_cancelled_the_key_stays_with_what_still_runs() -> 
     replica.accepted(CancelTask("t2"))
     assert submit(replica, "t3") == Rejected(Reason.UNIQUE_CONFLICT, "t1")
     replica.accepted(finished("t1", token, "cancelled"))
+    assert submit(replica, "t3") == Accepted(Submitted(("t3",)))
+
+
+def test_a_key_is_not_given_back_to_a_stranger_with_the_same_id() -> None:
+    replica = with_node()
+    submit(replica, "t1")
+    token = replica.run("t1")
+    submit(replica, "t2", "replace")
+    replica.accepted(finished("t1", token, "cancelled"))
+    replica.accepted(DeleteTask("t1"))
+    replica.submit("t1")
+    replica.accepted(CancelTask("t2"))
     assert submit(replica, "t3") == Accepted(Submitted(("t3",)))
 
 
