@@ -32,6 +32,7 @@ from raftsched import __version__
 from raftsched.core.model import RESULT_BYTES_MAX
 from raftsched.executor import http_messages as messages
 from raftsched.executor.addresses import Rules, is_allowed
+from raftsched.executor.frames import LENGTH
 from raftsched.executor.http_messages import Abort, Answer, Ready, Request
 
 #: Requests under way at once; the others wait.
@@ -291,7 +292,7 @@ async def _main() -> None:
 
     async def read() -> messages.AnyMessage | None:
         try:
-            head = await reader.readexactly(messages.LENGTH.size)
+            head = await reader.readexactly(LENGTH.size)
             return messages.decode(await reader.readexactly(messages.length(head)))
         except (asyncio.IncompleteReadError, ConnectionError):
             return None

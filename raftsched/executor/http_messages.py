@@ -1,16 +1,16 @@
 """What the runner and its HTTP worker say to each other, over a socket pair.
 
-Frames are a little-endian 32-bit length and msgpack, at most ``FRAME_BYTES_MAX`` long.
+Frames (``frames``) are at most ``FRAME_BYTES_MAX`` long.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import msgspec
 
-LENGTH = struct.Struct("<I")
+from raftsched.executor import frames
+
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 
 
@@ -68,7 +68,7 @@ def encode(message: AnyMessage) -> bytes:
     body = _encoder.encode(message)
     if len(body) > FRAME_BYTES_MAX:
         raise ValueError(f"a message of {len(body)} bytes is over {FRAME_BYTES_MAX}")
-    return LENGTH.pack(len(body)) + body
+    return frames.pack(body)
 
 
 def decode(body: bytes | bytearray) -> AnyMessage:
@@ -79,19 +79,9 @@ def decode(body: bytes | bytearray) -> AnyMessage:
 
 def length(head: bytes | bytearray) -> int:
     """Bytes of the body after this head.  Raises ValueError for too many."""
-    size: int = LENGTH.unpack_from(head)[0]
-    if size > FRAME_BYTES_MAX:
-        raise ValueError(f"a frame of {size} bytes is over {FRAME_BYTES_MAX}")
-    return size
+    return frames.length(head, FRAME_BYTES_MAX)
 
 
 def split(buffer: bytearray) -> list[AnyMessage]:
     """Take all whole messages off a buffer.  Raises msgspec.DecodeError or ValueError."""
-    messages = []
-    while len(buffer) >= LENGTH.size:
-        end = LENGTH.size + length(buffer)
-        if len(buffer) < end:
-            break
-        messages.append(decode(buffer[LENGTH.size : end]))
-        del buffer[:end]
-    return messages
+    return frames.split(buffer, decode, FRAME_BYTES_MAX)

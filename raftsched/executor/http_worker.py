@@ -33,6 +33,7 @@ from raftsched.executor.children import Children
 from raftsched.executor.http_messages import Abort, Answer, Ready, Request
 from raftsched.executor.leftovers import MARK
 from raftsched.executor.messages import StartAttempt
+from raftsched.executor.outbox import Outbox
 from raftsched.executor.spawn import CannotStart
 from raftsched.executor.spool import TAIL_BYTES, Spool
 
@@ -200,8 +201,6 @@ class _Worker:
         self._selector = selector
         self._children = children
         self._received = bytearray()
-        self._unsent = bytearray()
-        self._is_stuck = False
         self._is_ready = False
         self._is_gone = False
         self._started_at = time.monotonic()
@@ -215,6 +214,7 @@ class _Worker:
             theirs.close()
         self._socket.setblocking(False)
         selector.register(self._socket, selectors.EVENT_READ, self._talk)
+        self._outbox = Outbox(selector, self._socket, self._talk)
         children.add(self._pid, self._exited)
 
     def look(self, now: float) -> bool:
@@ -224,7 +224,7 @@ class _Worker:
         return self._is_ready and not self._is_gone
 
     def put(self, frame: bytes) -> None:
-        self._unsent += frame
+        self._outbox.put(frame)
         self._send()
 
     def kill(self) -> None:
@@ -256,20 +256,8 @@ class _Worker:
         return bool(data)
 
     def _send(self) -> None:
-        if self._is_gone or not self._unsent:
-            return
-        try:
-            sent = self._socket.send(self._unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
+        if not self._is_gone and not self._outbox.send():
             self._hang_up()
-            return
-        del self._unsent[:sent]
-        if self._is_stuck != bool(self._unsent):
-            self._is_stuck = not self._is_stuck
-            write = selectors.EVENT_WRITE if self._is_stuck else 0
-            self._selector.modify(self._socket, selectors.EVENT_READ | write, self._talk)
 
     def _hang_up(self) -> None:
         """Whoever is not spoken to any more, ends."""

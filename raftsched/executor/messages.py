@@ -1,21 +1,20 @@
 """What a peer and its runner say to each other over the runner's socket.
 
-Frames are a little-endian 32-bit length and msgpack, at most ``FRAME_BYTES_MAX`` long; lists that
-can be longer are sent in parts.  Both sides run the same version or refuse.
+Frames (``frames``) are at most ``FRAME_BYTES_MAX`` long; lists that can be longer are sent in
+parts.  Both sides run the same version or refuse.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from raftsched.core.model import TaskSpec
+from raftsched.executor import frames
 
 #: Version of these messages; a runner of another one is asked to end, and has a lease to do so.
 RUNNER_PROTOCOL = 3
-LENGTH = struct.Struct("<I")
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 #: Reports, or attempts of an inventory, in one message: some 5 kB each at most.
 PART_MAX = 1_000
@@ -165,14 +164,13 @@ _decoder = msgspec.msgpack.Decoder(AnyMessage)
 
 def encode(message: AnyMessage) -> bytes:
     """The message as a frame."""
-    body = _encoder.encode(message)
-    return LENGTH.pack(len(body)) + body
+    return frames.pack(_encoder.encode(message))
 
 
 def start_frames(attempts: Sequence[StartAttempt], slots: int) -> Iterator[bytes]:
     """As few frames as hold these attempts, in order, each within the bound."""
     frame = encode(Start(tuple(attempts), slots))
-    if len(frame) - LENGTH.size <= FRAME_BYTES_MAX or len(attempts) < 2:
+    if len(frame) - frames.LENGTH.size <= FRAME_BYTES_MAX or len(attempts) < 2:
         yield frame
         return
     half = len(attempts) // 2
@@ -191,16 +189,4 @@ def bounded(reason: str) -> str:
 
 def split(buffer: bytearray) -> list[AnyMessage]:
     """Take all whole messages off a buffer.  Raises msgspec.DecodeError or ValueError."""
-    messages: list[AnyMessage] = []
-    offset = 0
-    while len(buffer) - offset >= LENGTH.size:
-        (length,) = LENGTH.unpack_from(buffer, offset)
-        if length > FRAME_BYTES_MAX:
-            raise ValueError(f"a frame of {length} bytes is over {FRAME_BYTES_MAX}")
-        end = offset + LENGTH.size + length
-        if len(buffer) < end:
-            break
-        messages.append(_decoder.decode(buffer[offset + LENGTH.size : end]))
-        offset = end
-    del buffer[:offset]
-    return messages
+    return frames.split(buffer, _decoder.decode, FRAME_BYTES_MAX)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from raftsched.executor import messages
+from raftsched.executor.outbox import Outbox
 
 #: Read from the peer at once; more would be mapped and unmapped for each message.
 RECEIVE_BYTES = 64 * 1024
@@ -48,9 +49,7 @@ class Connection:
         self._selector = selector
         self._socket: socket.socket | None = None
         self._received = bytearray()
-        self._unsent = bytearray()
-        #: The selector says when the peer can take more.
-        self._is_stuck = False
+        self._outbox: Outbox | None = None
 
     @property
     def is_open(self) -> bool:
@@ -63,16 +62,15 @@ class Connection:
         client.setblocking(False)
         self._socket = client
         self._selector.register(client, selectors.EVENT_READ)
+        self._outbox = Outbox(self._selector, client)
 
     def close(self) -> None:
         """Hang up, if there is anybody."""
         if self._socket is not None:
             self._selector.unregister(self._socket)
             self._socket.close()
-            self._socket = None
+            self._socket = self._outbox = None
         self._received.clear()
-        self._unsent.clear()
-        self._is_stuck = False
 
     def receive(self) -> list[messages.AnyMessage] | None:
         """What has become whole of what the peer said; None if it says nothing now."""
@@ -96,22 +94,10 @@ class Connection:
 
     def put(self, message: messages.AnyMessage) -> None:
         """Say this with the next `send`."""
-        if self._socket is not None:
-            self._unsent += messages.encode(message)
+        if self._outbox is not None:
+            self._outbox.put(messages.encode(message))
 
     def send(self) -> None:
         """Send as much as the peer takes now."""
-        if self._socket is None or not self._unsent:
-            return
-        try:
-            sent = self._socket.send(self._unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
+        if self._outbox is not None and not self._outbox.send():
             self.close()
-            return
-        del self._unsent[:sent]
-        if self._is_stuck != bool(self._unsent):
-            self._is_stuck = not self._is_stuck
-            write = selectors.EVENT_WRITE if self._is_stuck else 0
-            self._selector.modify(self._socket, selectors.EVENT_READ | write)

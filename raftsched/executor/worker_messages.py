@@ -1,18 +1,18 @@
 """What a runner and a worker process of an application say to each other, over a socket pair.
 
-Frames are a little-endian 32-bit length and msgpack, at most ``FRAME_BYTES_MAX`` long.  Calls and
+Frames (``frames``) are at most ``FRAME_BYTES_MAX`` long.  Calls and
 results travel as lists: one message carries what is ready, so that a short call costs no system
 call of its own.  Both sides are the same version: a worker never outlives its runner.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import Generic, TypeVar
 
 import msgspec
 
-LENGTH = struct.Struct("<I")
+from raftsched.executor import frames
+
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 #: Calls or results in one message have about so many bytes; one alone may have more.
 PART_BYTES = 512 * 1024
@@ -147,8 +147,7 @@ M = TypeVar("M")
 
 def encode(message: ToWorker | ToRunner) -> bytes:
     """The message as a frame."""
-    body = _encoder.encode(message)
-    return LENGTH.pack(len(body)) + body
+    return frames.pack(_encoder.encode(message))
 
 
 class Frames(Generic[M]):
@@ -161,19 +160,7 @@ class Frames(Generic[M]):
     def feed(self, data: bytes) -> list[M]:
         """What has become whole.  Raises msgspec.DecodeError or ValueError."""
         self._buffer += data
-        buffer, offset = self._buffer, 0
-        found = []
-        while len(buffer) - offset >= LENGTH.size:
-            (length,) = LENGTH.unpack_from(buffer, offset)
-            if length > FRAME_BYTES_MAX:
-                raise ValueError(f"a frame of {length} bytes is over {FRAME_BYTES_MAX}")
-            end = offset + LENGTH.size + length
-            if len(buffer) < end:
-                break
-            found.append(self._decode(buffer[offset + LENGTH.size : end]))
-            offset = end
-        del buffer[:offset]
-        return found
+        return frames.split(self._buffer, self._decode, FRAME_BYTES_MAX)
 
 
 _result_encoder = msgspec.msgpack.Encoder()
@@ -181,8 +168,7 @@ _result_encoder = msgspec.msgpack.Encoder()
 
 def encode_result(result: Result) -> bytes:
     """A result as it is kept in the shared memory."""
-    body = _result_encoder.encode(result)
-    return LENGTH.pack(len(body)) + body
+    return frames.pack(_result_encoder.encode(result))
 
 
 def kept_results(data: bytes) -> list[Result]:

@@ -25,6 +25,7 @@ import msgspec
 import raftsched
 from raftsched.executor.children import Children, signal_group
 from raftsched.executor.leftovers import MARK
+from raftsched.executor.outbox import Outbox
 from raftsched.executor.worker_messages import (
     PART_BYTES,
     SHARED_BYTES,
@@ -102,8 +103,6 @@ class WorkerProcess:
         self._selector = selector
         self._held = held
         self._frames = from_worker()
-        self._unsent = bytearray()
-        self._is_stuck = False
         self._asked: list[Call] = []
         self._asked_bytes = 0
         #: Tokens that were asked for and are not answered, in order.
@@ -143,6 +142,7 @@ class WorkerProcess:
             os.close(page)
         self._socket.setblocking(False)
         selector.register(self._socket, selectors.EVENT_READ, self.talk)
+        self._outbox = Outbox(selector, self._socket, self.talk)
         children.add(self.pid, self._exited)
         self._put(setup)
 
@@ -297,7 +297,7 @@ class WorkerProcess:
             self._most = max(1, min(AHEAD_MAX, int(AHEAD_SECONDS / (self._call_seconds + 1e-6))))
 
     def _put(self, message: ToWorker) -> None:
-        self._unsent += encode(message)
+        self._outbox.put(encode(message))
 
     def _put_asked(self) -> None:
         if self._asked:
@@ -308,22 +308,11 @@ class WorkerProcess:
     def send(self) -> None:
         """Send as much as it takes now."""
         self._put_asked()
-        if self._looks and not self._is_stuck:
+        if self._looks and not self._outbox.is_stuck:
             self._put(Look())
         self._looks = False
-        if not self._unsent or self._socket.fileno() < 0:
-            return
-        try:
-            sent = self._socket.send(self._unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # It is dying; `_exited` tells.
-        del self._unsent[:sent]
-        if self._is_stuck != bool(self._unsent):
-            self._is_stuck = not self._is_stuck
-            write = selectors.EVENT_WRITE if self._is_stuck else 0
-            self._selector.modify(self._socket, selectors.EVENT_READ | write, self.talk)
+        if self._socket.fileno() >= 0:
+            self._outbox.send()  # If nobody is there it is dying, and `_exited` tells.
 
     def _hang_up(self) -> None:
         """It has closed its end: it ends, or is to."""

@@ -20,6 +20,7 @@ from raftsched.core.commands import Accepted, AnyCommand, Outcome
 from raftsched.core.model import TaskSpec
 from raftsched.executor import leftovers, messages
 from raftsched.executor.client import RunnerClient, RunnerLost
+from raftsched.executor.frames import LENGTH
 from raftsched.executor.messages import StartAttempt
 from raftsched.executor.runner_socket import listen, socket_address
 from raftsched.peer.agent import NodeAgent
@@ -114,7 +115,7 @@ async def test_large_attempts_are_given_in_several_frames(tmp_path: Path) -> Non
                     for token in range(1, 601)]  # fmt: skip
         frames = [len(frame) for frame in messages.start_frames(attempts, 0)]
         assert len(frames) > 2
-        assert max(frames) <= messages.FRAME_BYTES_MAX + messages.LENGTH.size
+        assert max(frames) <= messages.FRAME_BYTES_MAX + LENGTH.size
         node.client.start(attempts, 0)
         node.client.stop(600, "heard all before this")
         await node.report(600)
