@@ -16,7 +16,9 @@ from raftsched.api.tasks import etag, known_task
 from raftsched.api.views import task_view
 from raftsched.core.commands import EditTask, RunNow, SubmitTasks, Submitted
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import TERMINAL, Extra, NewTask, Task, TaskSpec, TaskStatus
+from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
+from raftsched.core.policy import Extra
+from raftsched.core.spec import TaskSpec
 from raftsched.core.state import State
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 

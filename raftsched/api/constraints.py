@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from raftsched.core.constraints import constraint_text
-from raftsched.core.model import Constraint, Op
+from raftsched.core.policy import Constraint, Op
 
 __all__ = ["constraint_text", "parse_constraint"]
 

@@ -22,7 +22,8 @@ from raftsched.api.policies import (
 from raftsched.api.problems import Problem
 from raftsched.api.programs import NO_RLIMITS, Argv, Http, Python, Rlimits, spec_of
 from raftsched.api.times import Duration
-from raftsched.core.model import USUAL, Delivery, NewTask, OnLeaseLoss
+from raftsched.core.model import NewTask
+from raftsched.core.policy import USUAL, Delivery, OnLeaseLoss
 from raftsched.core.strategies import STRATEGIES
 
 #: Bounds on one task document.

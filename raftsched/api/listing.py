@@ -22,7 +22,8 @@ from aiohttp import web
 from raftsched.api.context import Context, integer
 from raftsched.api.problems import Problem
 from raftsched.api.views import TaskPage, TaskView, task_view
-from raftsched.core.model import Task, TaskSpec, TaskStatus
+from raftsched.core.model import Task, TaskStatus
+from raftsched.core.spec import TaskSpec
 from raftsched.core.state import State
 
 #: Rows looked at for one page before it ends early.

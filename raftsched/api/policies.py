@@ -10,7 +10,8 @@ from raftsched.api.checked import checked, milliseconds
 from raftsched.api.constraints import constraint_text, parse_constraint
 from raftsched.api.problems import Problem
 from raftsched.api.times import Duration, instant, parse_duration, parse_instant
-from raftsched.core.model import (
+from raftsched.core.model import Task
+from raftsched.core.policy import (
     USUAL,
     Affinity,
     Backoff,
@@ -19,7 +20,6 @@ from raftsched.core.model import (
     Extra,
     Policy,
     RetryNode,
-    Task,
 )
 from raftsched.core.timers import deadline_at, starts_at
 from raftsched.peer.config import parse_bytes, parse_cpu

@@ -10,7 +10,7 @@ import msgspec
 
 from raftsched.api.checked import checked, milliseconds
 from raftsched.api.problems import Problem
-from raftsched.core.model import NO_LIMITS, HttpCall, ProcessLimits, PythonCall, TaskSpec
+from raftsched.core.spec import NO_LIMITS, HttpCall, ProcessLimits, PythonCall, TaskSpec
 from raftsched.peer.config import parse_bytes
 
 if TYPE_CHECKING:

@@ -19,22 +19,16 @@ from raftsched.api.policies import (
 )
 from raftsched.api.times import instant
 from raftsched.core.model import (
-    NO_LIMITS,
-    USUAL,
     Attempt,
     AttemptStatus,
-    Delivery,
     Eligibility,
-    HttpCall,
     Node,
     NodeStatus,
-    OnLeaseLoss,
-    ProcessLimits,
-    PythonCall,
     Task,
-    TaskSpec,
     TaskStatus,
 )
+from raftsched.core.policy import USUAL, Delivery, OnLeaseLoss
+from raftsched.core.spec import NO_LIMITS, HttpCall, ProcessLimits, PythonCall, TaskSpec
 from raftsched.core.state import State
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import insort
 
 from raftsched.core.constraints import weight_of
-from raftsched.core.model import Affinity, NewTask, Node, Task, Terms
+from raftsched.core.model import NewTask, Node, Task, Terms
+from raftsched.core.policy import Affinity
 from raftsched.core.rooms import Room, Rooms
 from raftsched.core.strategies import BY_LOAD, BY_TURN, WEIGHT_PPM, ByLoad, Turn, spread
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raftsched.core.model import Affinity, Constraint, Node, Op
+from raftsched.core.model import Node
+from raftsched.core.policy import Affinity, Constraint, Op
 
 #: The label that every node has.
 NODE_ID = "node.id"

@@ -10,15 +10,8 @@ from typing import Any
 
 from raftsched.core.indexes import QueueUse, Usage
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import (
-    ATTEMPT_TERMINAL,
-    TERMINAL,
-    AttemptStatus,
-    RetryNode,
-    Task,
-    TaskStatus,
-    Terms,
-)
+from raftsched.core.model import ATTEMPT_TERMINAL, TERMINAL, AttemptStatus, Task, TaskStatus, Terms
+from raftsched.core.policy import RetryNode
 from raftsched.core.state import State, waits_for_another
 from raftsched.core.tables import Table
 from raftsched.core.timers import due_at

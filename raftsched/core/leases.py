@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raftsched.core.model import (
-    AttemptStatus,
-    Delivery,
-    Eligibility,
-    Node,
-    NodeStatus,
-    Task,
-    TaskStatus,
-)
+from raftsched.core.model import AttemptStatus, Eligibility, Node, NodeStatus, Task, TaskStatus
+from raftsched.core.policy import Delivery
 from raftsched.core.state import State
 
 #: An idempotent task is tried elsewhere when its node was silent for so long, at most.

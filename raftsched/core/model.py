@@ -9,22 +9,13 @@ Rules
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import msgspec
 
-
-class _Word(StrEnum):
-    """A stable word; hashed as the text it is (Enum's own hash is a Python call per lookup).
-
-    Where every task passes, modules name the words they use once, at their top: Python 3.11 takes
-    longer to find a member in its class than to make a row.
-    """
-
-    __hash__ = str.__hash__
+from raftsched.core.policy import USUAL, Extra, Policy
+from raftsched.core.words import Word
 
 
-class TaskStatus(_Word):
+class TaskStatus(Word):
     """Where a task stands.  The legal moves are the table in ``lifecycle``."""
 
     WAITING = "waiting"
@@ -51,7 +42,7 @@ TERMINAL = frozenset(
 )
 
 
-class AttemptStatus(_Word):
+class AttemptStatus(Word):
     """Where one try of a task stands."""
 
     ASSIGNED = "assigned"
@@ -75,7 +66,7 @@ ATTEMPT_TERMINAL = frozenset(
 )
 
 
-class NodeStatus(_Word):
+class NodeStatus(Word):
     """What the cluster observed of a node (not what anybody wants of it)."""
 
     UP = "up"
@@ -83,208 +74,13 @@ class NodeStatus(_Word):
     LEFT = "left"
 
 
-class Eligibility(_Word):
+class Eligibility(Word):
     """What an operator wants of a node: may it be given new attempts?"""
 
     ELIGIBLE = "eligible"
     CORDONED = "cordoned"
     #: Nothing new, and what it holds goes elsewhere.
     DRAINING = "draining"
-
-
-class Delivery(_Word):
-    """What becomes of a task whose node was lost with it."""
-
-    #: Another attempt: it may run twice, not at once.
-    AT_LEAST_ONCE = "at_least_once"
-    #: None: a start that may have happened is not repeated; the task ends ``lost``.
-    AT_MOST_ONCE = "at_most_once"
-
-
-class OnLeaseLoss(_Word):
-    """What a node does with an attempt whose lease runs out."""
-
-    STOP = "stop"
-    #: It goes on until the node hears that the attempt is not its own any more: two may overlap.
-    CONTINUE = "continue"
-
-
-class Backoff(_Word):
-    """How the wait before an attempt grows with those that failed."""
-
-    CONSTANT = "constant"
-    LINEAR = "linear"
-    EXPONENTIAL = "exponential"
-
-
-class RetryNode(_Word):
-    """Where the attempt after a failed one may run."""
-
-    ANY = "any"
-    #: Where it failed, as long as that node is up.
-    SAME = "same"
-    #: Elsewhere, as long as another node that fits is up.
-    OTHER = "other"
-
-
-class HttpCall(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A request that an attempt makes."""
-
-    url: str
-    method: str = "GET"
-    headers: dict[str, str] = {}
-    body: bytes = b""
-    #: Status codes that are a success; empty: 200 to 299.
-    expect: tuple[int, ...] = ()
-    #: Redirects followed at most.
-    redirects_max: int = 5
-    #: False: a certificate that cannot be verified is taken.
-    verify: bool = True
-
-
-class PythonCall(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A function that an attempt calls, in a worker process of an application."""
-
-    #: ``module:function``, as the application registered it.
-    function: str
-    #: JSON: a list, and an object.
-    args: bytes = b"[]"
-    kwargs: bytes = b"{}"
-
-
-class ProcessLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the kernel lets each process of an attempt have; 0: as the node has it."""
-
-    memory_bytes: int = 0
-    cpu_seconds: int = 0
-    open_files: int = 0
-    processes: int = 0
-
-
-#: The limits of a task that asks for none.
-NO_LIMITS = ProcessLimits()
-
-
-class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False):
-    """What a task runs and how; stored as msgpack bytes, decoded where it runs or is shown."""
-
-    #: Program and arguments; with ``shell`` exactly one element, the shell line.  Empty when
-    #: ``http`` or ``python`` says what runs.
-    command: tuple[str, ...] = ()
-    name: str = ""
-    shell: bool = False
-    env: dict[str, str] = {}
-    #: Working directory; empty means the attempt's own fresh directory.
-    cwd: str = ""
-    stdin: str = ""
-    #: Longest run of one attempt; 0 means no limit.
-    timeout_ms: int = 0
-    #: Time between SIGTERM and SIGKILL.
-    grace_ms: int = 10_000
-    labels: dict[str, str] = {}
-    # Since version 4.
-    http: HttpCall | None = None
-    python: PythonCall | None = None
-    #: Programs run before the attempt's own, and after it however it ended.
-    before: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    #: Name or number; empty: as the node runs.
-    user: str = ""
-    group: str = ""
-    #: -1: as the node has it.
-    umask: int = -1
-    nice: int = 0
-    limits: ProcessLimits = NO_LIMITS
-
-
-class Op(_Word):
-    """How a constraint compares a node's label."""
-
-    EQUAL = "="
-    NOT_EQUAL = "!="
-    IN = "in"
-    NOT_IN = "not in"
-    EXISTS = "exists"
-    ABSENT = "absent"
-
-
-class Constraint(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A claim about a node's labels.  A label that is not there equals nothing."""
-
-    #: A label's name; ``node.id`` is the node itself.
-    label: str
-    op: Op
-    #: Sorted; none for ``exists`` and ``absent``, one for ``=`` and ``!=``.
-    values: tuple[str, ...] = ()
-
-
-class Affinity(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A wish: nodes of which the claim is true are worth so much more."""
-
-    constraint: Constraint
-    #: -100 to 100; negative: rather not there.
-    weight: int
-
-
-class Policy(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """How the scheduler deals with a task, beside what `Terms` says.  Since version 4.
-
-    Only what is not as usual is written, so that fields can be added.
-    """
-
-    backoff: Backoff = Backoff.EXPONENTIAL
-    #: Wait before the second attempt, and at most.
-    backoff_base_ms: int = 1_000
-    backoff_max_ms: int = 300_000
-    #: The wait is that much shorter or longer, in thousandths, by a hash of task and attempt.
-    jitter_permille: int = 200
-    #: Only after these exit codes another attempt; empty: after any failure.
-    retry_on_exit: tuple[int, ...] = ()
-    retry_node: RetryNode = RetryNode.ANY
-    #: Longest wait for the first attempt to start, from when the task may; 0: no limit.
-    queue_timeout_ms: int = 0
-    delivery: Delivery = Delivery.AT_LEAST_ONCE
-    #: May run twice at once: tried elsewhere as soon as its node is silent.
-    idempotent: bool = False
-    on_lease_loss: OnLeaseLoss = OnLeaseLoss.STOP
-    #: Lease of its attempts; 0: the node's.
-    lease_ms: int = 0
-    #: Losses after which the task fails; 0: ``Settings.losses_max``.
-    losses_max: int = 0
-    #: What an attempt holds beside cpu and memory: (name, count), by name.
-    resources: tuple[tuple[str, int], ...] = ()
-    #: All must be true of the node.
-    constraints: tuple[Constraint, ...] = ()
-    affinity: tuple[Affinity, ...] = ()
-    #: Keys of limits that an attempt holds or takes a token of, sorted.
-    limits: tuple[str, ...] = ()
-
-
-#: The policy of a task that asks for nothing.
-USUAL = Policy()
-
-
-class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What is seldom asked, and of one task alone.  Since version 4."""
-
-    #: Instants in milliseconds since the Unix epoch; 0: none.
-    not_before: int = 0
-    deadline: int = 0
-    #: The same counted from the task's creation; 0: none.
-    delay_ms: int = 0
-    expires_ms: int = 0
-    #: Only one task of a namespace that is not terminal has this key; empty: none.
-    unique_key: str = ""
-    #: What becomes of a submission whose key is taken: ``reject | return | replace``.
-    on_conflict: str = "reject"
-    #: For the strategy ``consistent_hash``; empty: the task's id.
-    placement_key: str = ""
-    #: The task that this one is another try of.
-    retry_of: str = ""
-    #: The task whose end this one waits for (``replace``); set by ``apply``.
-    after: str = ""
-    #: What was submitted together (a broadcast) has the same word here.
-    group: str = ""
 
 
 class NewTask(msgspec.Struct, frozen=True, array_like=True, gc=False):

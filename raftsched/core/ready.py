@@ -15,7 +15,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heapreplace
 
-from raftsched.core.model import RetryNode, Task, Terms
+from raftsched.core.model import Task, Terms
+from raftsched.core.policy import RetryNode
 
 #: Tasks of a lane in one block: as many as a dictionary holds before it doubles.
 BLOCK = 680

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from raftsched.core.model import ATTEMPT_TERMINAL, OnLeaseLoss, TaskStatus
+from raftsched.core.model import ATTEMPT_TERMINAL, TaskStatus
+from raftsched.core.policy import OnLeaseLoss
 from raftsched.core.state import State
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from raftsched.core.model import Backoff, Policy
+from raftsched.core.policy import Backoff, Policy
 
 #: Doublings beyond this are over every ``backoff_max_ms`` anyway.
 _DOUBLINGS_MAX = 40

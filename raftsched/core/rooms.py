@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from raftsched.core.commands import Reason
 from raftsched.core.constraints import broken, labels_of
 from raftsched.core.indexes import Usage
-from raftsched.core.model import Eligibility, NewTask, Node, NodeStatus, RetryNode, Terms
+from raftsched.core.model import Eligibility, NewTask, Node, NodeStatus, Terms
+from raftsched.core.policy import RetryNode
 
 if TYPE_CHECKING:
     from raftsched.core.state import State

@@ -25,13 +25,13 @@ from raftsched.core.model import (
     KeyRecord,
     Limit,
     Node,
-    Policy,
     Queue,
     Settings,
     Task,
     TaskStatus,
     Terms,
 )
+from raftsched.core.policy import Policy
 from raftsched.core.ready import ReadyQueue
 from raftsched.core.tables import Table, shard_of
 from raftsched.core.timers import Timers

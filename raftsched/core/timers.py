@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from raftsched.core.model import TERMINAL, Extra, Task, TaskStatus
+from raftsched.core.model import TERMINAL, Task, TaskStatus
+from raftsched.core.policy import Extra
 
 #: Entries of the heap beyond twice the number of timers, before it is made anew.
 STALE_MAX = 1_000

@@ -21,7 +21,7 @@ from typing import NamedTuple, NoReturn
 
 from msgspec.structs import replace
 
-from raftsched.core.model import ProcessLimits, TaskSpec
+from raftsched.core.spec import ProcessLimits, TaskSpec
 from raftsched.executor.cgroup import Group
 
 #: The runner, or the interpreter it is written in, ignores or handles these; a child must not.

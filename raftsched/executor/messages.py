@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from raftsched.core.model import TaskSpec
+from raftsched.core.spec import TaskSpec
 from raftsched.executor import frames
 
 #: Version of these messages; a runner of another one is asked to end, and has a lease to do so.

@@ -15,7 +15,7 @@ import msgspec
 
 from raftsched.core import reconciler
 from raftsched.core.commands import Applied, Entry
-from raftsched.core.model import TaskSpec
+from raftsched.core.spec import TaskSpec
 from raftsched.executor.client import RunnerLost
 from raftsched.executor.messages import AttemptReport, StartAttempt
 from raftsched.peer.config import PeerConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from raftsched.core.model import Backoff, Delivery, Extra, OnLeaseLoss, Policy, RetryNode
+from raftsched.core.policy import Backoff, Delivery, Extra, OnLeaseLoss, Policy, RetryNode
 
 #: So many tasks ask for something.
 SHARE = 0.4

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
-from raftsched.core.model import AttemptStatus, Delivery, OnLeaseLoss, Task
+from raftsched.core.model import AttemptStatus, Task
+from raftsched.core.policy import Delivery, OnLeaseLoss
 from raftsched.core.retry import wait_ms
 from raftsched.core.timers import deadline_at, starts_at
 from raftsched.testing.runner import Span

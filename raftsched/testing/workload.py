@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from raftsched.core.commands import Accepted, CancelTask, Rejected, SubmitTasks, Submitted
-from raftsched.core.model import NewTask, TaskSpec
+from raftsched.core.model import NewTask
+from raftsched.core.spec import TaskSpec
 from raftsched.core.versions import POLICIES
 from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.peer import Peer

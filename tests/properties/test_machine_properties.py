@@ -46,22 +46,16 @@ from raftsched.core.commands import (
     SubmitTasks,
     UpdateSettings,
 )
-from raftsched.core.model import (
-    TERMINAL,
+from raftsched.core.model import TERMINAL, Eligibility, Limit, NewTask, Queue, Settings, Task
+from raftsched.core.policy import (
     Affinity,
     Backoff,
     Constraint,
     Delivery,
-    Eligibility,
     Extra,
-    Limit,
-    NewTask,
     Op,
     Policy,
-    Queue,
     RetryNode,
-    Settings,
-    Task,
 )
 from raftsched.core.state import State
 

@@ -21,8 +21,10 @@ from raftsched.core.commands import (
     ReportAttempts,
     SubmitTasks,
 )
-from raftsched.core.model import Constraint, NewTask, Op, Policy, TaskSpec
+from raftsched.core.model import NewTask
 from raftsched.core.planner import PlanPolicy, plan
+from raftsched.core.policy import Constraint, Op, Policy
+from raftsched.core.spec import TaskSpec
 from raftsched.peer.ids import uuid7
 
 NODES = 5

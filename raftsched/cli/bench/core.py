@@ -25,7 +25,8 @@ from raftsched.core.commands import (
     ReportAttempts,
     SubmitTasks,
 )
-from raftsched.core.model import NewTask, TaskSpec
+from raftsched.core.model import NewTask
+from raftsched.core.spec import TaskSpec
 from raftsched.peer.ids import uuid7
 
 #: Items of one entry, as under load.

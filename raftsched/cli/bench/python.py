@@ -22,7 +22,7 @@ import msgspec
 
 from raftsched.cli.bench.noop import bare
 from raftsched.cli.output import hint
-from raftsched.core.model import PythonCall, TaskSpec
+from raftsched.core.spec import PythonCall, TaskSpec
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.messages import AttemptReport, StartAttempt
 

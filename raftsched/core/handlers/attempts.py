@@ -26,13 +26,12 @@ from raftsched.core.model import (
     ATTEMPT_TERMINAL,
     REASON_MAX,
     RESULT_BYTES_MAX,
-    USUAL,
     Attempt,
     AttemptStatus,
-    Delivery,
     Task,
     TaskStatus,
 )
+from raftsched.core.policy import USUAL, Delivery
 from raftsched.core.retry import may_retry, wait_ms
 from raftsched.core.rooms import Rooms
 from raftsched.core.versions import POLICIES

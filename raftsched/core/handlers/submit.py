@@ -20,17 +20,8 @@ from raftsched.core.commands import (
 from raftsched.core.handlers import answers
 from raftsched.core.handlers.ends import stop
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import (
-    TASK_ID_MAX,
-    TERMINAL,
-    Extra,
-    KeyRecord,
-    NewTask,
-    Policy,
-    Task,
-    TaskStatus,
-    Terms,
-)
+from raftsched.core.model import TASK_ID_MAX, TERMINAL, KeyRecord, NewTask, Task, TaskStatus, Terms
+from raftsched.core.policy import Extra, Policy
 from raftsched.core.state import State, waits_for_another
 from raftsched.core.strategies import STRATEGIES, STRATEGIES_FIRST
 from raftsched.core.timers import starts_at

@@ -21,7 +21,8 @@ from raftsched.core.commands import (
 from raftsched.core.handlers.ends import DEADLINE, stop
 from raftsched.core.handlers.submit import checked_terms, new_row
 from raftsched.core.lifecycle import HOLDING, move
-from raftsched.core.model import REASON_MAX, TERMINAL, Extra, NewTask, TaskStatus
+from raftsched.core.model import REASON_MAX, TERMINAL, NewTask, TaskStatus
+from raftsched.core.policy import Extra
 from raftsched.core.state import waits_for_another
 
 _DONE = Accepted()

@@ -15,7 +15,8 @@ from aiohttp.test_utils import make_mocked_request
 from raftsched.api import listing, views
 from raftsched.core import codec
 from raftsched.core.commands import CancelTask, DeleteTask, SubmitTasks
-from raftsched.core.model import NewTask, Task, TaskSpec
+from raftsched.core.model import NewTask, Task
+from raftsched.core.spec import TaskSpec
 from raftsched.core.state import State
 from raftsched.raft.log import ENTRY_BYTES_MAX
 from tests.unit.api.fake_service import START_MS

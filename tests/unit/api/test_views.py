@@ -7,7 +7,9 @@ import pytest
 
 from raftsched.api.views import instant, task_view
 from raftsched.core.commands import SubmitTasks
-from raftsched.core.model import Backoff, NewTask, Policy, Task, TaskSpec
+from raftsched.core.model import NewTask, Task
+from raftsched.core.policy import Backoff, Policy
+from raftsched.core.spec import TaskSpec
 from tests.unit.api.fake_service import FakeService
 
 SPEC = TaskSpec(

@@ -56,13 +56,13 @@ from raftsched.core.model import (
     NewTask,
     Node,
     NodeStatus,
-    Policy,
     Queue,
     Settings,
     Task,
     TaskStatus,
     Terms,
 )
+from raftsched.core.policy import Policy
 from raftsched.core.state import State
 
 #: Stamp of a replica's first entry; each further one adds `STEP_MS`.

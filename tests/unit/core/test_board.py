@@ -30,22 +30,9 @@ from raftsched.core.commands import (
     UpdateSettings,
 )
 from raftsched.core.limits import Permits, gate_of
-from raftsched.core.model import (
-    Affinity,
-    Constraint,
-    Eligibility,
-    Extra,
-    Limit,
-    NewTask,
-    Op,
-    Policy,
-    Queue,
-    RetryNode,
-    Settings,
-    Task,
-    Terms,
-)
+from raftsched.core.model import Eligibility, Limit, NewTask, Queue, Settings, Task, Terms
 from raftsched.core.planner import PlanPolicy, plan
+from raftsched.core.policy import Affinity, Constraint, Extra, Op, Policy, RetryNode
 from raftsched.core.rooms import Rooms
 from raftsched.core.state import State
 from raftsched.core.strategies import STRATEGIES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftsched.core.constraints import broken, constraint_text, is_true, labels_of, weight_of
-from raftsched.core.model import Affinity, Constraint, Op
+from raftsched.core.policy import Affinity, Constraint, Op
 from tests.unit.core.builders import node
 
 LABELS = {"zone": "a", "disk": "ssd", "empty": ""}

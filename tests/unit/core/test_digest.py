@@ -14,12 +14,12 @@ from raftsched.core.model import (
     AttemptStatus,
     Check,
     DigestReport,
-    Extra,
     KeyRecord,
     Settings,
     Task,
     TaskStatus,
 )
+from raftsched.core.policy import Extra
 from raftsched.core.state import State
 from raftsched.core.tables import Table
 from tests.unit.core.builders import Replica, attempt, dump, new_task, node, register, task

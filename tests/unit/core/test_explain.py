@@ -19,8 +19,9 @@ from raftsched.core.commands import (
     SubmitTasks,
 )
 from raftsched.core.explain import Explanation, Verdict, explain
-from raftsched.core.model import Constraint, Eligibility, Extra, Limit, Op, Policy, Queue, RetryNode
+from raftsched.core.model import Eligibility, Limit, Queue
 from raftsched.core.planner import PlanPolicy, plan
+from raftsched.core.policy import Constraint, Extra, Op, Policy, RetryNode
 from tests.unit.core.builders import Replica, finished, new_task, register
 
 

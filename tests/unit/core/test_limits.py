@@ -21,8 +21,9 @@ from raftsched.core.commands import (
     SubmitTasks,
 )
 from raftsched.core.limits import full_at_us, interval_us
-from raftsched.core.model import Limit, Policy, Queue
+from raftsched.core.model import Limit, Queue
 from raftsched.core.planner import PlanPolicy, plan
+from raftsched.core.policy import Policy
 from tests.unit.core.builders import Replica, finished, new_task, register
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from raftsched.core import reconciler
 from raftsched.core.commands import CancelTask, DrainNode, FireTimers, Reason, SetEligibility
-from raftsched.core.model import AttemptStatus, Delivery, Eligibility, Policy, TaskStatus
+from raftsched.core.model import AttemptStatus, Eligibility, TaskStatus
+from raftsched.core.policy import Delivery, Policy
 from tests.unit.core.builders import Replica, finished, register
 
 PATIENCE = 1_000

@@ -8,7 +8,8 @@ import pytest
 
 from raftsched.core.commands import LoseAttempts, Reason
 from raftsched.core.leases import SUSPECT_MS, held_leases
-from raftsched.core.model import AttemptStatus, Delivery, NodeStatus, Policy, TaskStatus
+from raftsched.core.model import AttemptStatus, NodeStatus, TaskStatus
+from raftsched.core.policy import Delivery, Policy
 from tests.unit.core.builders import TERM, Replica, register
 
 NODE_LEASE = 15_000

@@ -13,7 +13,8 @@ from raftsched.core.commands import (
     RunNow,
     UpdateSettings,
 )
-from raftsched.core.model import Backoff, Extra, Policy, Settings, TaskStatus
+from raftsched.core.model import Settings, TaskStatus
+from raftsched.core.policy import Backoff, Extra, Policy
 from tests.unit.core.builders import Replica, finished, new_task, register
 
 WAITING = TaskStatus.WAITING

@@ -14,7 +14,8 @@ from raftsched.core.commands import (
     SubmitTasks,
     Submitted,
 )
-from raftsched.core.model import Extra, TaskStatus
+from raftsched.core.model import TaskStatus
+from raftsched.core.policy import Extra
 from tests.unit.core.builders import Replica, finished, new_task, register
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftsched.core.model import Backoff, Policy
+from raftsched.core.policy import Backoff, Policy
 from raftsched.core.retry import may_retry, wait_ms
 
 

@@ -16,8 +16,9 @@ from raftsched.core.commands import (
     SetEligibility,
     SetNodeLabels,
 )
-from raftsched.core.model import Constraint, Eligibility, Op, Policy, RetryNode
+from raftsched.core.model import Eligibility
 from raftsched.core.planner import PlanPolicy, plan
+from raftsched.core.policy import Constraint, Op, Policy, RetryNode
 from tests.unit.core.builders import Replica, finished, register
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from raftsched.core.commands import AssignTasks, SetEligibility
-from raftsched.core.model import Affinity, Constraint, Eligibility, Extra, NewTask, Op, Policy
+from raftsched.core.model import Eligibility, NewTask
 from raftsched.core.planner import PlanPolicy, plan, plan_new
+from raftsched.core.policy import Affinity, Constraint, Extra, Op, Policy
 from raftsched.core.strategies import BY_TURN, PPM, STRATEGIES, Turn
 from tests.unit.core.builders import Replica, finished, register
 

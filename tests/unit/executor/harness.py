@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from raftsched.core.model import HttpCall, PythonCall, TaskSpec
+from raftsched.core.spec import HttpCall, PythonCall, TaskSpec
 from raftsched.executor import leftovers
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.messages import Applications, AttemptReport, StartAttempt

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.core.model import ProcessLimits
+from raftsched.core.spec import ProcessLimits
 from raftsched.executor.cgroup import Groups
 from tests.unit.executor.harness import Node, running
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from raftsched.core.commands import Accepted, AnyCommand, Outcome
-from raftsched.core.model import TaskSpec
+from raftsched.core.spec import TaskSpec
 from raftsched.executor import leftovers, messages
 from raftsched.executor.client import RunnerClient, RunnerLost
 from raftsched.executor.frames import LENGTH

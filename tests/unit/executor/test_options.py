@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.core.model import ProcessLimits, TaskSpec
+from raftsched.core.spec import ProcessLimits, TaskSpec
 from raftsched.executor import fork
 from raftsched.executor.results import Answers, BadResult
 from tests.unit.executor.harness import running

@@ -6,7 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from raftsched.core.model import TaskSpec
+from raftsched.core.spec import TaskSpec
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.messages import StartAttempt
 

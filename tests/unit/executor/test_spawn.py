@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.core.model import TaskSpec
+from raftsched.core.spec import TaskSpec
 from raftsched.executor.messages import StartAttempt
 from raftsched.executor.results import Answers
 from raftsched.executor.spawn import CannotStart, Spawner

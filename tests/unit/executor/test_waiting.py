@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftsched.core.model import PythonCall, TaskSpec
+from raftsched.core.spec import PythonCall, TaskSpec
 from raftsched.executor.messages import StartAttempt
 from raftsched.executor.waiting import Waiting
 

@@ -19,7 +19,8 @@ from raftsched.core.commands import (
     Entry,
     SubmitTasks,
 )
-from raftsched.core.model import NewTask, TaskSpec
+from raftsched.core.model import NewTask
+from raftsched.core.spec import TaskSpec
 from raftsched.peer.ids import uuid7
 from raftsched.peer.replica import Replica
 
