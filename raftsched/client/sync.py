@@ -18,12 +18,18 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
 
-from raftsched.client.discovery import find_target
+from raftsched.client.calls import (
+    PAGE_MAX,
+    Document,
+    Documents,
+    document_of,
+    new_key,
+    part,
+    query_of,
+)
 from raftsched.client.errors import (
     BadReply,
     ConnectionFailed,
@@ -31,20 +37,16 @@ from raftsched.client.errors import (
     TaskTerminal,
     WaitTimeout,
 )
-from raftsched.client.transport import Reply, Request, Transport
+from raftsched.client.operations import Operations
+from raftsched.client.transport import Reply, Request
 
-USER_AGENT = "raftsched-python"
 #: One request of ``submit_batch`` holds at most this many tasks and bytes.
 BATCH_TASKS_MAX = 5_000
 BATCH_BYTES_MAX = 8 * 1024 * 1024
-PAGE_MAX = 1_000
 #: Longest a server is asked to hold one wait.
 WAIT_SECONDS_MAX = 30.0
 
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired", "lost"})
-
-Document = dict[str, Any]
-Documents = list[Document]
 
 
 class Task(dict[str, Any]):
@@ -106,54 +108,8 @@ class BatchResult:
         return len(self.ids) - len(self.refused)
 
 
-class Client:
+class Client(Operations):
     """The cluster, from outside.  Safe to share between threads; close it when done."""
-
-    def __init__(
-        self,
-        addresses: str | Iterable[str] | None = None,
-        *,
-        token: str | None = None,
-        token_file: str | None = None,
-        timeout_seconds: float = 30.0,
-        unreachable_seconds: float = 5.0,
-        consistency: str = "linearizable",
-    ) -> None:
-        """``addresses``: ``host:port`` of some or all peers; None: see `discovery`.
-
-        ``timeout_seconds`` bounds every call with all its retries; ``unreachable_seconds`` bounds
-        it while nobody listens anywhere.  Raises BadAddress or NoToken.
-        """
-        target = find_target(addresses, token, token_file)
-        self.source = target.source
-        self.has_token = bool(target.token)
-        self._transport = Transport(
-            target.addresses,
-            target.token,
-            timeout_seconds=timeout_seconds,
-            unreachable_seconds=min(unreachable_seconds, timeout_seconds),
-            user_agent=USER_AGENT,
-        )
-        self._consistency = consistency
-        #: Highest index seen in an answer; later reads are at least as new.
-        self.last_index = 0
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._transport.close()
-
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """Base URLs this client knows."""
-        return self._transport.endpoints
-
-    # Tasks
 
     def submit(
         self,
@@ -171,7 +127,7 @@ class Client:
         if command is not None:
             body["command"] = list(command)
         reply = self._write(
-            "/v1/tasks", body, key=idempotency_key or _new_key(), query={"dry_run": dry_run}
+            "/v1/tasks", body, key=idempotency_key or new_key(), query={"dry_run": dry_run}
         )
         return self._task(reply)
 
@@ -191,12 +147,12 @@ class Client:
         tasks answered so far.  ``atomic``: one request, all or none.  ``dry_run``: every task is
         checked and none is created.
         """
-        key = idempotency_key or _new_key()
+        key = idempotency_key or new_key()
         result = BatchResult()
         for number, lines in enumerate(_requests(tasks, split=not atomic)):
             request = Request(
                 "POST",
-                "/v1/tasks:batch" + _query({"atomic": atomic, "dry_run": dry_run}),
+                "/v1/tasks:batch" + query_of({"atomic": atomic, "dry_run": dry_run}),
                 b"".join(lines),
                 {
                     "Content-Type": "application/x-ndjson",
@@ -233,7 +189,7 @@ class Client:
 
     def get(self, task_id: str) -> Task:
         """One task; NotFound when there is none (any more)."""
-        return self._task(self._read(f"/v1/tasks/{_part(task_id)}"))
+        return self._task(self._read(f"/v1/tasks/{part(task_id)}"))
 
     def list(self, *, limit: int | None = None, page: int = 100, **filters: Any) -> Iterator[Task]:
         """Tasks, newest first as the server orders them, fetched page by page as they are drawn.
@@ -245,7 +201,7 @@ class Client:
         while left is None or left > 0:
             size = min(PAGE_MAX, page if left is None else min(page, left))
             reply = self._read("/v1/tasks", {"limit": size, "cursor": cursor, **filters})
-            document = _document(reply)
+            document = document_of(reply)
             for item in document.get("items", ()):
                 yield Task(self, item)
                 left = None if left is None else left - 1
@@ -272,8 +228,8 @@ class Client:
 
     def retry(self, task_id: str, *, idempotency_key: str | None = None) -> Task:
         """Try a task again that ended and did not succeed: a new one, ``retry_of`` this one."""
-        path = f"/v1/tasks/{_part(task_id)}/retry"
-        return self._task(self._write(path, {}, key=idempotency_key or _new_key()))
+        path = f"/v1/tasks/{part(task_id)}/retry"
+        return self._task(self._write(path, {}, key=idempotency_key or new_key()))
 
     def edit(
         self,
@@ -290,21 +246,21 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if if_index is not None:
             headers["If-Match"] = f'"{if_index}"'
-        path = f"/v1/tasks/{_part(task_id)}{_query({'dry_run': dry_run})}"
+        path = f"/v1/tasks/{part(task_id)}{query_of({'dry_run': dry_run})}"
         return self._task(self._send(Request("PATCH", path, json.dumps(patch).encode(), headers)))
 
     def cancel_many(self, *, reason: str = "", **query: Any) -> Document:
         """Cancel all tasks that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
         body = {"reason": reason} if reason else {}
-        return _document(self._write("/v1/tasks:cancel", body, query=query))
+        return document_of(self._write("/v1/tasks:cancel", body, query=query))
 
     def retry_many(self, **query: Any) -> Document:
         """Try all tasks again that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
-        return _document(self._write("/v1/tasks:retry", {}, query=query, repeatable=False))
+        return document_of(self._write("/v1/tasks:retry", {}, query=query, repeatable=False))
 
     def _verb(self, task_id: str, verb: str, body: Document) -> Task:
         try:
-            return self._task(self._write(f"/v1/tasks/{_part(task_id)}/{verb}", body))
+            return self._task(self._write(f"/v1/tasks/{part(task_id)}/{verb}", body))
         except TaskTerminal as error:
             # The first try may have done it; then the task says so, and the refusal is stale.
             if verb == "cancel" and error.after_unknown:
@@ -316,7 +272,7 @@ class Client:
     def delete(self, task_id: str) -> None:
         """Remove an ended task and its attempts; TaskNotTerminal when it has not ended."""
         try:
-            self._send(Request("DELETE", f"/v1/tasks/{_part(task_id)}"))
+            self._send(Request("DELETE", f"/v1/tasks/{part(task_id)}"))
         except NotFound as error:
             if not error.after_unknown:
                 raise
@@ -329,7 +285,7 @@ class Client:
             wait = max(0.0, min(WAIT_SECONDS_MAX, left))
             task = self._task(
                 self._read(
-                    f"/v1/tasks/{_part(task_id)}/wait", {"wait": f"{wait:.3f}s"}, patience=wait
+                    f"/v1/tasks/{part(task_id)}/wait", {"wait": f"{wait:.3f}s"}, patience=wait
                 )
             )
             if task.is_terminal:
@@ -344,15 +300,15 @@ class Client:
         """The task once it is no longer as ``task`` has it, or after ``wait_seconds``."""
         # Not `last_index`: the task may have changed between the two.
         query = {"index": int(task.get("modify_index") or 0), "wait": f"{wait_seconds:.3f}s"}
-        return self._task(self._read(f"/v1/tasks/{_part(task.id)}", query, patience=wait_seconds))
+        return self._task(self._read(f"/v1/tasks/{part(task.id)}", query, patience=wait_seconds))
 
     def explain(self, task_id: str) -> Document:
         """Why a task does not run: ``verdict``, ``blockers``, ``nodes``, ``position``."""
-        return _document(self._read(f"/v1/tasks/{_part(task_id)}/explain"))
+        return document_of(self._read(f"/v1/tasks/{part(task_id)}/explain"))
 
     def attempts(self, task_id: str) -> Documents:
         """All attempts of a task, oldest first."""
-        document = _document(self._read(f"/v1/tasks/{_part(task_id)}/attempts"))
+        document = document_of(self._read(f"/v1/tasks/{part(task_id)}/attempts"))
         items: Documents = document.get("items", [])
         return items
 
@@ -373,12 +329,12 @@ class Client:
         number = attempt or int(self.get(task_id).get("attempt") or 0)
         if number == 0:
             return
-        path = f"/v1/tasks/{_part(task_id)}/attempts/{number}/output"
+        path = f"/v1/tasks/{part(task_id)}/attempts/{number}/output"
         breaks = 0
         while True:
             query = {"follow": follow, "offset": offset, "tail": tail}
             headers, pieces = self._transport.stream(
-                Request("GET", path + _query(query), headers={"Accept": "*/*"})
+                Request("GET", path + query_of(query), headers={"Accept": "*/*"})
             )
             if tail is not None:
                 offset, tail = int(headers.get("raftsched-output-offset") or 0), None
@@ -396,189 +352,8 @@ class Client:
                 if not follow or not resumable or breaks > 5:
                     raise
 
-    # Nodes and cluster
-
-    def nodes(self) -> Documents:
-        """All nodes the cluster knows."""
-        items: Documents = _document(self._read("/v1/nodes")).get("items", [])
-        return items
-
-    def node(self, node_id: str) -> Document:
-        """One node."""
-        return _document(self._read(f"/v1/nodes/{_part(node_id)}"))
-
-    def cordon(self, node_id: str) -> Document:
-        """Give a node nothing new; what runs there goes on."""
-        return _document(self._write(f"/v1/nodes/{_part(node_id)}/cordon", {}))
-
-    def uncordon(self, node_id: str) -> Document:
-        """Undo a cordon."""
-        return _document(self._write(f"/v1/nodes/{_part(node_id)}/uncordon", {}))
-
-    def drain(self, node_id: str, patience: str | float = 0) -> Document:
-        """Give a node nothing new, and move what it holds elsewhere after ``patience``."""
-        return _document(self._write(f"/v1/nodes/{_part(node_id)}/drain", {"patience": patience}))
-
-    def set_node_labels(self, node_id: str, labels: Mapping[str, str]) -> Document:
-        """Replace the labels that a node was given at run time."""
-        path, body = f"/v1/nodes/{_part(node_id)}/labels", {"labels": dict(labels)}
-        return _document(self._write(path, body, method="PUT"))
-
-    # Queues and limits
-
-    def queues(self) -> Iterator[Document]:
-        """All queues that were set or have tasks, by name."""
-        return self._pages("/v1/queues")
-
-    def queue(self, name: str) -> Document:
-        """One queue."""
-        return _document(self._read(f"/v1/queues/{_part(name)}"))
-
-    def set_queue(self, name: str, **fields: Any) -> Document:
-        """Say what holds for a queue: ``concurrency``, ``max_depth``, ``paused``."""
-        return _document(self._write(f"/v1/queues/{_part(name)}", fields, method="PUT"))
-
-    def delete_queue(self, name: str) -> None:
-        """Back to the defaults; the tasks stay."""
-        self._delete(f"/v1/queues/{_part(name)}")
-
-    def pause_queue(self, name: str) -> Document:
-        """Start nothing of a queue; what runs goes on."""
-        return _document(self._write(f"/v1/queues/{_part(name)}/pause", {}))
-
-    def resume_queue(self, name: str) -> Document:
-        """Undo a pause."""
-        return _document(self._write(f"/v1/queues/{_part(name)}/resume", {}))
-
-    def purge_queue(self, name: str, *, reason: str = "", dry_run: bool = False) -> Document:
-        """Cancel all tasks of a queue that no node has: ``matched``, ``changed``, ``ids``."""
-        path, query = f"/v1/queues/{_part(name)}/purge", {"dry_run": dry_run}
-        return _document(self._write(path, {"reason": reason}, query=query))
-
-    def limits(self) -> Iterator[Document]:
-        """All limits that were set or are held, by key."""
-        return self._pages("/v1/limits")
-
-    def limit(self, key: str) -> Document:
-        """One limit."""
-        return _document(self._read(f"/v1/limits/{_part(key)}"))
-
-    def set_limit(self, key: str, **fields: Any) -> Document:
-        """Say what holds for a key: ``count``, ``rate`` (``count``, ``per``, ``burst``)."""
-        return _document(self._write(f"/v1/limits/{_part(key)}", fields, method="PUT"))
-
-    def delete_limit(self, key: str) -> None:
-        """Back to a mutex."""
-        self._delete(f"/v1/limits/{_part(key)}")
-
-    def _pages(self, path: str) -> Iterator[Document]:
-        cursor = None
-        while True:
-            page = _document(self._read(path, {"limit": 1000, "cursor": cursor}))
-            yield from page.get("items", [])
-            cursor = page.get("next_cursor")
-            if not cursor:
-                return
-
-    def _delete(self, path: str) -> None:
-        try:
-            self._send(Request("DELETE", path))
-        except NotFound as error:
-            if not error.after_unknown:
-                raise
-
-    def cluster(self, timeout_seconds: float | None = None) -> Document:
-        """What the answering peer knows of the cluster; works without a leader too."""
-        return _document(self._send(Request("GET", "/v1/cluster"), timeout_seconds))
-
-    def peers(self) -> Document:
-        """The members of the group as the leader knows them: ``items``, ``waits_for``, ``done``."""
-        return _document(self._send(Request("GET", "/v1/cluster/peers")))
-
-    def add_peer(
-        self, peer_id: str, raft: str, api: str, *, replaces: str = "", wait_seconds: float = 5.0
-    ) -> Document:
-        """Add a peer, or replace one; ``done`` is false while it goes on: ask again to wait."""
-        body = {"id": peer_id, "raft": raft, "api": api, "replaces": replaces}
-        query = {"wait": f"{wait_seconds:g}s"}
-        return _document(self._write("/v1/cluster/peers", body, query=query))
-
-    def remove_peer(self, peer_id: str, *, wait_seconds: float = 5.0) -> Document:
-        """Remove a peer for good; ``done`` is false while it goes on: ask again to wait."""
-        path = f"/v1/cluster/peers/{_part(peer_id)}" + _query({"wait": f"{wait_seconds:g}s"})
-        return _document(self._send(Request("DELETE", path)))
-
-    def transfer_leader(self, target: str | None = None) -> Document:
-        """Hand leadership to a peer (None: the most advanced one)."""
-        body = {"target": target} if target else {}
-        return _document(self._write("/v1/cluster/leader:transfer", body, repeatable=False))
-
-    def check_replicas(self, wait_seconds: float = 5.0) -> Document:
-        """Have the peers compare their replicas; waits so long for those that are connected."""
-        query = {"wait": f"{wait_seconds:g}s"}
-        return _document(self._write("/v1/cluster:verify", {}, query=query))
-
-    def reset_clock(self, now: str | None = None, by: str = "") -> Document:
-        """Set the cluster's clock (RFC 3339; None: to that of the peer that answers)."""
-        body = {"by": by} if now is None else {"by": by, "now": now}
-        return _document(self._write("/v1/cluster/clock:reset", body, repeatable=False))
-
-    def request(
-        self, method: str, path: str, body: Any = None, *, timeout_seconds: float | None = None
-    ) -> Any:
-        """Any route: JSON in, JSON out.  A POST carries a fresh Idempotency-Key."""
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if method == "POST":
-            headers["Idempotency-Key"] = _new_key()
-        data = None if body is None else json.dumps(body).encode()
-        return self._send(Request(method, path, data, headers), timeout_seconds).json()
-
-    # Plumbing
-
-    def _read(
-        self, path: str, query: Mapping[str, Any] | None = None, *, patience: float = 0.0
-    ) -> Reply:
-        full = {"min_index": self.last_index, **(query or {})}
-        if self._consistency != "linearizable":
-            full["consistency"] = self._consistency
-        return self._send(Request("GET", path + _query(full), patience_seconds=patience))
-
-    def _write(
-        self,
-        path: str,
-        body: Document,
-        *,
-        key: str = "",
-        query: Mapping[str, Any] | None = None,
-        repeatable: bool = True,
-        method: str = "POST",
-    ) -> Reply:
-        headers = {"Content-Type": "application/json"}
-        if key:
-            headers["Idempotency-Key"] = key
-        data = json.dumps(body).encode()
-        return self._send(
-            Request(method, path + _query(query or {}), data, headers, repeatable=repeatable)
-        )
-
-    def _send(self, request: Request, timeout_seconds: float | None = None) -> Reply:
-        reply = self._transport.send(request, timeout_seconds)
-        index = reply.headers.get("raftsched-index", "")
-        if index.isdigit():
-            self.last_index = max(self.last_index, int(index))
-        return reply
-
     def _task(self, reply: Reply) -> Task:
-        return Task(self, _document(reply))
-
-
-def _document(reply: Reply) -> Document:
-    document = reply.json()
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise BadReply(f"{reply.endpoint} answered no JSON object; is it a raftsched peer?")
-    return document
+        return Task(self, document_of(reply))
 
 
 def _requests(tasks: Iterable[Mapping[str, Any]], *, split: bool) -> Iterator[list[bytes]]:
@@ -598,21 +373,3 @@ def _requests(tasks: Iterable[Mapping[str, Any]], *, split: bool) -> Iterator[li
         size += len(line)
     if lines:
         yield lines
-
-
-def _query(values: Mapping[str, Any]) -> str:
-    """``?a=b`` of what is set; booleans as 1."""
-    pairs = {
-        name: "1" if value is True else value
-        for name, value in values.items()
-        if value is not None and value is not False and value != "" and value != 0
-    }
-    return "?" + urlencode(pairs) if pairs else ""
-
-
-def _part(value: str) -> str:
-    return quote(value, safe="")
-
-
-def _new_key() -> str:
-    return uuid.uuid4().hex
