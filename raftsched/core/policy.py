@@ -131,5 +131,3 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retry_of: str = ""
     #: The task whose end this one waits for (``replace``); set by ``apply``.
     after: str = ""
-    #: What was submitted together (a broadcast) has the same word here.
-    group: str = ""

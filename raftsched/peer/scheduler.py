@@ -246,8 +246,10 @@ class Scheduler:
         state = self._replica.state
         if state.version < POLICIES:
             return False
-        now = self._now_ms()
         first = state.timers.first()
+        if first is None and not any(node.drain_at for node in state.nodes.values()):
+            return False
+        now = self._now_ms()
         if first is not None and first[0] <= now:
             return True
         return any(next(evictable(state, node), None) for node in draining(state, now))
@@ -258,7 +260,9 @@ class Scheduler:
         beyond = {n.id: state.usage[n.id].attempts - n.slots for n in nodes}
         silent = [n.id for n in nodes if self.book.is_silent(n.id, n.incarnation, now)]
         ahead = self._pace.ahead(now, beyond)
-        return planner.PlanPolicy(ASSIGNMENTS_MAX, ahead, self._now_ms(), frozenset(silent))
+        # Only rates ask for the time, and it takes a look at all clocks.
+        now_ms = self._now_ms() if state.limits else 0
+        return planner.PlanPolicy(ASSIGNMENTS_MAX, ahead, now_ms, frozenset(silent))
 
     async def _judge(self) -> None:
         """Propose the verdict on every node whose lease has surely run out."""
