@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+from collections.abc import Iterator
+
 import pytest
 
 from tests.certificates import TestAuthority
@@ -17,3 +21,25 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
 def other_authority(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
     """The authority of cluster ``other``."""
     return TestAuthority(tmp_path_factory.mktemp("other"), "other")
+
+
+class _Unseen(logging.Handler):
+    """What asyncio says of errors that nobody asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "never retrieved" in record.getMessage():
+            self.said.append(record.getMessage())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_error_is_lost() -> Iterator[None]:
+    """A future's exception that no test looked at is a failure, as an unraisable one is."""
+    unseen = _Unseen()
+    logging.getLogger("asyncio").addHandler(unseen)
+    yield
+    gc.collect()
+    assert not unseen.said, unseen.said

@@ -180,14 +180,19 @@ class Peer:
             return
         error = task.exception() or RuntimeError(f"the {task.get_name()} ended")
         logger.critical("the %s of this peer failed", task.get_name(), exc_info=error)
-        self.failed.set_exception(error)
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Whoever waits for `failed` is told; the log has it, also if nobody asks for it here."""
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_exception(error)
+            self.failed.exception()
 
     def _removed(self, error: MustStop) -> None:
         """Nobody has anything to do with this peer any more; what it runs ends with its lease."""
         logger.critical("%s", error)
         self.is_draining = True
-        if self.failed is not None and not self.failed.done():
-            self.failed.set_exception(error)
+        self._fail(error)
 
     def _fatal(self, error: BaseException) -> None:
         """The log stands still.  A replica that differs is kept to be looked at; then `failed`."""
@@ -203,9 +208,7 @@ class Peer:
 
     async def _keep_evidence(self, error: ReplicaDiverged) -> None:
         await self.selfcheck.keep_evidence(error)
-        if self.failed is not None and not self.failed.done():
-            self.failed.set_exception(error)
-            self.failed.exception()  # It is in the log, also if nobody asks for it here.
+        self._fail(error)
 
     async def stop(self) -> None:
         """Hand over leadership, say good-bye, and leave.  Attempts under way keep their runner."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,14 +37,17 @@ class IdleRunner:
 
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
-        self.on_reports = lambda reports: _ignore(reports)
-        self.on_lost = lambda: None
+        self.on_reports: Callable[[list[AttemptReport]], None] = lambda reports: None
+        self.on_lost: Callable[[], object] = lambda: None
         self.inventory: Mapping[int, Running] = {}
 
     def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
         pass
 
     def stop(self, token: int, reason: str) -> None:
+        pass
+
+    def serve_apps(self, generation: str, applications: Sequence[str], workers: int) -> None:
         pass
 
     def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str) -> None:
@@ -61,10 +64,6 @@ class IdleRunner:
 
     async def close(self, *, stop_runner: bool) -> None:
         pass
-
-
-def _ignore(reports: list[AttemptReport]) -> None:
-    pass
 
 
 class OffClock(SystemClock):
@@ -117,7 +116,11 @@ class Cluster:
         self.peers[peer_id] = peer
 
     async def stop(self, peer_id: str) -> None:
-        await self.peers.pop(peer_id).stop()
+        peer = self.peers.pop(peer_id)
+        assert peer.failed is not None
+        failed = peer.failed.exception() if peer.failed.done() else None
+        await peer.stop()
+        assert failed is None, failed
 
     async def leader(self) -> str:
         async with asyncio.timeout(10):
