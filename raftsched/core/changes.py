@@ -27,6 +27,7 @@ class Changes:
         "nodes",
         "queues",
         "state",
+        "subtasks_ended",
         "suspect",
         "tasks",
     )
@@ -46,6 +47,8 @@ class Changes:
         self.limits: dict[str, Limit | None] = {}
         self.deleted: list[Task] = []
         self.events: list[Event] = []
+        #: By parent: how many parts this command ended, and how many of them succeeded.
+        self.subtasks_ended: dict[str, tuple[int, int]] = {}
         #: Become ``state.next_token`` and ``state.next_order``.
         self.next_token = state.next_token
         self.next_order = state.next_order

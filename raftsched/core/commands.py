@@ -15,7 +15,7 @@ import msgspec
 from raftsched.core.model import Eligibility, Limit, NewTask, Queue, Settings
 
 #: The highest version this code applies, and writes once it is in force (``versions``).
-ENTRY_VERSION = 4
+ENTRY_VERSION = 5
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
@@ -392,6 +392,8 @@ class Reason(StrEnum):
     RETRY_ELSEWHERE = "retry-elsewhere"
     UNIQUE_CONFLICT = "unique-conflict"
     TASK_RUNNING = "task-running"
+    #: It is a part of another task, or it was split into parts.
+    PART_OF_TREE = "part-of-tree"
     MODIFIED = "modified"
     BATCH_REFUSED = "batch-refused"
     NEEDS_VERSION = "needs-version"

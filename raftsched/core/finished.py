@@ -6,7 +6,7 @@ Derived: the rows alone say what is here, and in which order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 
 from raftsched.core.indexes import EMPTY_MAX, in_order
@@ -21,12 +21,16 @@ def weight(task: Task) -> int:
     return size
 
 
+Weigh = Callable[[Task], int]
+
+
 class Finished:
     """Ids of terminal tasks: by the entry that ended them, by id within one; so on every peer."""
 
-    __slots__ = ("_ids", "_indexes", "_length", "_sorted", "bytes")
+    __slots__ = ("_ids", "_indexes", "_length", "_sorted", "_weigh", "bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, weigh: Weigh = weight) -> None:
+        self._weigh = weigh
         #: Ids per index of the entry that ended them.  A list at the newest index and at the one
         #: that is drawn from, else a tuple: the garbage collector does not look into one of texts.
         self._ids: dict[int, list[str] | tuple[str, ...]] = {}
@@ -35,7 +39,7 @@ class Finished:
         #: The entry whose ids are in order, the last one first.
         self._sorted = -1
         self._length = 0
-        #: Sum of their `weight`.
+        #: Sum of their weights.
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -44,7 +48,7 @@ class Finished:
     def add(self, task: Task) -> None:
         """A task ended in the newest entry."""
         self._length += 1
-        self.bytes += weight(task)
+        self.bytes += self._weigh(task)
         index = task.modify_index
         ids = self._ids.get(index)
         if ids is None:
@@ -69,12 +73,12 @@ class Finished:
             self._ids[index] = tuple(found[index])
             self._indexes.append(index)
         self._length = len(tasks)
-        self.bytes = sum(map(weight, tasks))
+        self.bytes = sum(map(self._weigh, tasks))
 
     def remove(self, task: Task) -> None:
         """Forget a task."""
         self._length -= 1
-        self.bytes -= weight(task)
+        self.bytes -= self._weigh(task)
         index = task.modify_index
         ids = self._ids[index] = _open(self._ids[index])
         if ids[-1] == task.id:
@@ -110,9 +114,11 @@ class Finished:
 class FinishedByQueue:
     """Every queue's own, and all together."""
 
-    __slots__ = ("_queues",)
+    __slots__ = ("_queues", "_weigh")
 
-    def __init__(self) -> None:
+    def __init__(self, weigh: Weigh = weight) -> None:
+        """``weigh``: bytes of a task; the same when it is added and when it is removed."""
+        self._weigh = weigh
         #: None is empty.
         self._queues: dict[str, Finished] = {}
 
@@ -124,7 +130,7 @@ class FinishedByQueue:
         queue = task.terms.queue
         finished = self._queues.get(queue)
         if finished is None:
-            finished = self._queues[queue] = Finished()
+            finished = self._queues[queue] = Finished(self._weigh)
         finished.add(task)
 
     def fill(self, tasks: Iterable[Task]) -> None:
@@ -133,7 +139,7 @@ class FinishedByQueue:
         for task in tasks:
             found.setdefault(task.terms.queue, []).append(task)
         for queue, those in found.items():
-            finished = self._queues[queue] = Finished()
+            finished = self._queues[queue] = Finished(self._weigh)
             finished.fill(those)
 
     def remove(self, task: Task) -> None:

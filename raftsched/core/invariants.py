@@ -15,6 +15,7 @@ from raftsched.core.policy import RetryNode
 from raftsched.core.state import State, waits_for_another
 from raftsched.core.tables import Table
 from raftsched.core.timers import due_at
+from raftsched.core.trees import is_split, parent_of
 from raftsched.core.versions import POLICIES
 
 
@@ -129,10 +130,42 @@ def _relations(state: State, tasks: list[Task]) -> Iterator[str]:
             unique[f"{task.namespace}\0{extra.unique_key}"] = task.id
         if waits_for_another(task):
             waiters.setdefault(extra.after, []).append(task.id)
+    yield from _trees(state, tasks)
     if state.unique != unique:
         yield "the unique keys differ from the rows"
     if {after: list(ids) for after, ids in state.waiters.items()} != waiters:
         yield "who waits for another task differs from the rows"
+
+
+def _is_root(task: Task) -> bool:
+    """Terminal, and no part of another task."""
+    return task.status in TERMINAL and not parent_of(task)
+
+
+def _trees(state: State, tasks: list[Task]) -> Iterator[str]:
+    """A task and its subtasks."""
+    parts: dict[str, list[Task]] = {}
+    for task in tasks:
+        if parent_of(task):
+            parts.setdefault(parent_of(task), []).append(task)
+        is_ready = task.status is TaskStatus.QUEUED
+        if task.extra is not None and task.extra.broadcast and (is_ready or task.attempts):
+            yield f"task {task.id} runs itself, not on several nodes"
+        if is_split(task) and state.trees.of(task.id) is None:
+            yield f"task {task.id} was split and has no subtasks"
+    for parent_id, those in sorted(parts.items()):
+        parent, kept = state.tasks.get(parent_id), state.trees.of(parent_id)
+        counts: dict[TaskStatus, int] = {}
+        for task in those:
+            counts[task.status] = counts.get(task.status, 0) + 1
+        if kept is None or list(kept.ids) != [task.id for task in those] or kept.counts != counts:
+            yield f"the subtasks of {parent_id} differ from the rows"
+        if parent is None or parent.extra is None or parent.extra.subtasks != len(those):
+            yield f"task {parent_id} does not have the {len(those)} subtasks that name it"
+        elif (parent.status in TERMINAL) != all(task.status in TERMINAL for task in those):
+            yield f"task {parent_id} is {parent.status}, its subtasks are {counts}"
+    if state.trees.parents() != sorted(parts):
+        yield "there are subtasks that the rows do not have"
 
 
 def _sums(name: str, table: Table[Any]) -> Iterator[str]:
@@ -160,7 +193,7 @@ def _orders(state: State, tasks: list[Task]) -> Iterator[str]:
         yield "the listing differs from the rows"
     if list(state.listing.after(None, newest_first=True)) != sorted(listed, reverse=True):
         yield "the listing from the newest on differs from the rows"
-    ended = sorted((task.modify_index, task.id) for task in tasks if task.status in TERMINAL)
+    ended = sorted((task.modify_index, task.id) for task in tasks if _is_root(task))
     if list(state.finished) != [task_id for _, task_id in ended]:
         yield "the order of finished tasks differs from the rows"
     expiring = [(record.expires_at, key) for key, record in state.keys.items()]

@@ -21,7 +21,7 @@ _A = AttemptStatus
 
 #: From -> to.  A status that is not a key is terminal and absorbs.
 TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
-    _S.WAITING: frozenset({_S.QUEUED, _S.CANCELLED, _S.EXPIRED, _S.FAILED}),
+    _S.WAITING: frozenset({_S.QUEUED, _S.CANCELLED, _S.EXPIRED, _S.FAILED, _S.SUCCEEDED}),
     _S.QUEUED: frozenset({_S.ASSIGNED, _S.CANCELLED, _S.EXPIRED, _S.WAITING}),
     _S.ASSIGNED: frozenset(
         {_S.RUNNING, _S.QUEUED, _S.RETRYING, _S.CANCELLING, _S.CANCELLED}

@@ -108,6 +108,10 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     limits: tuple[str, ...] = ()
 
 
+#: For ``Extra.broadcast``.
+ALL_NODES = -1
+#: Highest ``Extra.broadcast``.
+BROADCAST_MAX = 1_000
 #: The policy of a task that asks for nothing.
 USUAL = Policy()
 
@@ -131,3 +135,13 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retry_of: str = ""
     #: The task whose end this one waits for (``replace``); set by ``apply``.
     after: str = ""
+    # Since version 5.
+    #: Run once on each of so many nodes, `ALL_NODES` for every one that may take it; 0: as usual.
+    broadcast: int = 0
+    # Set by ``apply``:
+    #: The task that this one is a part of.
+    parent: str = ""
+    #: Into how many it was split; from then on it runs only as they do.
+    subtasks: int = 0
+    #: Why its subtasks were told to end; empty: they were not.
+    stopping: str = ""

@@ -15,7 +15,7 @@ import msgspec
 
 from raftsched.core.board import Board
 from raftsched.core.digest import as_bytes, row_hash, sum_of
-from raftsched.core.finished import FinishedByQueue
+from raftsched.core.finished import FinishedByQueue, weight
 from raftsched.core.indexes import Listing, QueueUses, Usage, in_order
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import LIMIT, QUEUE
@@ -35,6 +35,7 @@ from raftsched.core.policy import Policy
 from raftsched.core.ready import ReadyQueue
 from raftsched.core.tables import Table, shard_of
 from raftsched.core.timers import Timers
+from raftsched.core.trees import Trees, is_split, parent_of
 from raftsched.core.versions import POLICIES
 
 #: Number of a task's shard, the row that stands there or None, the row to write.
@@ -92,7 +93,8 @@ class State:
         #: Bytes of the specifications of tasks that are not terminal.
         self.spec_bytes = 0
         self.listing = Listing()
-        self.finished = FinishedByQueue()
+        #: Of a tree only the task at its root: the others go with it.
+        self.finished = FinishedByQueue(self._weigh)
         self.timers = Timers()
         #: By name; a queue that never had a task has none.
         self.queue_use = QueueUses()
@@ -102,6 +104,7 @@ class State:
         self.unique: dict[str, str] = {}
         #: Ids of waiting tasks, by the id of the task whose end they wait for.
         self.waiters: dict[str, dict[str, None]] = {}
+        self.trees = Trees()
         #: Heap of (expiry, key).
         self._expiring: list[tuple[int, str]] = []
         #: By their fields; only so that equal ones are kept once.
@@ -262,7 +265,8 @@ class State:
                 self.open_count -= 1
                 self.spec_bytes -= len(task.spec)
                 self.queue_use[task.terms.queue].open -= 1
-                self.finished.add(task)
+                if task.extra is None or not task.extra.parent:
+                    self.finished.add(task)
             if was_holding:
                 assert old is not None
                 self._let_go(old)
@@ -307,6 +311,14 @@ class State:
         """Keep what a task has to do with others."""
         extra = task.extra
         assert extra is not None
+        if extra.parent:
+            self.trees.set(extra.parent, old, task)
+        self._relate_to_others(old, task)
+
+    def _relate_to_others(self, old: Task | None, task: Task) -> None:
+        """Its unique key, and the task that it waits for."""
+        extra = task.extra
+        assert extra is not None
         if extra.unique_key:
             key = f"{task.namespace}\0{extra.unique_key}"
             if task.status in TERMINAL:
@@ -334,12 +346,29 @@ class State:
             del self.unique[key]
 
     def delete_task(self, task: Task) -> None:
-        """Remove a terminal task and its attempts."""
+        """Remove a terminal task with its attempts and its subtasks."""
         assert task.status in TERMINAL
+        parent_id = parent_of(task)
+        if parent_id:
+            self.trees.remove(parent_id, task)
+        else:
+            self.finished.remove(task)
         self.tasks.pop(task.id)
         self.counts[task.status] -= 1
         self.listing.remove(task)
-        self.finished.remove(task)
+        for subtask in self.subtasks(task):
+            self.delete_task(subtask)
+
+    def subtasks(self, task: Task) -> list[Task]:
+        """The parts that a task was split into, the oldest first."""
+        if not is_split(task):
+            return []
+        found = [self.tasks.get(task_id) for task_id in self.trees.ids_of(task.id)]
+        return [subtask for subtask in found if subtask is not None]
+
+    def _weigh(self, task: Task) -> int:
+        """Of a terminal task with its subtasks."""
+        return weight(task) + sum([self._weigh(subtask) for subtask in self.subtasks(task)])
 
     def put_node(self, node: Node) -> None:
         """Insert or replace a node."""
@@ -401,7 +430,10 @@ class State:
         self.ready.fill(task for task in by_status[_QUEUED] if not task.paused)
         ended = [t for status, those in by_status.items() if status in TERMINAL for t in those]
         self.open_count = len(tasks) - len(ended)
-        self.finished.fill(ended)
+        for task in tasks:
+            if parent_id := parent_of(task):
+                self.trees.set(parent_id, None, task)
+        self.finished.fill(task for task in ended if not parent_of(task))
         held = [t for status, those in by_status.items() if status in HOLDING for t in those]
         for task in in_order(held, attrgetter("token")):
             self._hold(task)
@@ -416,7 +448,7 @@ class State:
             if task.extra is not None or task.terms.policy is not None or task.ready_at:
                 self.timers.set(task)
             if task.extra is not None:
-                self._relate(None, task)
+                self._relate_to_others(None, task)
 
     def load_keys(self, keys: Sequence[tuple[str, KeyRecord]]) -> None:
         """Some idempotency keys of a snapshot.  Raises ValueError if one stands there twice."""
@@ -441,7 +473,7 @@ class State:
 
 def waits_for_another(task: Task) -> bool:
     """Is it the end of another task that this one waits for?"""
-    return task.status is _WAITING and not task.ready_at
+    return task.status is _WAITING and not task.ready_at and not is_split(task)
 
 
 def _has_key(task: Task, key: str) -> bool:

@@ -26,6 +26,8 @@ def due_at(task: Task) -> int:
     status = task.status
     if status in TERMINAL or status is _CANCELLING:
         return 0
+    if task.extra is not None and task.extra.stopping:
+        return 0
     deadline = deadline_at(task)
     found = [deadline] if deadline else []
     if status in (_WAITING, _RETRYING):

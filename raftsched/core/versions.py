@@ -8,6 +8,7 @@ had it, on every peer alike.
  1    The first; its entries and snapshots say 2.
  3    Time is bounded (``machine``); the commands in `SINCE`; the group of peers may change.
  4    Policies: timers, backoff, leases by task, queues, limits, constraints; what `SINCE` says.
+ 5    Trees: a task may be split into subtasks, one for each of several nodes.
 ====  ==========================================================================================
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from raftsched.core import commands
+from raftsched.core.model import NewTask
 
 #: What a new cluster is of, until its peers know of each other.
 FIRST = 1
@@ -29,6 +31,8 @@ BOUNDED_TIME = 3
 MEMBERSHIP = 3
 #: From this version on tasks have policies, rows and reports the fields marked so in ``model``.
 POLICIES = 4
+#: From this version on tasks may have subtasks.
+TREES = 5
 #: Version that a command needs; those that are not here were always there.
 SINCE: dict[type[Any], int] = {
     commands.CheckReplicas: 3,
@@ -102,9 +106,17 @@ def next_version(in_force: int, members: Iterable[Supports | None]) -> int | Non
 def needed(command: commands.Command) -> int:
     """The version from which on a command can be applied."""
     if isinstance(command, commands.SubmitTasks):
-        special = [new.id for new in command.tasks if new.policy is not None or new.extra]
-        return POLICIES if special else 0
+        return max([_needed_by(new) for new in command.tasks], default=0)
+    if isinstance(command, commands.EditTask):
+        return max(POLICIES, _needed_by(command.task))
     return SINCE.get(type(command), 0)
+
+
+def _needed_by(new: NewTask) -> int:
+    """The version from which on a task can be asked for."""
+    if new.extra is not None:
+        return TREES if new.extra.broadcast else POLICIES
+    return 0 if new.policy is None else POLICIES
 
 
 def missing(command: commands.Command, in_force: int) -> str:
@@ -115,6 +127,6 @@ def missing(command: commands.Command, in_force: int) -> str:
     if needs <= in_force:
         return ""
     what = type(command).__name__
-    if isinstance(command, commands.SubmitTasks):
+    if isinstance(command, commands.SubmitTasks | commands.EditTask):
         what = "what the task asks for"
     return f"{what} needs cluster version {needs}, {in_force} is in force; upgrade all peers first"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from raftsched.core.commands import Accepted, AnyCommand, ResetClock, RunNow, SubmitTasks
+from raftsched.core.policy import Extra
 from raftsched.core.versions import SUPPORTED, Supports
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.peer import timekeeping
@@ -167,8 +168,12 @@ async def cluster_of(directory: Path, supports: Supports) -> AsyncIterator[Clust
 
 @pytest.mark.parametrize(
     ("previous", "in_force", "unknown", "needs"),
-    [(PREVIOUS, 1, ResetClock(1), 3), (Supports(1, 3), 3, RunNow("before"), 4)],
-    ids=["from 2", "from 3"],
+    [
+        (PREVIOUS, 1, ResetClock(1), 3),
+        (Supports(1, 3), 3, RunNow("before"), 4),
+        (Supports(1, 4), 4, SubmitTasks((new_task("all", extra=Extra(broadcast=-1)),)), 5),
+    ],
+    ids=["from 2", "from 3", "from 4"],
 )
 async def test_cluster_is_upgraded_one_by_one_and_nobody_goes_back(
     tmp_path: Path, previous: Supports, in_force: int, unknown: AnyCommand, needs: int

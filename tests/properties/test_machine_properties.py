@@ -48,6 +48,7 @@ from raftsched.core.commands import (
 )
 from raftsched.core.model import TERMINAL, Eligibility, Limit, NewTask, Queue, Settings, Task
 from raftsched.core.policy import (
+    ALL_NODES,
     Affinity,
     Backoff,
     Constraint,
@@ -59,7 +60,7 @@ from raftsched.core.policy import (
 )
 from raftsched.core.state import State
 
-IDS = st.sampled_from([f"t{i}" for i in range(12)])
+IDS = st.sampled_from([f"t{i}" for i in range(12)] + ["t1.1", "t1.2", "t2.1"])
 NODES = st.sampled_from(["n1", "n2", "n3"])
 INCARNATIONS = st.sampled_from(["a", "b"])
 TOKENS = st.integers(0, 30)
@@ -94,6 +95,8 @@ EXTRAS = st.none() | st.builds(
     unique_key=st.sampled_from(["", "u", "v"]),
     on_conflict=st.sampled_from(["reject", "return", "replace"]),
     after=st.sampled_from(["", "t1"]),
+    broadcast=st.sampled_from([0, 0, ALL_NODES, 2, -2]),
+    subtasks=st.sampled_from([0, 0, 0, 1]),
 )
 
 
@@ -121,13 +124,13 @@ class Machine(RuleBasedStateMachine):
         small = Settings(tasks_open_max=9, keys_max=3, finished_max=4, losses_max=2)
         self.do(UpdateSettings(small))
         if new:
-            self.do(ActivateVersion(4))
+            self.do(ActivateVersion(5))
 
     def do(self, command: Any) -> Any:
         self.index += 1
         self.now += 10
         batch = Batch("n1", 1, self.index, (command,))
-        version = command.version if isinstance(command, ActivateVersion) else 4
+        version = command.version if isinstance(command, ActivateVersion) else 5
         entry = Entry(max(1, version), 1, self.now, (batch,))
         entry = codec.decode_entry(codec.encode_entry(entry))
         before = copy(self.states[0])
@@ -338,7 +341,7 @@ class Machine(RuleBasedStateMachine):
         self.now += days * 86_400_000
         self.do(ApplyRetention(limit))
 
-    @rule(version=st.sampled_from([1, 2, 3, 4, 4, 4]))
+    @rule(version=st.sampled_from([1, 2, 3, 4, 5, 5]))
     def activate(self, version: int) -> None:
         self.do(ActivateVersion(version))
 
@@ -353,7 +356,7 @@ class Machine(RuleBasedStateMachine):
         """An entry whose time is off: the clock never falls, and jumps only as agreed."""
         before = self.states[0].now
         self.index += 1
-        entry = Entry(4, 1, before + ahead, (), agreed)
+        entry = Entry(5, 1, before + ahead, (), agreed)
         for state in self.states:
             machine.apply(state, self.index, entry)
             assert state.now >= before
@@ -412,6 +415,7 @@ def _derived(state: State) -> Any:
         state.oldest_key(),
         list(state.timers),
         (state.unique, state.waiters, state.limit_use, state.spec_bytes),
+        {parent: state.trees.ids_of(parent) for parent in state.trees.parents()},
         {name: use for name, use in state.queue_use.items() if use.open or use.held},
     )
 

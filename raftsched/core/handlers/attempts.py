@@ -196,8 +196,8 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
     else:
         to, reason = TaskStatus.FAILED, attempts[-1].reason or str(status)
     changes.events.append(Event("task_finished", task.id, attempt.node, to))
-    if changes.state.waiters:
-        set_free(changes, task.id)
+    if changes.state.waiters or task.extra is not None:
+        set_free(changes, task, to)
     return move(task, to, changes.index, reason, attempts, now, ready_at=0)
 
 
@@ -281,4 +281,4 @@ def lose(changes: Changes, task: Task, reason: str) -> None:
         changes.event("task_queued", task.id, attempt.node, reason)
     else:
         changes.event("task_finished", task.id, attempt.node, to.value)
-        set_free(changes, task.id)
+        set_free(changes, task, to)

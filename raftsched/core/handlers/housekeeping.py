@@ -64,8 +64,9 @@ def _over(state: State, name: str) -> Task | None:
 
 
 def _remove(changes: Changes, task: Task) -> None:
+    for gone in (task, *changes.state.subtasks(task)):
+        changes.event("task_deleted", gone.id, detail="retention")
     changes.state.delete_task(task)
-    changes.event("task_deleted", task.id, detail="retention")
 
 
 def settings(changes: Changes, command: UpdateSettings) -> Outcome:

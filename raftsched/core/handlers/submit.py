@@ -18,14 +18,14 @@ from raftsched.core.commands import (
     Submitted,
 )
 from raftsched.core.handlers import answers
-from raftsched.core.handlers.ends import stop
-from raftsched.core.lifecycle import HOLDING
+from raftsched.core.handlers.ends import make_ready, stop
 from raftsched.core.model import TASK_ID_MAX, TERMINAL, KeyRecord, NewTask, Task, TaskStatus, Terms
-from raftsched.core.policy import Extra, Policy
+from raftsched.core.policy import ALL_NODES, BROADCAST_MAX, Extra, Policy
 from raftsched.core.state import State, waits_for_another
 from raftsched.core.strategies import STRATEGIES, STRATEGIES_FIRST
 from raftsched.core.timers import starts_at
-from raftsched.core.versions import POLICIES, missing
+from raftsched.core.trees import is_split, is_to_be_split
+from raftsched.core.versions import POLICIES, TREES, missing
 
 _QUEUED = TaskStatus.QUEUED
 _WAITING = TaskStatus.WAITING
@@ -51,7 +51,7 @@ def submit(changes: Changes, command: SubmitTasks) -> Outcome:
             return Accepted(answers.unpack(record.answer))
         if record is None and len(state.keys) >= state.settings.keys_max:
             return Rejected(Reason.KEYS_FULL, f"{state.settings.keys_max} keys are held")
-    why = missing(command, state.version) if state.version < POLICIES else ""
+    why = missing(command, state.version) if state.version < TREES else ""
     if why:
         return Rejected(Reason.NEEDS_VERSION, why)
     refusal = _refusal(state, command.tasks)
@@ -172,6 +172,9 @@ class _Creation:
                 changes.next_order = order + 1
                 task = Task(task_id, new.spec, terms, now, index, order, _QUEUED, index)
                 if new.extra is not None:
+                    if not _is_askable(new.extra):
+                        self._refuse(position, Reason.INVALID, task_id)
+                        continue
                     special = self._special(task, new.extra)
                     if isinstance(special, _Conflict):
                         self._conflict(position, special)
@@ -179,6 +182,8 @@ class _Creation:
                     task = special
                 staged[task_id] = (number, None, task)
                 events.append(Event("task_queued", task_id))
+                if task.extra is not None and not task.extra.after and is_to_be_split(task):
+                    make_ready(changes, task, "")
 
     def _refuse(self, position: int, reason: Reason, task_id: str) -> None:
         self.refused.append((position, answers.refusal(reason, task_id)))
@@ -222,16 +227,26 @@ class _Creation:
 
     def _replace(self, holder: Task) -> str:
         """End the holder of a key; the id of the task that has to end first, or empty."""
-        after = holder.id if holder.status in HOLDING else ""
+        after = ""
         if waits_for_another(holder) and holder.extra is not None:
             after = holder.extra.after
         stop(self._changes, holder, TaskStatus.CANCELLED, "replaced")
-        return after
+        stopped = self._changes.task(holder.id)
+        assert stopped is not None
+        return after if stopped.status in TERMINAL else holder.id
 
 
 def extra_with(extra: Extra, after: str) -> Extra:
     """The same with another ``after``."""
     return extra if extra.after == after else msgspec.structs.replace(extra, after=after)
+
+
+def _is_askable(extra: Extra) -> bool:
+    """Is there nothing in it that only ``apply`` says?"""
+    return (
+        not (extra.parent or extra.subtasks or extra.stopping)
+        and ALL_NODES <= extra.broadcast <= BROADCAST_MAX
+    )
 
 
 def new_row(task: Task, extra: Extra, now: int) -> Task:
@@ -241,6 +256,8 @@ def new_row(task: Task, extra: Extra, now: int) -> Task:
         status, reason = _WAITING, "replaces"
     elif (at := starts_at(extra, task.created_at)) > now:
         status, reason, ready_at = _WAITING, "not-before", at
+    elif extra.broadcast:
+        status = _WAITING  # `make_ready` is the next that is done with it.
     return Task(
         task.id, task.spec, task.terms, task.created_at, task.create_index, task.order,
         status, task.modify_index, reason, task.losses, task.paused, 0, task.attempts, ready_at,
@@ -252,7 +269,10 @@ def _is_same(known: Task, new: NewTask) -> bool:
     """Does the task that is there ask for the same beside its terms?"""
     if known.extra is None or new.extra is None:
         return known.extra is new.extra
-    return extra_with(known.extra, new.extra.after) == new.extra
+    extra = known.extra
+    if is_split(known):
+        extra = msgspec.structs.replace(extra, subtasks=0, stopping="")
+    return extra_with(extra, new.extra.after) == new.extra
 
 
 def checked_terms(state: State, fields: _Fields) -> Terms | Reason:

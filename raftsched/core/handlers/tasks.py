@@ -18,12 +18,13 @@ from raftsched.core.commands import (
     ResumeTask,
     RunNow,
 )
-from raftsched.core.handlers.ends import DEADLINE, stop
-from raftsched.core.handlers.submit import checked_terms, new_row
+from raftsched.core.handlers.ends import DEADLINE, make_ready, stop
+from raftsched.core.handlers.submit import checked_terms, extra_with, new_row
 from raftsched.core.lifecycle import HOLDING, move
-from raftsched.core.model import REASON_MAX, TERMINAL, NewTask, TaskStatus
+from raftsched.core.model import REASON_MAX, TERMINAL, NewTask, Task, TaskStatus
 from raftsched.core.policy import Extra
 from raftsched.core.state import waits_for_another
+from raftsched.core.trees import is_split, is_to_be_split, parent_of
 
 _DONE = Accepted()
 _CANCELLED = "cancelled"
@@ -47,7 +48,7 @@ def cancel_many(changes: Changes, command: CancelTasks) -> Outcome:
         task = changes.task(task_id)
         if task is None or task.status in TERMINAL or task.status is TaskStatus.CANCELLING:
             continue
-        if task.status in HOLDING and command.spare_running:
+        if command.spare_running and (task.status in HOLDING or is_split(task)):
             continue
         stop(changes, task, TaskStatus.CANCELLED, _why(command.reason))
         ended.append(task_id)
@@ -70,14 +71,18 @@ def run_now(changes: Changes, command: RunNow) -> Outcome:
     if waits_for_another(task):
         after = task.extra.after if task.extra is not None else ""
         return Rejected(Reason.TASK_NOT_QUEUED, f"waits for the end of {after}")
-    if task.status in (TaskStatus.WAITING, TaskStatus.RETRYING):
-        task = move(task, TaskStatus.QUEUED, changes.index, task.reason, ready_at=changes.state.now)
-        changes.event("task_queued", task.id, detail="run-now")
-        changes.put(task)
-    if task.paused:
-        changes.put(msgspec.structs.replace(task, paused=False, modify_index=changes.index))
-        changes.event("task_changed", task.id, detail="resumed")
+    _run_now(changes, task)
     return _DONE
+
+
+def _run_now(changes: Changes, task: Task) -> None:
+    if task.paused:
+        task = _with_pause(changes, task, False)
+    if is_split(task):
+        for subtask in _open_subtasks(changes, task):
+            _run_now(changes, subtask)
+    elif task.status in (TaskStatus.WAITING, TaskStatus.RETRYING):
+        make_ready(changes, task, task.reason)
 
 
 def edit(changes: Changes, command: EditTask) -> Outcome:
@@ -90,6 +95,8 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
         return Rejected(Reason.TASK_TERMINAL, str(task.status))
     if task.status in HOLDING:
         return Rejected(Reason.TASK_RUNNING, str(task.status))
+    if is_split(task) or parent_of(task):
+        return Rejected(Reason.PART_OF_TREE, task.id)
     if command.if_index and command.if_index != task.modify_index:
         return Rejected(Reason.MODIFIED, f"modify index {task.modify_index}")
     if new.queue != task.queue and _is_full(changes, new.queue):
@@ -112,7 +119,7 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
     )
     if task.status is not TaskStatus.RETRYING and not waits_for_another(task):
         ready = msgspec.structs.replace(edited, status=TaskStatus.QUEUED, reason="", ready_at=0)
-        target = new_row(ready, edited.extra or Extra(), changes.state.now)
+        target = new_row(ready, extra_with(edited.extra or Extra(), ""), changes.state.now)
         if target.status is task.status:
             edited = msgspec.structs.replace(edited, ready_at=target.ready_at)
         else:
@@ -121,6 +128,8 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
             )
     changes.put(edited)
     changes.event("task_changed", task.id, detail="edited")
+    if is_to_be_split(edited) and not waits_for_another(task):
+        make_ready(changes, edited, "")
     return _DONE
 
 
@@ -141,6 +150,7 @@ def _edited_extra(known: Extra | None, new: NewTask) -> Extra | None:
         delay_ms=wanted.delay_ms,
         expires_ms=wanted.expires_ms,
         placement_key=wanted.placement_key,
+        broadcast=wanted.broadcast,
     )
     return None if extra == Extra() else extra
 
@@ -162,9 +172,23 @@ def _set_paused(changes: Changes, task_id: str, paused: bool) -> Outcome:
     if task.status in TERMINAL:
         return Rejected(Reason.TASK_TERMINAL, str(task.status))
     if task.paused is not paused:
-        changes.put(msgspec.structs.replace(task, paused=paused, modify_index=changes.index))
-        changes.event("task_changed", task.id, detail="paused" if paused else "resumed")
+        _with_pause(changes, task, paused)
+    for subtask in _open_subtasks(changes, task):
+        if subtask.paused is not paused:
+            _with_pause(changes, subtask, paused)
     return _DONE
+
+
+def _with_pause(changes: Changes, task: Task, paused: bool) -> Task:
+    task = msgspec.structs.replace(task, paused=paused, modify_index=changes.index)
+    changes.put(task)
+    changes.event("task_changed", task.id, detail="paused" if paused else "resumed")
+    return task
+
+
+def _open_subtasks(changes: Changes, task: Task) -> list[Task]:
+    """Those that have not ended, the oldest first."""
+    return [found for found in changes.state.subtasks(task) if found.status not in TERMINAL]
 
 
 def delete(changes: Changes, command: DeleteTask) -> Outcome:
@@ -174,6 +198,9 @@ def delete(changes: Changes, command: DeleteTask) -> Outcome:
         return Rejected(Reason.UNKNOWN_TASK, command.task_id)
     if task.status not in TERMINAL:
         return Rejected(Reason.TASK_NOT_TERMINAL, str(task.status))
+    if parent_of(task):
+        return Rejected(Reason.PART_OF_TREE, f"a part of {parent_of(task)}")
     changes.deleted.append(task)
-    changes.event("task_deleted", task.id)
+    for gone in (task, *changes.state.subtasks(task)):
+        changes.event("task_deleted", gone.id)
     return _DONE

@@ -9,7 +9,7 @@ from raftsched.core.handlers.nodes import evict
 from raftsched.core.leases import draining
 from raftsched.core.lifecycle import move
 from raftsched.core.model import Task, TaskStatus
-from raftsched.core.timers import deadline_at, queue_timeout_at
+from raftsched.core.timers import deadline_at, due_at, queue_timeout_at
 
 
 def fire(changes: Changes, command: FireTimers) -> Outcome:
@@ -19,7 +19,8 @@ def fire(changes: Changes, command: FireTimers) -> Outcome:
     for task_id in due:
         task = changes.task(task_id)
         assert task is not None
-        _fire(changes, task, now)
+        if 0 < due_at(task) <= now:  # What was due before may have ended it.
+            _fire(changes, task, now)
     for node in draining(changes.state, now):
         evict(changes, node.id, only_assigned=False)
     return Accepted(len(due))

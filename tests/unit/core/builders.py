@@ -296,6 +296,12 @@ class Replica:
         assert self.accepted(started(task_id, token, node_id=node_id)) == ()
         return token
 
+    def finish(self, task_id: str, status: str = "succeeded") -> None:
+        """The attempt that a task has ends, wherever it is."""
+        attempt = self.latest(task_id)
+        report = finished(task_id, attempt.token, status, node_id=attempt.node)
+        assert self.accepted(report) == ()
+
     def fail(self, task_id: str) -> None:
         """One more attempt of a task on ``n1`` fails."""
         assert self.accepted(finished(task_id, self.run(task_id), "failed")) == ()
