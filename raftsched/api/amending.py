@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from raftsched.api.context import Context, body_of, decode, flag, no_fields, pointer_of
 from raftsched.api.defaults import merged
 from raftsched.api.documents import TaskRequest, to_new_task
-from raftsched.api.problems import Problem, task_not_terminal, task_terminal
+from raftsched.api.problems import Problem, part_of_tree, task_not_terminal, task_terminal
 from raftsched.api.submission import key_of
 from raftsched.api.tasks import etag, known_task
 from raftsched.api.views import task_view
@@ -20,6 +20,7 @@ from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
 from raftsched.core.policy import Extra
 from raftsched.core.spec import TaskSpec
 from raftsched.core.state import State
+from raftsched.core.trees import is_split, parent_of
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 
 #: Before the keys of a retry; no key that is sent may have it.
@@ -79,6 +80,8 @@ def _check_can_edit(task: Task, wanted: int) -> None:
         raise task_terminal(EditTask(NewTask(task.id, b"")), task.status.value)
     if task.status in HOLDING:
         raise Problem("task-running", f"task {task.id} is {task.status}")
+    if is_split(task) or parent_of(task):
+        raise part_of_tree(task.id, parent_of(task))
     if wanted and wanted != task.modify_index:
         raise Problem("modified", f"its modify index is {task.modify_index}, not {wanted}")
 
@@ -87,7 +90,8 @@ def document_of(task: Task) -> dict[str, Any]:
     """The document that asks for this task as it is; nothing of it is hidden."""
     view = msgspec.json.decode(_json.encode(task_view(task)))
     names = TaskRequest.__struct_fields__
-    found = {name: view[name] for name in names if view.get(name) is not None}
+    # The id says nothing of what it asks for, and a subtask's is none that can be asked for.
+    found = {name: view[name] for name in names if name != "id" and view.get(name) is not None}
     http = _specs.decode(task.spec).http
     if http is not None:
         found["http"]["headers"] = dict(http.headers)
@@ -148,8 +152,9 @@ def another(task: Task, new_id: str) -> NewTask:
     """A new task that asks for the same, at once."""
     terms, extra = task.terms, task.extra or Extra()
     again = msgspec.structs.replace(
-        extra, retry_of=task.id, after="", not_before=0, delay_ms=0, deadline=0
-    )
+        extra, retry_of=task.id, after="", not_before=0, delay_ms=0, deadline=0,
+        parent="", subtasks=0, stopping="",
+    )  # fmt: skip
     return NewTask(
         new_id, task.spec, terms.queue, terms.priority, terms.cpu_milli, terms.memory_bytes,
         terms.strategy, terms.attempts_max, terms.policy, again,

@@ -8,6 +8,7 @@ import msgspec
 
 from raftsched.api.policies import (
     USUAL_RETRY,
+    Broadcast,
     Constraints,
     Limits,
     Placement,
@@ -86,6 +87,8 @@ class TaskRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     placement: Placement = Placement()
     limits: Limits = []
     unique: Unique | None = None
+    #: Run once on each of so many nodes; ``"all"``: on every one that may take it.
+    broadcast: Broadcast | None = None
 
 
 def to_new_task(request: TaskRequest, task_id: str) -> NewTask:

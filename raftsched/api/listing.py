@@ -25,6 +25,7 @@ from raftsched.api.views import TaskPage, TaskView, task_view
 from raftsched.core.model import Task, TaskStatus
 from raftsched.core.spec import TaskSpec
 from raftsched.core.state import State
+from raftsched.core.trees import parent_of
 
 #: Rows looked at for one page before it ends early.
 SCAN_ROWS_MAX = 20_000
@@ -35,7 +36,7 @@ SLICE_SECONDS = 0.005
 CLOCK_ROWS = 64
 
 #: What the query of a list filters by.
-FILTERS = ("state", "queue", "node", "label", "q", "since", "until")
+FILTERS = ("state", "queue", "node", "parent", "label", "q", "since", "until")
 
 Shown = TypeVar("Shown")
 #: ``(create_index, id)`` of the task behind which a page begins.
@@ -125,7 +126,7 @@ def filter_of(request: web.Request) -> Callable[[Task], bool]:
     if not states <= set(TaskStatus):
         known = ", ".join(status.value for status in TaskStatus)
         raise Problem("invalid", f"unknown state; known: {known}", pointer="?state")
-    queue, node = query.get("queue"), query.get("node")
+    queue, node, parent = query.get("queue"), query.get("node"), query.get("parent")
     name = query.get("q", "")
     until = instant_of(request, "until")
     labels = [label.partition(":")[::2] for label in query.getall("label", [])]
@@ -139,6 +140,8 @@ def filter_of(request: web.Request) -> Callable[[Task], bool]:
         if states and task.status not in states:
             return False
         if (queue and task.queue != queue) or (node and task.node != node):
+            return False
+        if parent and parent_of(task) != parent:
             return False
         if until is not None and task.created_at >= until:
             return False

@@ -38,6 +38,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "min_index": Parameter("Read a state at least as new as this index", _COUNT),
     "node": Parameter("Tasks whose latest attempt is of this node", _TEXT),
+    "parent": Parameter("Subtasks of this task", _TEXT),
     "offset": Parameter("Bytes of the output to pass over", _COUNT),
     "q": Parameter("Tasks with this in their name", _TEXT),
     "queue": Parameter("Tasks of this queue", _TEXT),

@@ -12,6 +12,8 @@ from raftsched.api.problems import Problem
 from raftsched.api.times import Duration, instant, parse_duration, parse_instant
 from raftsched.core.model import Task
 from raftsched.core.policy import (
+    ALL_NODES,
+    BROADCAST_MAX,
     USUAL,
     Affinity,
     Backoff,
@@ -79,6 +81,7 @@ class Unique(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_conflict: Literal["reject", "return", "replace"] = "reject"
 
 
+Broadcast = Literal["all"] | Annotated[int, msgspec.Meta(ge=1, le=BROADCAST_MAX)]
 Constraints = Annotated[list[str], msgspec.Meta(max_length=CONSTRAINTS_MAX)]
 Limits = Annotated[list[Key], msgspec.Meta(max_length=LIMITS_MAX)]
 Resources = Annotated[dict[str, str | int | float], msgspec.Meta(max_length=RESOURCES_MAX)]
@@ -182,8 +185,9 @@ def _lease_ms(value: Duration) -> int:
 def extra_of(request: TaskRequest) -> Extra | None:
     """What is asked of this task alone; None if nothing is.  Raises Problem."""
     key = request.placement.key
-    unique = request.unique
-    if request.not_before is None and request.deadline is None and unique is None and not key:
+    unique, wide = request.unique, request.broadcast
+    is_usual = request.not_before is None and request.deadline is None and unique is None
+    if is_usual and wide is None and not key:
         return None
     not_before, delay_ms = _when(request.not_before, "/not_before")
     deadline, expires_ms = _when(request.deadline, "/deadline")
@@ -195,6 +199,7 @@ def extra_of(request: TaskRequest) -> Extra | None:
         unique_key="" if unique is None else unique.key,
         on_conflict="reject" if unique is None else unique.on_conflict,
         placement_key=key,
+        broadcast=0 if wide is None else ALL_NODES if wide == "all" else wide,
     )
 
 
@@ -250,6 +255,13 @@ def unique_view(extra: Extra | None) -> Unique | None:
     on_conflict = extra.on_conflict
     assert on_conflict in ("reject", "return", "replace")
     return msgspec.convert({"key": extra.unique_key, "on_conflict": on_conflict}, Unique)
+
+
+def broadcast_view(extra: Extra | None) -> Broadcast | None:
+    """On how many nodes a task is to run."""
+    if extra is None or not extra.broadcast:
+        return None
+    return "all" if extra.broadcast == ALL_NODES else extra.broadcast
 
 
 def instants(task: Task) -> tuple[str | None, str | None]:

@@ -50,6 +50,7 @@ CATALOGUE: dict[str, Kind] = {
     "task-not-terminal": Kind(409, "The task has not ended"),
     "task-not-queued": Kind(409, "The task is not ready to run"),
     "task-running": Kind(409, "The task runs"),
+    "part-of-tree": Kind(409, "The task has subtasks, or is one"),
     "task-succeeded": Kind(409, "The task succeeded"),
     "unique-conflict": Kind(409, "A task that has not ended has this unique key"),
     "modified": Kind(412, "It has changed since"),
@@ -178,11 +179,22 @@ def task_not_terminal(task_id: str, status: str, done: str = "deleted") -> Probl
     )
 
 
+def part_of_tree(task_id: str, parent_id: str) -> Problem:
+    """This cannot be done with a part of a task alone, or with one that was split (no parent)."""
+    if parent_id:
+        text = f"task {task_id} is a part of {parent_id}; ask it of that one"
+        return Problem("part-of-tree", text, extra={"task_id": parent_id})
+    return Problem("part-of-tree", f"task {task_id} was split into subtasks and stays as it is")
+
+
 def of_rejection(
     rejected: Rejected, asked: AnyCommand | None = None, nodes: Iterable[str] = ()
 ) -> Problem:
     """A refusal of the state as a problem; ``asked`` and the ids of all nodes, where known."""
     reason, detail = rejected.reason, rejected.detail
+    if isinstance(asked, EditTask | DeleteTask) and reason is Reason.PART_OF_TREE:
+        task_id = asked.task.id if isinstance(asked, EditTask) else asked.task_id
+        return part_of_tree(task_id, detail)
     if isinstance(asked, EditTask):
         if reason is Reason.UNKNOWN_TASK:
             return unknown_task(asked.task.id)

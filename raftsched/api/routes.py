@@ -24,6 +24,7 @@ from raftsched.api import (
     queues,
     submission,
     tasks,
+    tree,
 )
 from raftsched.api.context import Context
 from raftsched.api.documents import TaskRequest
@@ -71,7 +72,7 @@ _SUBMIT = (
 )  # fmt: skip
 _UNKNOWN = ("unknown-task",)
 _VERB = ("unknown-task", "task-terminal")
-_DELETE = ("unknown-task", "task-not-terminal")
+_DELETE = ("unknown-task", "task-not-terminal", "part-of-tree")
 _OUTPUT = ("unknown-task", "output-gone", "node-unreachable")
 _QUEUE = "/v1/queues/{name}"
 _LIMIT = "/v1/limits/{key}"
@@ -87,7 +88,10 @@ _READ = ("consistency", "min_index")
 _POLL = (*_READ, "index", "wait")
 _FILTERS = (*listing.FILTERS, "limit", "cursor")
 _BULK = (*listing.FILTERS, "limit", *_DRY_RUN)
-_EDIT = ("unknown-task", "task-terminal", "task-running", "modified", "invalid", "needs-version")
+_EDIT = (
+    "unknown-task", "task-terminal", "task-running", "part-of-tree", "modified", "invalid",
+    "needs-version",
+)  # fmt: skip
 _RETRY = ("unknown-task", "task-not-terminal", "task-succeeded", "overloaded", "needs-version")
 
 ROUTES: tuple[Route, ...] = (
@@ -145,6 +149,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", _ID + "/explain", "read", explain.get, None, explain.ExplainView,
         problems=_UNKNOWN, query=_POLL,
+    ),
+    Route(
+        "GET", _ID + "/tree", "read", tree.get, None, tree.TreeView,
+        problems=_UNKNOWN, query=("limit", "cursor", *_POLL), operation="tasks_tree",
     ),
     Route(
         "GET", _ID + "/attempts", "read", tasks.attempts, None, AttemptList,

@@ -6,10 +6,11 @@ import msgspec
 from aiohttp import hdrs, web
 
 from raftsched.api.context import Context, body_of, decode, flag, no_fields, seconds
-from raftsched.api.problems import task_not_terminal, task_terminal, unknown_task
+from raftsched.api.problems import part_of_tree, task_not_terminal, task_terminal, unknown_task
 from raftsched.api.views import AttemptList, attempt_view, task_view
 from raftsched.core.commands import CancelTask, DeleteTask, PauseTask, ResumeTask
 from raftsched.core.model import TERMINAL, Task
+from raftsched.core.trees import parent_of
 
 REASON_CHARACTERS_MAX = 500
 
@@ -112,6 +113,8 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
         task = known_task(context, task_id)
         if task.status not in TERMINAL:
             raise task_not_terminal(task_id, task.status.value)
+        if parent_of(task):
+            raise part_of_tree(task_id, parent_of(task))
         return context.answer({"valid": True})
     await context.propose(DeleteTask(task_id))
     return web.Response(status=204, headers=context.headers())

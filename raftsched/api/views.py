@@ -7,10 +7,12 @@ import re
 import msgspec
 
 from raftsched.api.policies import (
+    Broadcast,
     Placement,
     Retry,
     Unique,
     Wish,
+    broadcast_view,
     claims,
     instants,
     retry_view,
@@ -106,6 +108,11 @@ class TaskView(msgspec.Struct, frozen=True):
     placement: Placement
     limits: tuple[str, ...]
     unique: Unique | None
+    broadcast: Broadcast | None
+    #: The task that it is a part of.
+    parent: str | None
+    #: Into how many it was split; it ends when they have ended.
+    subtasks: int
     state: TaskStatus
     #: Why the state is what it is, a stable word; empty when the state says it all.
     reason: str
@@ -266,6 +273,9 @@ def task_view(task: Task) -> TaskView:
         Placement(terms.strategy, "" if extra is None else extra.placement_key),
         policy.limits,
         unique_view(extra),
+        broadcast_view(extra),
+        None if extra is None else extra.parent or None,
+        0 if extra is None else extra.subtasks,
         task.status,
         task.reason,
         task.paused,

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("follow", "run", "Run a command in the cluster: its output, its exit code."),
     "ls": ("tasks", "ls", "List tasks, newest first."),
     "show": ("tasks", "show", "Show one task."),
+    "tree": ("tasks", "tree", "List the subtasks of a task: of a broadcast, one a node."),
     "logs": ("follow", "logs", "Print a task's output; -f follows."),
     "wait": ("tasks", "wait", "Wait until tasks have ended."),
     "cancel": ("amend", "cancel", "Ask for the end of tasks, by id or filter."),

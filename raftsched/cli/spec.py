@@ -94,6 +94,8 @@ _WHERE = [
                  "reserve; repeatable."),
     click.option("--constraint", multiple=True, metavar="CLAIM",
                  help="'zone = a', 'disk in [ssd, nvme]', 'gpu exists'; repeatable."),
+    click.option("--broadcast", metavar="all|N", help="Run once on every node that may take it, "
+                 "or on N of them."),
     click.option("--strategy", help="spread (default), binpack, round_robin, random, "
                  "consistent_hash."),
     click.option("--placement-key", help="For consistent_hash."),
@@ -130,6 +132,9 @@ def make_spec(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, An
         if len(command) != 1:
             raise click.UsageError("--shell takes exactly one argument: the line, in quotes")
         spec["shell"] = True
+    if options["broadcast"]:
+        wide = options["broadcast"]
+        spec["broadcast"] = int(wide) if wide.isdecimal() else wide
     if options["expire"]:
         spec["deadline"] = options["expire"]
     if options["idempotent"]:

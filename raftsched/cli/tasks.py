@@ -87,6 +87,7 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
     raftsched submit --shell 'sleep 1; date'
     raftsched submit --attempts 3 --retry-base 10s --timeout 5m -- ./import.sh
     raftsched submit --constraint 'zone = a' --limit billing-api -- ./bill
+    raftsched submit --broadcast all -- apt-get update
     raftsched submit --python images:resize a.png 800
     raftsched submit --file task.json
     raftsched submit --batch tasks.ndjson
@@ -193,6 +194,7 @@ def _lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
 @click.option("--state", help="Only these, for example running,failed.")
 @click.option("--node", help="Only tasks on this node.")
 @click.option("--queue", help="Only tasks of this queue.")
+@click.option("--parent", help="Only subtasks of this task.")
 @click.option("--label", help="Only tasks with this label, as NAME:VALUE.")
 @click.option("-q", "--search", "q", help="Only tasks whose name or command contains this.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=50, show_default=True)
@@ -227,6 +229,18 @@ def show(session: Session, task_id: str, attempts: bool) -> None:
             show_rows(client.attempts(task_id), columns, session.form, key="number")
         else:
             show_one(client.get(task_id), session.form)
+
+
+@click.command()
+@click.argument("task_id")
+@with_session()
+def tree(session: Session, task_id: str) -> None:
+    """List the subtasks that a task was split into."""
+    with session.client() as client:
+        found = client.tree(task_id)
+        show_rows(found["items"], COLUMNS, session.form)
+    counts = ", ".join(f"{count} {state}" for state, count in found["counts"].items())
+    hint(f"{clean(found['task'].get('state'))}: {counts or 'it was not split'}")
 
 
 @click.command()

@@ -302,6 +302,17 @@ class Client(Operations):
         query = {"index": int(task.get("modify_index") or 0), "wait": f"{wait_seconds:.3f}s"}
         return self._task(self._read(f"/v1/tasks/{part(task.id)}", query, patience=wait_seconds))
 
+    def tree(self, task_id: str) -> Document:
+        """The task and its subtasks: ``task``, ``counts`` by state, and all ``items``."""
+        items: Documents = []
+        query: dict[str, Any] = {"limit": 1_000}
+        while True:
+            page = document_of(self._read(f"/v1/tasks/{part(task_id)}/tree", query))
+            items += page.get("items", [])
+            if not page.get("next_cursor"):
+                return {**page, "items": items}
+            query["cursor"] = page["next_cursor"]
+
     def explain(self, task_id: str) -> Document:
         """Why a task does not run: ``verdict``, ``blockers``, ``nodes``, ``position``."""
         return document_of(self._read(f"/v1/tasks/{part(task_id)}/explain"))

@@ -392,7 +392,7 @@ class Reason(StrEnum):
     RETRY_ELSEWHERE = "retry-elsewhere"
     UNIQUE_CONFLICT = "unique-conflict"
     TASK_RUNNING = "task-running"
-    #: It is a part of another task, or it was split into parts.
+    #: It is a part of another task (the detail: of which), or it was split into parts.
     PART_OF_TREE = "part-of-tree"
     MODIFIED = "modified"
     BATCH_REFUSED = "batch-refused"

@@ -19,6 +19,7 @@ from raftsched.core.model import TERMINAL, Eligibility, NodeStatus, Task, TaskSt
 from raftsched.core.policy import RetryNode
 from raftsched.core.rooms import Room, Rooms
 from raftsched.core.state import State, waits_for_another
+from raftsched.core.trees import is_split
 
 #: Tasks of the ready queue that are counted; who is behind them has no position.
 POSITION_MAX = 5_000
@@ -40,8 +41,8 @@ class Verdict(StrEnum):
 class Blocker(msgspec.Struct, frozen=True):
     """One thing in the way."""
 
-    #: ``paused | not_before | retrying | depends_on | queue_paused | queue_concurrency | limit |
-    #: no_node_up | no_matching_node | no_capacity``
+    #: ``paused | not_before | retrying | depends_on | subtasks | queue_paused |
+    #: queue_concurrency | limit | no_node_up | no_matching_node | no_capacity``
     kind: str
     #: In a sentence.
     text: str
@@ -78,6 +79,8 @@ def explain(state: State, task: Task, now: int) -> Explanation:
         return Explanation(Verdict.ENDED, f"it ended {task.status}{_because(task.reason)}")
     if task.status in HOLDING:
         return Explanation(Verdict.RUNNING, f"{task.node} has it; it is {task.status}")
+    if is_split(task):
+        return _of_subtasks(state, task)
     # What is given ahead of free slots waits there, too.
     rooms = Rooms(state, {})
     nodes = tuple([_answer(rooms, room, task) for room in rooms.all()])
@@ -91,6 +94,18 @@ def explain(state: State, task: Task, now: int) -> Explanation:
         Verdict.WILL_RUN, f"nothing is in its way; {before} ready tasks are before it", (), nodes,
         position,
     )  # fmt: skip
+
+
+def _of_subtasks(state: State, task: Task) -> Explanation:
+    """A task that runs as its subtasks do."""
+    subtasks = state.trees.of(task.id)
+    assert subtasks is not None
+    counts = sorted(subtasks.counts.items())
+    text = ", ".join(f"{count} {status}" for status, count in counts)
+    runs = any(status in HOLDING for status, _ in counts)
+    verdict = Verdict.RUNNING if runs else Verdict.BLOCKED
+    text = f"it ends with its {len(subtasks.ids)} subtasks: {text}"
+    return Explanation(verdict, text, () if runs else (Blocker("subtasks", text),))
 
 
 def _because(reason: str) -> str:

@@ -56,6 +56,30 @@ def test_a_task_says_why_it_waits_and_goes_where_it_may(tmp_path: Path) -> None:
         assert (found["state"], found["node"]) == ("succeeded", cluster.ids[1])
 
 
+def test_a_broadcast_runs_once_on_every_node_also_when_the_leader_dies(tmp_path: Path) -> None:
+    with Cluster(tmp_path, lease_seconds=8.0) as cluster:
+        leader = cluster.leader()
+        peer = next(peer for peer in cluster.ids if peer != leader)
+        for name in cluster.ids:
+            cluster.ready(name)
+        line = f"sleep 1; echo $RAFTSCHED_TASK_ID >> {tmp_path / 'marks'}"
+        task = cluster.submit(peer, ["sh", "-c", line], broadcast="all")
+        until(lambda: _states(cluster, peer, task) == {"running"}, 10)
+        cluster.kill(leader)
+        cluster.start(leader)
+        cluster.leader()
+        assert cluster.finished(peer, task)["state"] == "succeeded"
+        tree = cluster.request(peer, "GET", f"/v1/tasks/{task}/tree").json
+        assert sorted(part["node"] for part in tree["items"]) == sorted(cluster.ids)
+        ran = [f"{task}.{number}" for number in (1, 2, 3)]
+        assert sorted((tmp_path / "marks").read_text().split()) == ran
+
+
+def _states(cluster: Cluster, peer: str, task: str) -> set[str]:
+    """Of the subtasks of a task."""
+    return set(cluster.request(peer, "GET", f"/v1/tasks/{task}/tree").json["counts"])
+
+
 def test_a_rate_lets_tasks_start_one_after_the_other(tmp_path: Path) -> None:
     with Cluster(tmp_path, size=1) as cluster:
         leader = cluster.leader()

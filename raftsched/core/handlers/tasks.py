@@ -96,7 +96,7 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
     if task.status in HOLDING:
         return Rejected(Reason.TASK_RUNNING, str(task.status))
     if is_split(task) or parent_of(task):
-        return Rejected(Reason.PART_OF_TREE, task.id)
+        return Rejected(Reason.PART_OF_TREE, parent_of(task))
     if command.if_index and command.if_index != task.modify_index:
         return Rejected(Reason.MODIFIED, f"modify index {task.modify_index}")
     if new.queue != task.queue and _is_full(changes, new.queue):
@@ -199,7 +199,7 @@ def delete(changes: Changes, command: DeleteTask) -> Outcome:
     if task.status not in TERMINAL:
         return Rejected(Reason.TASK_NOT_TERMINAL, str(task.status))
     if parent_of(task):
-        return Rejected(Reason.PART_OF_TREE, f"a part of {parent_of(task)}")
+        return Rejected(Reason.PART_OF_TREE, parent_of(task))
     changes.deleted.append(task)
     for gone in (task, *changes.state.subtasks(task)):
         changes.event("task_deleted", gone.id)

@@ -191,7 +191,7 @@ def test_parts_are_deleted_with_the_whole_and_not_alone() -> None:
     replica = with_nodes()
     broadcast(replica)
     replica.accepted(CancelTask("t1"))
-    assert replica.do(DeleteTask("t1.1")) == Rejected(Reason.PART_OF_TREE, "a part of t1")
+    assert replica.do(DeleteTask("t1.1")) == Rejected(Reason.PART_OF_TREE, "t1")
     replica.accepted(DeleteTask("t1"))
     assert [event.task_id for event in replica.events] == ["t1", *PARTS]
     assert len(replica.state.tasks) == 0
@@ -216,8 +216,8 @@ def test_retention_removes_the_tree_at_once_and_never_a_part_of_one_that_is_open
 def test_neither_the_whole_nor_a_part_is_edited() -> None:
     replica = with_nodes()
     broadcast(replica)
-    for task_id in ("t1", "t1.1"):
-        assert replica.do(EditTask(new_task(task_id))) == Rejected(Reason.PART_OF_TREE, task_id)
+    for task_id, parent_id in (("t1", ""), ("t1.1", "t1")):
+        assert replica.do(EditTask(new_task(task_id))) == Rejected(Reason.PART_OF_TREE, parent_id)
 
 
 def test_a_wait_that_is_edited_away_splits() -> None:
