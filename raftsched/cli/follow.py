@@ -33,6 +33,10 @@ def run(session: Session, command: tuple[str, ...], **options: Any) -> None:
     if not command and options["document"] is None and not options["python"]:
         raise click.UsageError("COMMAND is missing; for example: raftsched run -- uname -a")
     spec = make_spec(command, options)
+    if spec.get("broadcast"):
+        raise click.UsageError(
+            "run follows one task; for several nodes: raftsched submit --wait --broadcast all"
+        )
     with session.client() as client:
         task = client.submit(**spec)
         try:
@@ -106,6 +110,10 @@ def logs(session: Session, task_id: str, follow: bool, **options: Any) -> None:
     """Print a task's output as it is; Ctrl-C while following detaches."""
     with session.client() as client:
         task = client.get(task_id)
+        if task.get("subtasks"):
+            ids = " ".join(clean(part.get("id")) for part in client.tree(task_id)["items"][:3])
+            hint(f"{task_id} was split; its subtasks have the output: {ids} ...")
+            return
         if follow:
             task = _wait_for_attempt(client, task, 0)
         if not task.get("attempt"):

@@ -1,14 +1,20 @@
-"""What simulated tasks ask for beside running: leases, times, retries, keys, limits."""
+"""What simulated tasks ask for beside running: leases, times, retries, keys, limits, many nodes."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
-from raftsched.core.policy import Backoff, Delivery, Extra, OnLeaseLoss, Policy, RetryNode
-
-#: So many tasks ask for something.
-SHARE = 0.4
+from raftsched.core.policy import (
+    ALL_NODES,
+    Backoff,
+    Delivery,
+    Extra,
+    OnLeaseLoss,
+    Policy,
+    RetryNode,
+)
 
 
 class Asked(NamedTuple):
@@ -19,28 +25,69 @@ class Asked(NamedTuple):
     extra: Extra | None = None
 
 
-def draw(chance: random.Random, may_ask: bool) -> Asked:
-    """One task's wishes.  ``may_ask``: the cluster surely knows policies by now."""
+class Wishes(NamedTuple):
+    """How often tasks ask for something, and how often for what."""
+
+    #: So many tasks do.
+    share: float
+    #: By kind (`KINDS`): how often, in proportion.
+    weights: dict[str, float]
+
+
+def draw(chance: random.Random, wishes: Wishes, may_ask: bool) -> Asked:
+    """One task's wishes.  ``may_ask``: the cluster surely knows all of it by now."""
     attempts_max = chance.choice((1, 1, 3))
-    if not may_ask or chance.random() >= SHARE:
+    if not may_ask or chance.random() >= wishes.share:
         return Asked(attempts_max)
-    kind = chance.random()
-    if kind < 0.15:
-        return Asked(1, Policy(delivery=Delivery.AT_MOST_ONCE, lease_ms=chance.choice((0, 3_000))))
-    if kind < 0.25:
-        return Asked(attempts_max, Policy(idempotent=True, backoff_base_ms=200))
-    if kind < 0.3:
-        return Asked(attempts_max, Policy(on_lease_loss=OnLeaseLoss.CONTINUE))
-    if kind < 0.45:
-        lease_ms = chance.choice((3_000, 3_000, 7_000))
-        return Asked(attempts_max, Policy(lease_ms=lease_ms, backoff_base_ms=50))
-    if kind < 0.6:
-        return Asked(3, _backoff(chance))
-    if kind < 0.75:
-        on_conflict = chance.choice(("return", "replace"))
-        return Asked(1, None, Extra(unique_key=chance.choice("uvw"), on_conflict=on_conflict))
-    if kind < 0.85:
-        return Asked(1, Policy(limits=(chance.choice(("m", "n")),)))
+    (kind,) = chance.choices(tuple(wishes.weights), tuple(wishes.weights.values()))
+    return KINDS[kind](chance, attempts_max)
+
+
+def _once(chance: random.Random, attempts_max: int) -> Asked:
+    return Asked(1, Policy(delivery=Delivery.AT_MOST_ONCE, lease_ms=chance.choice((0, 3_000))))
+
+
+def _idempotent(chance: random.Random, attempts_max: int) -> Asked:
+    return Asked(attempts_max, Policy(idempotent=True, backoff_base_ms=200))
+
+
+def _overlap(chance: random.Random, attempts_max: int) -> Asked:
+    return Asked(attempts_max, Policy(on_lease_loss=OnLeaseLoss.CONTINUE))
+
+
+def _lease(chance: random.Random, attempts_max: int) -> Asked:
+    lease_ms = chance.choice((3_000, 3_000, 7_000))
+    return Asked(attempts_max, Policy(lease_ms=lease_ms, backoff_base_ms=50))
+
+
+def _backoff(chance: random.Random, attempts_max: int) -> Asked:
+    return Asked(
+        3,
+        Policy(
+            backoff=chance.choice(list(Backoff)),
+            backoff_base_ms=chance.choice((10, 700)),
+            backoff_max_ms=3_000,
+            retry_node=chance.choice(list(RetryNode)),
+            retry_on_exit=chance.choice(((), (), (1,), (75,))),
+        ),
+    )
+
+
+def _unique(chance: random.Random, attempts_max: int) -> Asked:
+    on_conflict = chance.choice(("return", "replace"))
+    return Asked(1, None, Extra(unique_key=chance.choice("uvw"), on_conflict=on_conflict))
+
+
+def _broadcast(chance: random.Random, attempts_max: int) -> Asked:
+    # A part of it may be bound to a node that never comes back.
+    return Asked(1, None, Extra(broadcast=chance.choice((ALL_NODES, 2)), expires_ms=15_000))
+
+
+def _mutex(chance: random.Random, attempts_max: int) -> Asked:
+    return Asked(1, Policy(limits=(chance.choice(("m", "n")),)))
+
+
+def _times(chance: random.Random, attempts_max: int) -> Asked:
     return Asked(
         attempts_max,
         Policy(queue_timeout_ms=chance.choice((0, 2_000, 20_000))),
@@ -51,11 +98,34 @@ def draw(chance: random.Random, may_ask: bool) -> Asked:
     )
 
 
-def _backoff(chance: random.Random) -> Policy:
-    return Policy(
-        backoff=chance.choice(list(Backoff)),
-        backoff_base_ms=chance.choice((10, 700)),
-        backoff_max_ms=3_000,
-        retry_node=chance.choice(list(RetryNode)),
-        retry_on_exit=chance.choice(((), (), (1,), (75,))),
-    )
+KINDS: dict[str, Callable[[random.Random, int], Asked]] = {
+    "once": _once,
+    "idempotent": _idempotent,
+    "overlap": _overlap,
+    "lease": _lease,
+    "backoff": _backoff,
+    "unique": _unique,
+    "broadcast": _broadcast,
+    "mutex": _mutex,
+    "times": _times,
+}
+#: Two of five ask for something, and for all kinds.
+USUAL = Wishes(
+    0.4,
+    {
+        "once": 0.15,
+        "idempotent": 0.10,
+        "overlap": 0.05,
+        "lease": 0.15,
+        "backoff": 0.15,
+        "unique": 0.15,
+        "broadcast": 0.07,
+        "mutex": 0.06,
+        "times": 0.12,
+    },
+)
+
+
+def only(kind: str) -> Wishes:
+    """All tasks ask for one kind of thing."""
+    return Wishes(1.0, {kind: 1.0})

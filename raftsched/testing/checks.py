@@ -280,6 +280,7 @@ class Checker:
         for sentence in (
             *runs.check(spans, state.tasks.get),
             *runs.of_rows(state.tasks.values()),
+            *runs.of_trees(state.tasks.values()),
         ):
             self.violated(sentence)
 

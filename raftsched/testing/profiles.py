@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from raftsched.testing.asks import USUAL, Wishes
+
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of run."""
@@ -17,6 +19,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     per_second: float = 4.0
     #: Bytes of a task's specification: at least, at most.
     spec_bytes: tuple[int, int] = (20, 400)
+    #: What the tasks ask for beside running.
+    wishes: Wishes = USUAL
     #: Seconds a packet takes: at least, at most.
     delay: tuple[float, float] = (0.0001, 0.0008)
     lease_seconds: float = 4.0

@@ -10,6 +10,7 @@ from raftsched.core.model import AttemptStatus, Task
 from raftsched.core.policy import Delivery, OnLeaseLoss
 from raftsched.core.retry import wait_ms
 from raftsched.core.timers import deadline_at, starts_at
+from raftsched.core.trees import parent_of
 from raftsched.testing.runner import Span
 
 #: Instants of the world are added up: this much is no difference.
@@ -55,6 +56,27 @@ def of_rows(tasks: Iterable[Task]) -> Iterator[str]:
                 )
                 if early > 0:
                     yield f"{task.id}: attempt {after.number} came {early} ms before its backoff"
+
+
+def of_trees(tasks: Iterable[Task]) -> Iterator[str]:
+    """Subtasks ran where they belong, one a node, and none after the whole had ended."""
+    by_id = {task.id: task for task in tasks}
+    nodes: dict[str, dict[str, str]] = defaultdict(dict)
+    for task in by_id.values():
+        parent_id = parent_of(task)
+        if not parent_id:
+            continue
+        ran = {attempt.node for attempt in task.attempts}
+        if len(ran) > 1:
+            yield f"{task.id} is for one node and ran on {sorted(ran)}"
+        for node_id in ran:
+            other = nodes[parent_id].setdefault(node_id, task.id)
+            if other != task.id:
+                yield f"{other} and {task.id} both ran on {node_id}"
+        over = by_id[parent_id].finished_at if parent_id in by_id else 0
+        late = [attempt for attempt in task.attempts if over and attempt.finished_at > over]
+        if late or (over and task.finished_at > over):
+            yield f"{task.id} went on after the end of {parent_id}"
 
 
 def _of_shared(shared: dict[str, list[Span]]) -> Iterator[str]:

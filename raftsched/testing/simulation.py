@@ -105,6 +105,7 @@ class Simulation:
             self.checker,
             per_second=self.profile.per_second,
             spec_bytes=self.profile.spec_bytes,
+            wishes=self.profile.wishes,
         )
 
     def _watch(self, machine: Machine) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from raftsched.core.commands import Accepted, CancelTask, Rejected, SubmitTasks, Submitted
 from raftsched.core.model import NewTask
 from raftsched.core.spec import TaskSpec
-from raftsched.core.versions import POLICIES
+from raftsched.core.versions import TREES
 from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.peer import Peer
 from raftsched.raft.log import LogError
@@ -48,12 +48,14 @@ class Workload:
         *,
         per_second: float = 4.0,
         spec_bytes: tuple[int, int] = (20, 400),
+        wishes: asks.Wishes = asks.USUAL,
     ) -> None:
         self._world = world
         self._machines = machines
         self._checker = checker
         self._chance = world.chance("clients")
         self._per_second = per_second
+        self._wishes = wishes
         self._spec_bytes = spec_bytes
         self._is_open = True
         self._number = 0
@@ -103,7 +105,7 @@ class Workload:
         size = self._chance.randint(*self._spec_bytes)
         spec = TaskSpec(command=("simulated", "x" * size))
         priority = self._chance.randint(48, 52)
-        asked = asks.draw(self._chance, self._knows_policies)
+        asked = asks.draw(self._chance, self._wishes, self._knows_all)
         return NewTask(
             id=f"t{self._number:06d}",
             spec=_encoder.encode(spec),
@@ -116,10 +118,10 @@ class Workload:
         )
 
     @property
-    def _knows_policies(self) -> bool:
-        """Is the version that has them in force, as far as anybody has applied?"""
+    def _knows_all(self) -> bool:
+        """Is the version that has all wishes in force, as far as anybody has applied?"""
         peers = [machine.peer for machine in self._machines.values() if machine.peer is not None]
-        return any(peer.replica.state.version >= POLICIES for peer in peers)
+        return any(peer.replica.state.version >= TREES for peer in peers)
 
     def _anew(self, tasks: list[NewTask]) -> list[NewTask]:
         """The same work under other ids, as a client sends it that only has its key."""

@@ -7,16 +7,18 @@ and no switch for any of them.  ``faults`` aims where chance would take long to 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import msgspec
 
 from raftsched.core import codec, machine
-from raftsched.core.handlers import attempts, nodes, submit
+from raftsched.core.handlers import attempts, ends, nodes, submit, timers
 from raftsched.core.limits import Permits
+from raftsched.core.model import TaskStatus
 from raftsched.core.tables import Table
 from raftsched.core.timers import Timers
 from raftsched.peer.intake import Intake
@@ -35,6 +37,7 @@ from raftsched.raft.membership import Membership
 from raftsched.raft.pysyncobj_log import PySyncObjLog
 from raftsched.raft.reads import Reads
 from raftsched.raft.replication import Replication
+from raftsched.testing.asks import only
 from raftsched.testing.disk import MemoryDisk
 from raftsched.testing.faults import Fault
 from raftsched.testing.profiles import PROFILES
@@ -58,19 +61,24 @@ class Mutant(NamedTuple):
     known_seed: int = 0
     #: What the violation says that it is to be found by.
     shows: str = ""
+    #: Fields of the profile that are other than usual, so that the runs do what the bug is about.
+    changes: Mapping[str, Any] = MappingProxyType({})
+
+    def run(self, seed: int) -> Result:
+        """One run, of whatever is planted just now."""
+        profile = msgspec.structs.replace(PROFILES[self.profile], **self.changes)
+        with patch.dict(PROFILES, {self.profile: profile}):
+            return Simulation(self.profile, seed, self.seconds, self.faults).run()
 
 
 def hunt(mutant: Mutant, first_seed: int = 0) -> tuple[int, Result | None]:
     """Seeds tried, and the run that found it; None if none did."""
     for tried in range(1, mutant.seeds + 1):
         with mutant.plant():
-            simulation = Simulation(
-                mutant.profile, first_seed + tried - 1, mutant.seconds, mutant.faults
-            )
-            result = simulation.run()
+            result = mutant.run(first_seed + tried - 1)
         if any(mutant.shows in violation for violation in result.violations):
             # It must be the bug that is found, and not the check that is wrong.
-            right = Simulation(mutant.profile, result.seed, mutant.seconds, mutant.faults).run()
+            right = mutant.run(result.seed)
             assert not right.violations, (mutant.name, result.seed, right.violations)
             return tried, result
     return mutant.seeds, None
@@ -277,12 +285,18 @@ def _let_everybody_through() -> AbstractContextManager[Any]:
 
 
 def _fire_too_early() -> AbstractContextManager[Any]:
-    original = Timers.due
+    original, due_at = Timers.due, timers.due_at
 
     def due(self: Any, now: int, limit: int) -> list[str]:
         return original(self, now + 5_000, limit)
 
-    return patch.object(Timers, "due", due)
+    def due_earlier(task: Any) -> int:
+        at = due_at(task)
+        return max(1, at - 5_000) if at else 0
+
+    return ExitStackOf(
+        patch.object(Timers, "due", due), patch.object(timers, "due_at", due_earlier)
+    )
 
 
 def _look_at_a_clock_in_apply() -> AbstractContextManager[Any]:
@@ -309,6 +323,15 @@ def _change_without_telling_the_digest() -> AbstractContextManager[Any]:
                 self.sum.changed.setdefault(key, old)
 
     return patch.object(Table, "update", update)
+
+
+def _end_with_the_first_subtask() -> AbstractContextManager[Any]:
+    def subtask_ended(changes: Any, parent_id: str, to: Any) -> None:
+        parent = changes.task(parent_id)
+        if parent.status is TaskStatus.WAITING:
+            ends.end(changes, parent, TaskStatus.SUCCEEDED, "")
+
+    return patch.object(ends, "_subtask_ended", subtask_ended)
 
 
 # Snapshots and members ---------------------------------------------------------------------------
@@ -344,8 +367,7 @@ def _refuse_what_stands_in_the_log() -> AbstractContextManager[Any]:
             return Refused(term, batch.session, batch.sequence, len(batch.commands), "not-leader")
         return original(self, term, base, batch)
 
-    busy = msgspec.structs.replace(PROFILES["disk"], per_second=10.0)
-    return ExitStackOf(patch.object(Intake, "take", take), patch.dict(PROFILES, {"disk": busy}))
+    return patch.object(Intake, "take", take)
 
 
 def _away(at: float, seconds: float) -> list[Fault]:
@@ -432,19 +454,23 @@ MUTANTS = (
     Mutant("forget keys", "G2", _forget_keys, "kill", 3, shows="was answered with"),
     Mutant(
         "replace without waiting", "G8", _replace_without_waiting, "net", 6, 30,
-        shows="unique key",
+        shows="unique key", changes={"wishes": only("unique")},
     ),
     Mutant(
         "start again what may start once", "G3", _start_what_may_start_once_again, "kill", 20, 30,
-        shows="may be once",
+        shows="may be once", changes={"wishes": only("once")},
     ),
     Mutant(
         "let everybody through", "G8", _let_everybody_through, "net", 12, known_seed=4,
-        shows="mutex",
+        shows="mutex", changes={"wishes": only("mutex")},
+    ),
+    Mutant(
+        "end with the first subtask", "G8", _end_with_the_first_subtask, "net", 6,
+        shows="went on after the end", changes={"wishes": only("broadcast")},
     ),
     Mutant(
         "fire too early", "retries", _fire_too_early, "net", 20, known_seed=7,
-        shows="before its backoff",
+        shows="before its backoff", changes={"wishes": only("backoff")},
     ),
     Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1, shows="differs at"),
     Mutant("believe any clock", "G6", _believe_any_clock, "clock", 40, shows="s ahead"),
@@ -462,6 +488,6 @@ MUTANTS = (
     ),
     Mutant(
         "refuse what is in the log", "G2", _refuse_what_stands_in_the_log, "disk", 60, 30,
-        known_seed=33, shows="its client was told",
+        known_seed=33, shows="its client was told", changes={"per_second": 10.0},
     ),
 )  # fmt: skip
