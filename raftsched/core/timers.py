@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import islice
+from operator import gt, itemgetter
 
 from raftsched.core.model import TERMINAL, Task, TaskStatus
 from raftsched.core.policy import Extra
 
-#: Entries of the heap beyond twice the number of timers, before it is made anew.
+#: Instants in the heap beyond twice those that count, before it is made anew.
 STALE_MAX = 1_000
 
 _WAITING = TaskStatus.WAITING
@@ -65,61 +67,86 @@ def queue_timeout_at(task: Task) -> int:
 
 
 class Timers:
-    """Instants by task.  The same tasks have the same order on every peer, however they came."""
+    """Instants by task.  The same tasks have the same order on every peer, however they came.
 
-    __slots__ = ("_at", "_heap")
+    Tasks that are due in the same millisecond are a bucket, so that a timer that is taken back is
+    gone at once: only instants without a task stay behind in the heap, and those are few and small.
+    """
+
+    __slots__ = ("_at", "_buckets", "_instants")
 
     def __init__(self) -> None:
-        #: Instant and ``Task.order``, by id.
-        self._at: dict[str, tuple[int, int]] = {}
-        #: (instant, order, id); some do not count any more.
-        self._heap: list[tuple[int, int, str]] = []
+        #: By id.
+        self._at: dict[str, int] = {}
+        #: ``Task.order`` by id, for each instant at which something is due; none is empty.
+        self._buckets: dict[int, dict[str, int]] = {}
+        #: Heap of instants; some have no bucket any more, some stand here twice.
+        self._instants: list[int] = []
 
     def __len__(self) -> int:
         return len(self._at)
 
     def set(self, task: Task) -> None:
         """The task as it is now: its timer, or none."""
-        at = due_at(task)
-        if not at:
-            self._at.pop(task.id, None)
+        at, known = due_at(task), self._at.get(task.id, 0)
+        if at == known and (not at or self._buckets[at][task.id] == task.order):
             return
-        timer = (at, task.order)
-        if self._at.get(task.id) != timer:
-            self._at[task.id] = timer
-            heapq.heappush(self._heap, (*timer, task.id))
-            if len(self._heap) > 2 * len(self._at) + STALE_MAX:
-                self._heap = [(*timer, task_id) for task_id, timer in self._at.items()]
-                heapq.heapify(self._heap)
+        if known:
+            bucket = self._buckets[known]
+            del self._at[task.id], bucket[task.id]
+            if not bucket:
+                del self._buckets[known]
+        if at:
+            self._at[task.id] = at
+            self._add(at, task)
 
-    def first(self) -> tuple[int, str] | None:
-        """The instant and the task that is due first."""
-        while self._heap:
-            at, order, task_id = self._heap[0]
-            if self._at.get(task_id) == (at, order):
-                return at, task_id
-            heapq.heappop(self._heap)
-        return None
+    def _add(self, at: int, task: Task) -> None:
+        buckets = self._buckets
+        if at in buckets:
+            buckets[at][task.id] = task.order
+            return
+        buckets[at] = {task.id: task.order}
+        heapq.heappush(self._instants, at)
+        if len(self._instants) > 2 * len(buckets) + STALE_MAX:
+            self._instants = list(buckets)
+            heapq.heapify(self._instants)
+
+    def first(self) -> int:
+        """The instant at which something is due first; 0: nothing is."""
+        instants = self._instants
+        while instants:
+            if instants[0] in self._buckets:
+                return instants[0]
+            heapq.heappop(instants)
+        return 0
 
     def due(self, now: int, limit: int) -> list[str]:
         """Ids of tasks whose instant has come, the first one first; at most ``limit``."""
-        found: dict[str, tuple[int, int, str]] = {}
+        found: list[str] = []
+        seen: list[int] = []
         while len(found) < limit:
-            first = self.first()
-            if first is None or first[0] > now:
+            at = self.first()
+            if not at or at > now:
                 break
-            # A timer that went away and came back stands here twice.
-            found[first[1]] = heapq.heappop(self._heap)
-        # Whatever becomes of them now: what is written over is passed over later.
-        for entry in found.values():
-            heapq.heappush(self._heap, entry)
-        return list(found)
+            if not seen or seen[-1] != at:
+                seen.append(at)
+                found += islice(self._in_order(at), limit - len(found))
+            heapq.heappop(self._instants)
+        # Whatever becomes of them now: an instant without a bucket is passed over later.
+        for at in seen:
+            heapq.heappush(self._instants, at)
+        return found
+
+    def _in_order(self, at: int) -> dict[str, int]:
+        """The bucket, by order from here on."""
+        bucket = self._buckets[at]
+        orders = list(bucket.values())
+        if any(map(gt, orders, islice(orders, 1, None))):
+            bucket = self._buckets[at] = dict(sorted(bucket.items(), key=itemgetter(1)))
+        return bucket
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         """All of them: instant and id, in the order in which they are due."""
-        for task_id, (at, _) in sorted(self._at.items(), key=_timer):
-            yield at, task_id
-
-
-def _timer(item: tuple[str, tuple[int, int]]) -> tuple[int, int]:
-    return item[1]
+        for at in sorted(self._buckets):
+            for task_id in self._in_order(at):
+                yield at, task_id

@@ -229,8 +229,7 @@ class Scheduler:
         state = self._replica.state
         if not self._leading_term or state.suspect:
             return IDLE_SECONDS
-        first = state.timers.first()
-        due = [at for at in (first[0] if first else 0, self._rate_due) if at]
+        due = [at for at in (state.timers.first(), self._rate_due) if at]
         if not due:
             return IDLE_SECONDS
         return min(IDLE_SECONDS, max(TIMER_SECONDS_MIN, (min(due) - self._now_ms()) / 1000))
@@ -247,10 +246,10 @@ class Scheduler:
         if state.version < POLICIES:
             return False
         first = state.timers.first()
-        if first is None and not any(node.drain_at for node in state.nodes.values()):
+        if not first and not any(node.drain_at for node in state.nodes.values()):
             return False
         now = self._now_ms()
-        if first is not None and first[0] <= now:
+        if 0 < first <= now:
             return True
         return any(next(evictable(state, node), None) for node in draining(state, now))
 

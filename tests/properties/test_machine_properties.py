@@ -222,7 +222,7 @@ class Machine(RuleBasedStateMachine):
         outcome = self.do(FireTimers(limit))
         if isinstance(outcome, Accepted) and outcome.value < limit:
             first = self.states[0].timers.first()
-            assert first is None or first[0] > self.states[0].now, "something due was left"
+            assert not first or first > self.states[0].now, "something due was left"
 
     @rule(node=NODES, incarnation=INCARNATIONS, silent=st.sampled_from([0, 2_000, 3_500, 9_000]))
     def lose_attempts(self, node: str, incarnation: str, silent: int) -> None:
