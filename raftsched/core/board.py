@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 FILED_MAX = 20_000
 #: Different shapes.  Tasks that ask for yet others share one, where each lane is tried by itself.
 SHAPES_MAX = 1_000
+#: Lanes beyond the shapes after which it is looked for shapes that nobody needs any more.
+SHAPES_LOOKED_EVERY = 1_000
 #: Sets of open nodes for which the shapes are remembered.
 MASKS_MAX = 100
 #: Entries a heap, and streams the board, may have beyond twice those that count.
@@ -101,12 +103,14 @@ class Stream:
 class Shape:
     """Streams that may go to the same nodes, and need as much of them."""
 
-    __slots__ = ("_tidy_at", "entries", "is_mixed", "mask")
+    __slots__ = ("_tidy_at", "entries", "is_forgotten", "is_mixed", "mask")
 
     def __init__(self, mask: int, *, is_mixed: bool = False) -> None:
         self.mask = mask
         #: Its lanes have masks and needs of their own.
         self.is_mixed = is_mixed
+        #: The board does not look at it any more.
+        self.is_forgotten = False
         #: A heap.
         self.entries: list[Entry] = []
         self._tidy_at = STALE_MAX
@@ -177,6 +181,10 @@ class Board:
         self._basis: object = None
         #: Lanes that the last pass drew from: filed as if that came to pass.
         self._drawn: list[Lane] = []
+        #: Lanes with needs of their own that were tried in vain, until all of them were.
+        self._left_out: list[Lane] = []
+        #: Lanes that had to be filed among those since shapes were last looked through.
+        self._overflows = 0
         #: A row of a node was written since.
         self.nodes_changed = True
 
@@ -220,6 +228,7 @@ class Board:
         self._due.clear()
         self._dues.clear()
         self._drawn.clear()
+        self._left_out.clear()
         self._mixed = Shape(-1, is_mixed=True)
         state.ready.refresh()
         for lane in state.ready.fresh:
@@ -227,7 +236,7 @@ class Board:
 
     def _file(self, state: State, rooms: Rooms, lane: Lane) -> None:
         stream = lane.stream
-        if not isinstance(stream, Stream):
+        if not isinstance(stream, Stream) or stream.shape.is_forgotten:
             ageing_ms = state.ready.ageing_ms
             lane.age_counts = 0 if ageing_ms is None else 1
             lane.base = -lane.terms.priority * (1 if ageing_ms is None else ageing_ms)
@@ -261,7 +270,7 @@ class Board:
         need = (terms.cpu_milli, terms.memory_bytes, resources)
         shape = self._shapes.get((lane.mask, need))
         if shape is None:
-            if len(self._shapes) < SHAPES_MAX:
+            if len(self._shapes) < SHAPES_MAX or self._forget_shapes():
                 shape = self._shapes[lane.mask, need] = Shape(lane.mask)
                 self._among.clear()
             else:
@@ -273,6 +282,21 @@ class Board:
                 self._tidy()
             stream = self._streams[gate, id(shape)] = Stream(gate, shape)
         return stream
+
+    def _forget_shapes(self) -> bool:
+        """Make room for a shape, now and then; False: all that there are, are needed."""
+        self._overflows += 1
+        if self._overflows % SHAPES_LOOKED_EVERY != 1:
+            return False
+        self._tidy()
+        needed = {id(stream.shape) for stream in self._streams.values()}
+        for key, shape in list(self._shapes.items()):
+            if id(shape) not in needed:
+                # A lane that comes back to one of its streams is filed anew.
+                shape.is_forgotten = True
+                del self._shapes[key]
+        self._among.clear()
+        return len(self._shapes) < SHAPES_MAX
 
     def _tidy(self) -> None:
         """Forget streams that are empty."""
@@ -326,6 +350,13 @@ class Board:
             shapes = [shape for shape in self._shapes.values() if shape.mask & open_nodes]
             shapes = self._among[open_nodes] = [*shapes, self._mixed]
         return [shape.entries[0] for shape in shapes if shape.entries]
+
+    def leave_out(self, lanes: list[Lane], *, until_all_were_tried: bool) -> None:
+        """Lanes that were taken off their streams in vain are filed again when they are to be."""
+        self._left_out += lanes
+        if not until_all_were_tried:
+            self._drawn += self._left_out
+            self._left_out.clear()
 
     def drawn(self, lane: Lane) -> None:
         """A plan has tasks of this lane; whether it comes to pass is seen when planning again."""

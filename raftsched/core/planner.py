@@ -16,11 +16,13 @@ from raftsched.core.choice import Choice
 from raftsched.core.commands import Assignment
 from raftsched.core.limits import Permits, gate_of
 from raftsched.core.model import NewTask
+from raftsched.core.policy import Extra
 from raftsched.core.ready import Lane, Place
 from raftsched.core.rooms import Rooms
 from raftsched.core.state import State
 
-#: Lanes of different needs that one pass tries beyond the first `board.SHAPES_MAX`.
+#: Lanes of different needs that one pass tries in vain beyond the first `board.SHAPES_MAX`; the
+#: next pass goes on behind them.
 LANES_TRIED_MAX = 1_000
 
 #: A place behind all others.
@@ -46,7 +48,7 @@ class Plan(msgspec.Struct, frozen=True):
     assignments: tuple[Assignment, ...] = ()
     #: When time alone may let something start that waits for a rate, in milliseconds; 0: never.
     due: int = 0
-    #: There was too much to look at for one pass: plan again.
+    #: There was too much to look at for one pass: plan again, once these are applied.
     is_partial: bool = False
 
 
@@ -74,7 +76,7 @@ class _Pass:
 
     __slots__ = (
         "_are_gates_needed", "_aside", "_choice", "_drawn", "_found", "_limit", "_now", "_permits",
-        "_rooms", "_state",
+        "_rooms", "_state", "_tried",
     )  # fmt: skip
 
     def __init__(self, state: State, policy: PlanPolicy) -> None:
@@ -89,6 +91,8 @@ class _Pass:
         #: Lanes that were drawn from, and streams that are shut by what this pass placed.
         self._drawn: list[Lane] = []
         self._aside: list[Stream] = []
+        #: Lanes with needs of their own that fitted nowhere.
+        self._tried: list[Lane] = []
 
     def run(self) -> Plan:
         """The whole pass."""
@@ -105,12 +109,13 @@ class _Pass:
                 board.drawn(lane)
             for stream in self._aside:
                 board.put_back(stream)
-        return Plan(tuple(self._found), board.due)
+            is_partial = len(self._tried) >= LANES_TRIED_MAX
+            board.leave_out(self._tried, until_all_were_tried=is_partial)
+        return Plan(tuple(self._found), board.due, is_partial)
 
     def _draw(self) -> None:
         heads = self._state.board.heads(self._choice.open_nodes)
         heapify(heads)
-        tried = 0
         while heads and self._choice.rooms and len(self._found) < self._limit:
             shape = heads[0][2].shape
             stream = shape.first()
@@ -121,11 +126,10 @@ class _Pass:
                 if self._is_shut(stream):
                     shape.take_off()
                 elif not self._draw_lane(stream, heads):
-                    tried += 1
-                    if not shape.is_mixed or tried >= LANES_TRIED_MAX:
+                    if not shape.is_mixed or len(self._tried) >= LANES_TRIED_MAX:
                         heappop(heads)
                         continue
-                    self._drawn.append(stream.take_off())
+                    self._tried.append(stream.take_off())
                     shape.go_on(stream)
             if shape.entries:
                 heapreplace(heads, shape.entries[0])
@@ -196,7 +200,7 @@ class _Pass:
             if not self._choice.rooms or len(self._found) >= self._limit:
                 break
             # One that has to wait would only be refused.
-            if new.extra is None or not (new.extra.not_before or new.extra.delay_ms):
+            if new.extra is None or not _waits(new.extra):
                 self._place_new(new)
         return tuple(self._found)
 
@@ -219,3 +223,8 @@ def _bound(stream: Stream, heads: list[Entry]) -> Place:
     places += [entry[0] for entry in stream.shape.entries[1:3]]
     places += [head[0] for head in heads[1:3]]
     return min(places, default=_LAST)
+
+
+def _waits(extra: Extra) -> bool:
+    """Is a task with this not ready as soon as it is there?"""
+    return bool(extra.not_before or extra.delay_ms or extra.broadcast)

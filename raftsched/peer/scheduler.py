@@ -207,7 +207,7 @@ class Scheduler:
         while self._leading_term and not self._proposed:
             plan = planner.plan(self._replica.state, self._policy())
             self._rate_due = plan.due
-            if plan.is_partial:
+            if plan.is_partial and not plan.assignments:
                 await asyncio.sleep(0)  # Whatever else there is to do has its turn in between.
                 continue
             if not plan.assignments:

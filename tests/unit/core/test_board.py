@@ -15,6 +15,7 @@ from raftsched.core.commands import (
     Assignment,
     AssignTasks,
     CancelTask,
+    CancelTasks,
     EditTask,
     FireTimers,
     NodeLost,
@@ -301,13 +302,41 @@ def test_a_bounded_number_of_lanes_is_tried_beyond_the_known_shapes(
     monkeypatch.setattr(planner, "LANES_TRIED_MAX", 5)
     replica = Replica()
     replica.accepted(register("n1", cpu_milli=1_000))
-    for number in range(4):
+    for number in range(12):
         replica.submit(f"big{number}", cpu_milli=2_000 + number)
     replica.submit("small")
-    assert [a.task_id for a in plan(replica.state, PlanPolicy()).assignments] == ["small"]
-    replica.submit("big9", cpu_milli=3_000, priority=60)
-    assert plan(replica.state, PlanPolicy()).assignments == ()
-    assert msgspec.structs.asdict(plan(replica.state, PlanPolicy()))["is_partial"] is False
+    for _ in range(3):
+        # The next pass goes on behind those that the one before has tried, and begins anew at last.
+        passes = [plan(replica.state, PlanPolicy()) for _ in range(3)]
+        assert [found.is_partial for found in passes] == [True, True, False]
+        assert [[a.task_id for a in found.assignments] for found in passes] == [[], [], ["small"]]
+    replica.submit("first", priority=90)
+    found = plan(replica.state, PlanPolicy())
+    assert [a.task_id for a in found.assignments] == ["first"]
+
+
+def test_shapes_that_nobody_needs_any_more_make_room_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(board, "SHAPES_MAX", 4)
+    monkeypatch.setattr(board, "SHAPES_LOOKED_EVERY", 2)
+    replica = Replica()
+    replica.accepted(register("n1", cpu_milli=100, slots=1_000))
+    for number in range(40):
+        replica.submit(f"big{number}", cpu_milli=2_000 + number)
+        assert plan(replica.state, PlanPolicy()).assignments == ()
+        replica.submit(f"t{number}", cpu_milli=number)
+        placed = plan(replica.state, PlanPolicy()).assignments
+        assert [a.task_id for a in placed] == [f"t{number}"]
+        replica.accepted(CancelTasks((f"big{number}", f"t{number}")))
+        # One that comes back to a shape that was forgotten.
+        replica.submit(f"again{number}", cpu_milli=max(0, number - 10))
+        placed = plan(replica.state, PlanPolicy()).assignments
+        assert [a.task_id for a in placed] == [f"again{number}"]
+        replica.accepted(CancelTasks((f"again{number}",)))
+    kept = replica.state.board
+    assert len(kept._shapes) <= 4
+    assert kept._mixed.first() is None
 
 
 #: Tasks of different lanes, streams and shapes.
