@@ -19,6 +19,7 @@ from raftsched.core.commands import (
 )
 from raftsched.core.handlers import answers
 from raftsched.core.handlers.ends import make_ready, stop
+from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TASK_ID_MAX, TERMINAL, KeyRecord, NewTask, Task, TaskStatus, Terms
 from raftsched.core.policy import ALL_NODES, BROADCAST_MAX, Extra, Policy
 from raftsched.core.state import State, waits_for_another
@@ -165,7 +166,7 @@ class _Creation:
                 self._refuse(position, terms, task_id)
             elif not (0 < len(task_id) <= TASK_ID_MAX and (ids_are_good or _is_good(task_id))):
                 self._refuse(position, Reason.INVALID, task_id)
-            elif queues and self._is_full(new.queue):
+            elif queues and self._is_full(new):
                 self._refuse(position, Reason.QUEUE_FULL, task_id)
             else:
                 order = changes.next_order
@@ -195,11 +196,21 @@ class _Creation:
         else:
             self.existing.append(position)
 
-    def _is_full(self, queue: str) -> bool:
-        """Has the queue its bound of open tasks?  If not, one more is counted."""
+    def _is_full(self, new: NewTask) -> bool:
+        """Has the queue its bound of open tasks?  If not, one more is counted.
+
+        Who has a unique key that is taken adds none: it is not created, or takes a place.
+        """
+        queue = new.queue
         row = self._changes.state.queues.get(queue)
         if row is None or not row.depth_max:
             return False
+        if new.extra is not None and new.extra.unique_key:
+            holder = self._holder(f"{self._namespace}\0{new.extra.unique_key}")
+            if holder is not None and (
+                new.extra.on_conflict != "replace" or _gives_its_place(holder, queue)
+            ):
+                return False
         use, added = self._changes.state.queue_use.get(queue), self._added.get(queue, 0)
         if (0 if use is None else use.open) + added >= row.depth_max:
             return True
@@ -234,6 +245,11 @@ class _Creation:
         stopped = self._changes.task(holder.id)
         assert stopped is not None
         return after if stopped.status in TERMINAL else holder.id
+
+
+def _gives_its_place(holder: Task, queue: str) -> bool:
+    """Is a task that is replaced in this queue, and over at once?"""
+    return holder.terms.queue == queue and holder.status not in HOLDING and not is_split(holder)
 
 
 def extra_with(extra: Extra, after: str) -> Extra:

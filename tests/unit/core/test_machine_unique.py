@@ -9,12 +9,13 @@ from raftsched.core.commands import (
     CancelTask,
     DeleteTask,
     Outcome,
+    PutQueue,
     Reason,
     Rejected,
     SubmitTasks,
     Submitted,
 )
-from raftsched.core.model import TaskStatus
+from raftsched.core.model import Queue, TaskStatus
 from raftsched.core.policy import Extra
 from tests.unit.core.builders import Replica, finished, new_task, register
 
@@ -142,3 +143,29 @@ def test_an_id_of_somebody_else_waits_for_nobody() -> None:
     replica.submit("t2", extra=Extra(after="t1", deadline=10**13))
     assert replica.task("t2").status is TaskStatus.QUEUED
     assert replica.task("t2").extra == Extra(deadline=10**13)
+
+
+@pytest.mark.parametrize(
+    ("on_conflict", "outcome"),
+    [
+        ("reject", Rejected(Reason.UNIQUE_CONFLICT, "t1")),
+        ("return", Accepted(Submitted(("t1",), existing=(0,)))),
+        ("replace", Accepted(Submitted(("t2",)))),
+    ],
+)
+def test_a_full_queue_refuses_nobody_who_adds_nothing_to_it(
+    on_conflict: str, outcome: Outcome
+) -> None:
+    replica = with_node()
+    replica.accepted(PutQueue(Queue("default", depth_max=1)))
+    submit(replica, "t1")
+    assert submit(replica, "t2", on_conflict) == outcome
+
+
+def test_a_full_queue_refuses_who_would_wait_beside_the_task_that_it_replaces() -> None:
+    replica = with_node()
+    replica.accepted(PutQueue(Queue("default", depth_max=1)))
+    submit(replica, "t1")
+    replica.run("t1")
+    assert submit(replica, "t2", "replace") == Rejected(Reason.QUEUE_FULL, "t2")
+    assert replica.task("t1").status is TaskStatus.RUNNING
