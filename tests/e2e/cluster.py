@@ -11,9 +11,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from raftsched.executor import leftovers
 
@@ -101,7 +101,7 @@ class Cluster:
         token.write_text(TOKEN, encoding="ascii")
         token.chmod(0o600)
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         for peer in self.ids:
             self.start(peer)
         self.leader()
@@ -249,7 +249,7 @@ class Cluster:
         """Return once the peer takes part and its node is registered."""
         until(lambda: self.request(peer, "GET", "/health/ready").status == 200, timeout)
 
-    def follow(self, peer: str, task: str, number: int = 1) -> Iterator[bytes]:
+    def follow(self, peer: str, task: str, number: int = 1) -> Generator[bytes, None, None]:
         """The output of an attempt through any peer, piece by piece as it comes, to its end."""
         connection = http.client.HTTPConnection("127.0.0.1", self.api[peer], timeout=15)
         path = f"/v1/tasks/{task}/attempts/{number}/output?follow=1"

@@ -84,6 +84,10 @@ class Machine:
         self._disk.stdin.flush()
         return self._answer()
 
+    def is_off(self) -> bool:
+        """Has its power gone?"""
+        return self.order("state") == "off"
+
     def _answer(self) -> str:
         assert self._disk.stdout is not None
         return self._disk.stdout.readline().strip()

@@ -53,7 +53,9 @@ class Disk:
     def __init__(self) -> None:
         self._next = _ROOT
         self._nodes: dict[int, Node] = {}
-        self.root = self._new(Directory, 0o755)
+        root = self._new(Directory, 0o755)
+        assert isinstance(root, Directory)
+        self.root = root
         self.is_deaf = False
         #: Writes, syncs and changes of names so far, and the one the power goes at.
         self.operations = 0

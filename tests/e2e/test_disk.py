@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import shutil
@@ -241,7 +242,7 @@ def test_full_disk_of_one_peer_stops_only_that_peer_until_there_is_room(
             # The others lose at most the moment of an election.
             tasks = [_accepted(cluster, rest[0])]
             assert cluster.leader(among=rest) != full
-            until(lambda full=full: _paused(cluster, full))
+            until(functools.partial(_paused, cluster, full))
             _refused(cluster, full)
             path = f"/v1/nodes/{full}"
             assert cluster.request(rest[0], "POST", f"{path}/cordon", {}).status == 200

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from raftsched import Peer, load_config
+from raftsched.core.model import TaskStatus
 from raftsched.executor import leftovers
 from raftsched.peer.errors import PeerStopped
 from tests.e2e.cluster import Cluster, is_alive, runners, until
@@ -91,7 +92,7 @@ async def test_attempt_outlives_the_program_and_the_next_one_adopts_it(tmp_path:
         async with _peer(cluster, "n1") as peer:
             await _led(peer)
             task = await peer.submit(["sh", "-c", script])
-            while peer.state.counts["running"] == 0:
+            while peer.state.counts[TaskStatus.RUNNING] == 0:
                 await peer.wait_index(peer.state.index, 5)
             output = cluster.node_directory("n1") / "output" / f"{task.id}.1.out"
             pid = int(await asyncio.to_thread(until, output.read_text))

@@ -160,7 +160,7 @@ def test_power_lost_in_the_middle_of_a_first_start(power: PowerCluster) -> None:
                 assert cluster.machines[peer].order(f"cut-at {at} {seed}") == "ok"
                 cluster.start(peer)
             for machine in cluster.machines.values():
-                until(lambda machine=machine: machine.order("state") == "off")
+                until(machine.is_off)
             cluster.end(cluster.ids)
             cluster.power_on(cluster.ids)
             with Load(cluster) as load:

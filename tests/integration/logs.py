@@ -63,7 +63,7 @@ class GateMachine(ListMachine):
         def put_in_place() -> Iterable[object]:
             old, self.items = self.items, items
             self.restored += 1
-            return (self.let_go.append(item) for item in old)
+            return map(self.let_go.append, old)
 
         return put_in_place
 

@@ -87,8 +87,7 @@ async def test_hand_over_to_nobody_ends_before_its_time(tmp_path: Path) -> None:
 
 
 async def test_laggard_gets_a_snapshot_and_survives_a_restart(tmp_path: Path) -> None:
-    big = {"journal_bytes_max": 200_000, "segment_bytes": 50_000}
-    async with logs(tmp_path, 3, **big) as cluster:
+    async with logs(tmp_path, 3, journal_bytes_max=200_000, segment_bytes=50_000) as cluster:
         await cluster.add([b"first"])
         leader = await cluster.leader()
         laggard = next(p for p in cluster.logs if p != leader)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raftsched.raft.config import LogConfig
-from raftsched.raft.log import ChangeRefused, LogError, NoQuorum, NotLeader, Role
+from raftsched.raft.log import ChangeRefused, LogError, MustStop, NoQuorum, NotLeader, Role
 from raftsched.raft.membership import Address, Configuration
 from raftsched.raft.pysyncobj_log import PySyncObjLog
 from tests.e2e.cluster import free_ports
@@ -44,7 +44,11 @@ class Group(Logs):
         )
         self.machines[peer] = ListMachine()
         log = PySyncObjLog(config, self.machines[peer])
-        log.on_removed = lambda error: self.removed.setdefault(peer, error)
+
+        def note(error: MustStop) -> None:
+            self.removed.setdefault(peer, error)
+
+        log.on_removed = note
         await log.start()
         self.logs[peer] = log
 

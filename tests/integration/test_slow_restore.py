@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from pathlib import Path
@@ -24,6 +25,11 @@ OPTIONS: dict[str, Any] = {
     "quorum_timeout_seconds": 0.4,
     "reconnect_seconds": 0.02,
 }
+
+
+def has(machine: ListMachine, item: bytes) -> bool:
+    """Was it applied there?"""
+    return item in machine.items
 
 
 async def with_a_laggard(cluster: Logs) -> tuple[str, str, str]:
@@ -106,7 +112,7 @@ async def test_log_is_kept_for_a_laggard_that_loads_so_that_one_snapshot_is_enou
         for number in range(100):
             last = b"meanwhile-%d" % number + bytes(2_000)
             cluster.logs[leader].propose(last)
-            await until(lambda last=last: last in cluster.machines[leader].items)
+            await until(functools.partial(has, cluster.machines[leader], last))
             if journal.bytes_behind_snapshot > 2 * OPTIONS["journal_bytes_max"]:
                 break
         assert journal.first_index == first_index

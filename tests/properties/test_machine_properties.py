@@ -141,7 +141,7 @@ class Machine(RuleBasedStateMachine):
             assert outcome.reason != "internal", outcome
             before.index, before.now = self.index, self.states[0].now
             assert dump(before) == dump(self.states[0]), "a refused command changed something"
-        if isinstance(command, AssignTasks):
+        elif isinstance(command, AssignTasks):
             self._hold_capacities(outcome.value)
         return outcome
 

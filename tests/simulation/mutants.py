@@ -16,7 +16,9 @@ from unittest.mock import patch
 import msgspec
 
 from raftsched.core import codec, machine
-from raftsched.core.handlers import attempts, ends, nodes, submit, timers
+from raftsched.core.commands import SubmitTasks
+from raftsched.core.handlers import HANDLERS, attempts, ends, nodes, submit, timers
+from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import Permits
 from raftsched.core.model import TaskStatus
 from raftsched.core.tables import Table
@@ -238,7 +240,7 @@ def _do_not_wait_for_the_lease() -> AbstractContextManager[Any]:
 
 def _believe_any_token() -> AbstractContextManager[Any]:
     def is_live(task: Any, node_id: str, token: int) -> bool:
-        return bool(task.attempts) and task.status in attempts.HOLDING
+        return bool(task.attempts) and task.status in HOLDING
 
     return patch.object(attempts, "_is_live", is_live)
 
@@ -247,8 +249,8 @@ def _run_what_was_cancelled_again() -> AbstractContextManager[Any]:
     original = attempts.lose
 
     def lose(changes: Any, task: Any, reason: str) -> None:
-        if task.status is attempts.TaskStatus.CANCELLING:
-            task = msgspec.structs.replace(task, status=attempts.TaskStatus.RUNNING)
+        if task.status is TaskStatus.CANCELLING:
+            task = msgspec.structs.replace(task, status=TaskStatus.RUNNING)
         original(changes, task, reason)
 
     return ExitStackOf(
@@ -260,7 +262,7 @@ def _forget_keys() -> AbstractContextManager[Any]:
     def keyless(changes: Any, command: Any) -> Any:
         return submit.submit(changes, msgspec.structs.replace(command, key=""))
 
-    return patch.dict(machine.HANDLERS, {submit.SubmitTasks: keyless})
+    return patch.dict(HANDLERS, {SubmitTasks: keyless})
 
 
 def _replace_without_waiting() -> AbstractContextManager[Any]:

@@ -28,7 +28,7 @@ def term(cluster: SimulatedCluster) -> int:
 
 def stock_term(simulation: StockSimulation) -> int:
     peers = [machine.stock for machine in simulation.machines.values()]
-    return max(peer._getTerm() for peer in peers if peer is not None)
+    return max(int(peer._getTerm()) for peer in peers if peer is not None)
 
 
 def follower(is_leader: Callable[[str], bool]) -> str:

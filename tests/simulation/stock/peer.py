@@ -63,7 +63,7 @@ class StockPeer(SyncObj):  # type: ignore[misc]
         )
         self.values: list[int] = []
 
-    @replicated  # type: ignore[misc]
+    @replicated
     def add(self, number: int, _padding: str) -> None:
         self.values.append(number)
 

@@ -46,7 +46,7 @@ def _like(name: str, **changes: Any) -> StockProfile:
     """The profile of that name, for the library."""
     ours = PROFILES[name]
     faults = {kind: weight for kind, weight in ours.faults.items() if kind not in FOREIGN}
-    fields = {"faults": faults, "peers": ours.peers, "delay": ours.delay} | changes
+    fields: dict[str, Any] = {"faults": faults, "peers": ours.peers, "delay": ours.delay} | changes
     return StockProfile(**fields)
 
 

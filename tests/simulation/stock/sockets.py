@@ -101,7 +101,7 @@ class Socket(asyncio.Protocol):
     def send(self, data: bytes) -> int:
         self._raise()
         self._loop.world.lag += CALL_SECONDS + len(data) * BYTE_SECONDS
-        room = SEND_BUFFER_BYTES - self._endpoint.get_write_buffer_size()
+        room: int = SEND_BUFFER_BYTES - self._endpoint.get_write_buffer_size()
         if room <= 0:
             raise BlockingIOError(errno.EAGAIN, "no room")
         self._endpoint.write(data[:room])

@@ -55,7 +55,7 @@ class Answer(NamedTuple):
         """Which part of the request the problem is about."""
         errors = self.problem(status, code)["errors"]
         assert len(errors) == 1 and errors[0]["message"]
-        return errors[0]["pointer"]
+        return str(errors[0]["pointer"])
 
 
 def check_problem(document: dict[str, Any]) -> None:
@@ -114,10 +114,10 @@ class Api:
         ) as answer:
             yield answer
 
-    async def get(self, path: str, **headers: str) -> Answer:
+    async def get(self, path: str, **headers: Any) -> Answer:
         return await self.ask("GET", path, **headers)
 
-    async def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+    async def post(self, path: str, body: Any = None, **headers: Any) -> Answer:
         return await self.ask("POST", path, {} if body is None else body, **headers)
 
     async def submit(self, task_id: str, **fields: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.api.harness import Answer, Api
 
 
-async def edit(api: Api, patch: Any, task_id: str = "t", **headers: str) -> Answer:
+async def edit(api: Api, patch: Any, task_id: str = "t", **headers: Any) -> Answer:
     return await api.ask("PATCH", f"/v1/tasks/{task_id}", patch, **headers)
 
 

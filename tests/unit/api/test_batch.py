@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,12 @@ async def test_ids_are_made_where_none_is_given(api: Api) -> None:
 
 async def test_bad_lines_are_named_and_the_good_ones_kept(api: Api) -> None:
     good = [{**TRUE, "id": f"good-{n}"} for n in range(3)]
-    bad = [b'{"command": [', {"command": []}, {**TRUE, "bogus": 1}, {**TRUE, "id": "a b"}]
+    bad: list[Any] = [
+        b'{"command": [',
+        {"command": []},
+        {**TRUE, "bogus": 1},
+        {**TRUE, "id": "a b"},
+    ]
     bad += [b"\xff", b"[" * 100_000, {**TRUE, "timeout": "x"}, {"command": ["x" * 70_000]}]
     answer = await api.batch([good[0], *bad[:4], good[1], *bad[4:], good[2]])
     assert answer.status == 200

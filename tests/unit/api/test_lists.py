@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from raftsched.api import listing, views
+from raftsched.api import listing, times, views
 from raftsched.core import codec
 from raftsched.core.commands import CancelTask, DeleteTask, SubmitTasks
 from raftsched.core.model import NewTask, Task
@@ -180,7 +180,7 @@ async def test_list_reads_as_current_as_asked_and_long_polls(api: Api) -> None:
 
 def instant(index: int) -> str:
     """When the fake applied its entry of this index."""
-    return str(views.instant(START_MS + 1_000 * index))
+    return str(times.instant(START_MS + 1_000 * index))
 
 
 async def test_tasks_of_a_time_are_listed(api: Api) -> None:

@@ -11,7 +11,7 @@ from raftsched.core.model import Eligibility, TaskStatus
 from tests.unit.api.harness import Api
 
 
-async def put(api: Api, path: str, body: Any, **headers: str) -> Any:
+async def put(api: Api, path: str, body: Any, **headers: Any) -> Any:
     answer = await api.ask("PUT", path, body, **headers)
     assert answer.status == 200, answer.body
     return answer.json()

@@ -150,7 +150,7 @@ async def test_unknown_parameter_is_pointed_at_and_changes_nothing(api: Api, rou
     await api.populate()
     before = api.service.rows()
     path = filled(route).partition("?")[0]
-    body = None if route.method == "GET" else {}
+    body: dict[str, Any] | None = None if route.method == "GET" else {}
     answer = await api.ask(route.method, f"{path}?bogus=1&an+other=", body)
     errors = answer.problem(422, "invalid")["errors"]
     assert [error["pointer"] for error in errors] == ["?an other", "?bogus"]

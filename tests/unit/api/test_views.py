@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from raftsched.api.views import instant, task_view
+from raftsched.api.times import instant
+from raftsched.api.views import task_view
 from raftsched.core.commands import SubmitTasks
 from raftsched.core.model import NewTask, Task
 from raftsched.core.policy import Backoff, Policy

@@ -70,7 +70,7 @@ def test_context_of_another_user_is_not_believed(
     if owner == 0:
         os.chown(here / "raftsched-data" / "context.json", 12345, -1)
     else:
-        monkeypatch.setattr(discovery.os, "getuid", lambda: owner + 1)
+        monkeypatch.setattr(os, "getuid", lambda: owner + 1)
     assert discovery.find_target().source == "default"
 
 

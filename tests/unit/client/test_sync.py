@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import time
 from typing import Any
 
 import pytest
 
-from raftsched.client import errors, transport
+from raftsched.client import errors
 from raftsched.client.sync import BATCH_TASKS_MAX, Client
 from tests.unit.client.stub import Answer, Asked, Stub, problem, sequence
 
@@ -136,7 +137,7 @@ def test_pauses_have_full_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
         drawn.append((low, high))
         return 0.0
 
-    monkeypatch.setattr(transport.random, "uniform", uniform)
+    monkeypatch.setattr(random, "uniform", uniform)
     respond = sequence(*[problem(503, "no-leader")] * 4, Answer(201, TASK))
     with Stub(respond) as stub, Client(stub.address, token="") as client:
         client.submit(["/bin/true"])

@@ -93,7 +93,7 @@ def test_any_field_of_a_row_counts(changes: dict[str, Any]) -> None:
 
 
 def test_every_field_of_a_task_is_among_those_tried() -> None:
-    [mark] = test_any_field_of_a_row_counts.pytestmark  # type: ignore[attr-defined]
+    [mark] = test_any_field_of_a_row_counts.pytestmark
     tried = {name for changes in mark.args[1] for name in changes}
     assert tried == set(Task.__struct_fields__)
 

@@ -151,7 +151,7 @@ def test_a_node_that_takes_nothing_new_is_refused(command: Any, reason: Reason) 
     ],
 )
 def test_a_node_without_cpu_or_memory_left_is_full(
-    capacity: dict[str, int], needs: dict[str, int]
+    capacity: dict[str, Any], needs: dict[str, int]
 ) -> None:
     replica = Replica()
     replica.accepted(register(**capacity))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -21,7 +23,7 @@ from tests.unit.core.builders import Replica, dump, new_task
 RETENTION_MS = 1_000
 
 
-def keyed(*task_ids: str, key: str = "k1", body: bytes = b"body", **fields: str) -> SubmitTasks:
+def keyed(*task_ids: str, key: str = "k1", body: bytes = b"body", **fields: Any) -> SubmitTasks:
     """A submission under a key."""
     tasks = tuple(new_task(task_id) for task_id in task_ids)
     return SubmitTasks(tasks, key=key, request_hash=body, **fields)

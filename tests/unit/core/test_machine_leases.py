@@ -31,6 +31,11 @@ def lost(replica: Replica, milliseconds: int) -> tuple[str, ...]:
     return found
 
 
+def status(replica: Replica) -> NodeStatus:
+    """Of the node."""
+    return replica.state.nodes["n1"].status
+
+
 def test_only_what_has_no_longer_lease_is_lost() -> None:
     replica = with_node()
     for task_id, lease_ms in (("short", 3_000), ("nodes", 0), ("long", 60_000)):
@@ -38,12 +43,12 @@ def test_only_what_has_no_longer_lease_is_lost() -> None:
         replica.run(task_id)
     assert lost(replica, 2_999) == ()
     assert lost(replica, 3_000) == ("short",)
-    assert replica.state.nodes["n1"].status is NodeStatus.UP
+    assert status(replica) is NodeStatus.UP
     assert replica.task("short").status is TaskStatus.QUEUED
     assert replica.latest("short").status is AttemptStatus.LOST
     assert lost(replica, NODE_LEASE - 1) == ()
     assert lost(replica, NODE_LEASE) == ("nodes",)
-    assert replica.state.nodes["n1"].status is NodeStatus.LOST
+    assert status(replica) is NodeStatus.LOST
     assert replica.task("long").status is TaskStatus.RUNNING
     assert lost(replica, 60_000) == ("long",)
 
@@ -71,7 +76,7 @@ def test_a_verdict_on_an_earlier_incarnation_touches_no_later_one() -> None:
     replica.submit("t2")
     replica.assign("t2", incarnation="b")
     assert lost(replica, NODE_LEASE) == ("t1",)
-    assert replica.state.nodes["n1"].status is NodeStatus.UP
+    assert status(replica) is NodeStatus.UP
 
 
 def test_of_a_node_that_never_said_its_lease_nothing_is_judged_by_it() -> None:

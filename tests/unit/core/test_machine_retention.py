@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raftsched.core.commands import (
@@ -128,7 +130,7 @@ def of_queues(**queues: int) -> Replica:
     ],
 )
 def test_a_queue_keeps_what_it_says_and_touches_no_other(
-    rules: dict[str, int], left: list[str]
+    rules: dict[str, Any], left: list[str]
 ) -> None:
     replica = of_queues(a=4, b=1)
     replica.accepted(PutQueue(Queue("a", **rules)))

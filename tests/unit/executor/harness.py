@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from raftsched.core.spec import HttpCall, PythonCall, TaskSpec
 from raftsched.executor import leftovers
@@ -41,40 +42,40 @@ class Node:
                 self._news.clear()
                 await self._news.wait()
 
-    async def run(self, *command: str, token: int = 1, **options: object) -> AttemptReport:
+    async def run(self, *command: str, token: int = 1, **options: Any) -> AttemptReport:
         self.start(*command, token=token, **options)
         return await self.report(token)
 
-    def call(self, url: str, token: int = 1, call: object = None, **options: object) -> None:
+    def call(
+        self, url: str, token: int = 1, call: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         """Start an attempt that makes a request; ``call`` has more of it."""
-        http = HttpCall(url, **(call or {}))  # type: ignore[arg-type]
-        spec = TaskSpec(http=http, **options)  # type: ignore[arg-type]
+        http = HttpCall(url, **(call or {}))
+        spec = TaskSpec(http=http, **options)
         self.client.start([StartAttempt(token, f"t{token}", 1, spec)], 1_000)
 
-    async def fetch(self, url: str, token: int = 1, **options: object) -> AttemptReport:
+    async def fetch(self, url: str, token: int = 1, **options: Any) -> AttemptReport:
         self.call(url, token, **options)
         return await self.report(token)
 
-    def start(self, *command: str, token: int = 1, **options: object) -> None:
-        spec = TaskSpec(command, **options)  # type: ignore[arg-type]
+    def start(self, *command: str, token: int = 1, **options: Any) -> None:
+        spec = TaskSpec(command, **options)
         attempt = StartAttempt(token, f"t{token}", 1, spec)
         self.client.start([attempt], 8)
 
     async def run_call(
-        self, function: str, *args: object, token: int = 1, **options: object
+        self, function: str, *args: object, token: int = 1, **options: Any
     ) -> AttemptReport:
         self.start_call(function, *args, token=token, **options)
         return await self.report(token)
 
-    def start_call(self, function: str, *args: object, token: int = 1, **options: object) -> None:
+    def start_call(self, function: str, *args: object, token: int = 1, **options: Any) -> None:
         self.client.start([self.attempt(function, *args, token=token, **options)], 8)
 
-    def attempt(
-        self, function: str, *args: object, token: int = 1, **options: object
-    ) -> StartAttempt:
+    def attempt(self, function: str, *args: object, token: int = 1, **options: Any) -> StartAttempt:
         """One that calls a function."""
         python = PythonCall(function, json.dumps(args).encode())
-        spec = TaskSpec(python=python, **options)  # type: ignore[arg-type]
+        spec = TaskSpec(python=python, **options)
         return StartAttempt(token, f"t{token}", 1, spec)
 
 

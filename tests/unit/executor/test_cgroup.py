@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def group() -> Iterator[Path]:
 
 
 @contextlib.asynccontextmanager
-async def _grouped(directory: Path, group: Path):  # type: ignore[no-untyped-def]
+async def _grouped(directory: Path, group: Path) -> AsyncIterator[Node]:
     async with running(directory) as node:
         node.client.configure(http_private=True, http_metadata=False, cgroup=str(group))
         yield node
@@ -50,7 +51,7 @@ def _left(group: Path) -> list[str]:
     return [path.name for path in group.glob("*/*/")]
 
 
-async def _shell(node: Node, line: str, **options: object) -> str:
+async def _shell(node: Node, line: str, **options: Any) -> str:
     report = await node.run(line, shell=True, **options)
     assert report.status == "succeeded", report
     return report.output_tail.decode()

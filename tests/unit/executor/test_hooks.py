@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,8 @@ async def test_phases_and_the_end(
     said: str,
 ) -> None:  # fmt: skip
     async with running(tmp_path) as node:
-        hooks = {"before": sh(before) if before else (), "after": sh(after) if after else ()}
-        report = await node.run(own, shell=True, **hooks)
+        first, last = sh(before) if before else (), sh(after) if after else ()
+        report = await node.run(own, shell=True, before=first, after=last)
         assert (report.status, report.exit_code, report.reason) == (status, code, reason)
         assert report.output_tail.decode() == said
         assert report.output_bytes == len(said)
@@ -78,7 +79,7 @@ async def test_phases_share_environment_directory_and_the_result_is_the_own(
     ],
 )  # fmt: skip
 async def test_hook_that_cannot_start_is_a_failed_one(
-    tmp_path: Path, options: dict[str, object], reason: str
+    tmp_path: Path, options: dict[str, Any], reason: str
 ) -> None:
     async with running(tmp_path) as node:
         report = await node.run("true", **options)

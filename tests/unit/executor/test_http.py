@@ -18,7 +18,7 @@ from raftsched.core.model import RESULT_BYTES_MAX
 from tests.certificates import TestAuthority
 from tests.unit.executor.harness import Node, running
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ MIB = 1 << 20
     ],
 )  # fmt: skip
 async def test_program_has_what_was_asked_for(
-    tmp_path: Path, options: dict[str, object], line: str, said: bytes
+    tmp_path: Path, options: dict[str, Any], line: str, said: bytes
 ) -> None:
     async with running(tmp_path) as node:
         report = await node.run(line, shell=True, **options)
@@ -73,7 +74,7 @@ async def test_program_past_its_memory_or_cpu_fails(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 async def test_what_cannot_start_says_why(
-    tmp_path: Path, command: list[str], options: dict[str, object], reason: str
+    tmp_path: Path, command: list[str], options: dict[str, Any], reason: str
 ) -> None:
     async with running(tmp_path) as node:
         report = await node.run(*command, umask=0o22, **options)

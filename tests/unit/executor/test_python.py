@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -127,7 +128,7 @@ async def exists(path: Path) -> None:
 
 async def test_how_a_call_ends(tmp_path: Path) -> None:
     """One worker's start for all of them: each is a line of this table."""
-    table = [
+    table: list[tuple[str, list[Any], str, str, Any]] = [
         ("add", [1], "succeeded", "", 3),
         ("add", ["a", "b"], "succeeded", "", "ab"),
         ("nothing", [], "succeeded", "", None),

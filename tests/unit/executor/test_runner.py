@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +120,7 @@ async def test_attempt_that_had_ended_before_the_stop_was_not_cancelled(
 
 
 @pytest.mark.parametrize("options", [{}, {"cwd": "/" + "d" * 60_000}])
-async def test_reason_with_a_long_name_is_bounded(tmp_path: Path, options: dict[str, str]) -> None:
+async def test_reason_with_a_long_name_is_bounded(tmp_path: Path, options: dict[str, Any]) -> None:
     async with running(tmp_path) as node:
         report = await node.run("p" * 60_000, **options)
         assert report.status == "failed"

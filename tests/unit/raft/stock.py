@@ -80,11 +80,11 @@ class Peer(SyncObj):  # type: ignore[misc]
             patch.stop()
         self.destroy()
 
-    @replicated  # type: ignore[misc]
+    @replicated
     def add(self, what: Any) -> None:
         self.applied.append(what)
 
-    @replicated  # type: ignore[misc]
+    @replicated
     def divide(self, by: int) -> None:
         self.applied.append(1 / by)
 

@@ -374,7 +374,11 @@ def test_s21_laggard_is_asked_for_once_in_a_round() -> None:
         leader = cluster.leader()
         log = cluster.peer(leader).log
         asked: list[str] = []
-        log._laggards.next_piece = lambda peer_id, now: asked.append(peer_id)  # type: ignore[assignment,func-returns-value]
+
+        def none(peer_id: str, now: float) -> None:
+            asked.append(peer_id)
+
+        log._laggards.next_piece = none  # type: ignore[method-assign]
         laggard = next(name for name in cluster.up() if name != leader)
         log._engine._SyncObj__raftNextIndex[PeerNode(laggard)] = 0
         log._engine._is_running()

@@ -54,8 +54,8 @@ def stock() -> Iterator[Stock]:
 
 
 def open_journal(disk: MemoryDisk, **settings: Any) -> Journal:
-    settings = {"cluster_id": "c", "peer_id": "p", "reserve_bytes": 0} | settings
-    return Journal.open(DIRECTORY, disk=disk, **settings)
+    defaults: dict[str, Any] = {"cluster_id": "c", "peer_id": "p", "reserve_bytes": 0}
+    return Journal.open(DIRECTORY, disk=disk, **{**defaults, **settings})
 
 
 def entry(index: int, term: int = 1) -> Entry:
@@ -83,7 +83,7 @@ def indexes(journal: Any) -> list[int]:
 def dumped() -> None:
     """A dump that ends with entries 5 and 6."""
     writer = Peer(fullDumpFile=DUMP, useFork=False)
-    data = ({"applied": [2, 3, 4, 5, 6]}, entry(6), entry(5), set())
+    data: tuple[Any, ...] = ({"applied": [2, 3, 4, 5, 6]}, entry(6), entry(5), set())
     writer._SyncObj__serializer.serialize(data, 5)
     writer.close()
 

@@ -22,8 +22,8 @@ def entry(index: int, term: int = 1) -> Entry:
 
 
 def open_journal(disk: MemoryDisk, **settings: Any) -> Journal:
-    settings = {"cluster_id": "c", "peer_id": "p", "reserve_bytes": 0} | settings
-    return Journal.open(DIRECTORY, disk=disk, **settings)
+    defaults: dict[str, Any] = {"cluster_id": "c", "peer_id": "p", "reserve_bytes": 0}
+    return Journal.open(DIRECTORY, disk=disk, **{**defaults, **settings})
 
 
 def filled(disk: MemoryDisk, groups: int = 3, each: int = 2, **settings: Any) -> Journal:

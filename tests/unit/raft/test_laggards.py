@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from raftsched.raft.engine import Piece
 from raftsched.raft.laggards import PATIENCE_SECONDS, PIECE_BYTES, WINDOW_BYTES, Laggards
 from raftsched.raft.snapshot import SnapshotStore
 from raftsched.raft.snapshot_file import SnapshotMeta
@@ -38,7 +39,7 @@ def store() -> SnapshotStore:
 
 def test_pieces_are_the_file_and_the_last_is_empty(store: SnapshotStore) -> None:
     laggards = Laggards(store, Connection().waiting)
-    pieces = []
+    pieces: list[Piece] = []
     while not pieces or not pieces[-1][2]:
         piece = laggards.next_piece("n2", 0.0)
         assert piece is not None

@@ -80,13 +80,13 @@ def test_majority_counts_voters_only(voters: list[str], others: set[str], expect
 
 
 def open_journal(disk: MemoryDisk, **settings: Any) -> Journal:
-    settings = {
+    defaults: dict[str, Any] = {
         "cluster_id": "c",
         "peer_id": "n1",
         "reserve_bytes": 0,
         "founding": THREE,
-    } | settings
-    return Journal.open(DIRECTORY, disk=disk, **settings)
+    }
+    return Journal.open(DIRECTORY, disk=disk, **{**defaults, **settings})
 
 
 def filled(disk: MemoryDisk) -> Journal:

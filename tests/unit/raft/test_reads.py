@@ -23,14 +23,19 @@ class Clock:
         return 0.0
 
 
+def engine(leads: bool) -> Any:
+    """What reads ask of one."""
+    return SimpleNamespace(
+        is_leader=leads, is_current=True, commit_index=100, applied_index=0, leader="n1"
+    )
+
+
 class Peer:
     """One with its reads; what it sends is kept."""
 
     def __init__(self, name: str, first_number: int = 0, *, leads: bool = False) -> None:
         self.sent: list[dict[str, Any]] = []
-        self.engine: Any = SimpleNamespace(
-            is_leader=leads, is_current=True, commit_index=100, applied_index=0, leader="n1"
-        )
+        self.engine = engine(leads)
         self.prober = Prober(Membership(name, THREE), self._send)
         self.prober.reset(7)
         self.reads = Reads(self.engine, self.prober, self._send, Clock(), first_number)

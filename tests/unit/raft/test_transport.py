@@ -15,6 +15,7 @@ from raftsched.raft import connection as connection_module
 from raftsched.raft import frames
 from raftsched.raft import transport as transport_module
 from raftsched.raft.config import LogConfig, TlsFiles
+from raftsched.raft.connection import Connection
 from raftsched.raft.host import Host
 from raftsched.raft.transport import Transport
 from tests.e2e.cluster import free_ports
@@ -156,7 +157,7 @@ async def test_stranger_hears_why_it_is_refused(
 
 async def test_dialler_tells_why_it_was_refused(caplog: pytest.LogCaptureFixture) -> None:
     async with mesh("n1") as m:
-        dials = []
+        dials: list[Connection] = []
         m.transports["n1"].on_stranger = dials.append
         await m.open("n2", cluster="other")
         await m.until(lambda: len(dials) >= 3)
