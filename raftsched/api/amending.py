@@ -19,7 +19,6 @@ from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
 from raftsched.core.policy import Extra
 from raftsched.core.spec import TaskSpec
-from raftsched.core.state import State
 from raftsched.core.trees import is_split, parent_of
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 
@@ -38,17 +37,13 @@ async def edit(context: Context, request: web.Request) -> web.StreamResponse:
     """Change fields of a task that does not run (RFC 7396: null is the default again)."""
     task_id = request.match_info["id"]
     patch = decode(_plain, await body_of(request))
-    _check_names(patch)
+    check_names(patch)
     await context.service.read()
     task = known_task(context, task_id)
-    try:
-        document = _json.encode(merged(document_of(task), patch))
-    except RecursionError:
-        raise Problem("invalid", "it is nested too deep", pointer="/") from None
-    new = to_new_task(decode(_requests, document), task_id)
+    new = edited(task, patch)
     wanted = if_match(request)
     if flag(request, "dry_run"):
-        _check_can_edit(task, wanted)
+        check_can_edit(task, wanted)
         return context.answer({"valid": True})
     # What the patch was merged into must still stand there.
     await context.propose(EditTask(new, wanted or task.modify_index))
@@ -56,7 +51,17 @@ async def edit(context: Context, request: web.Request) -> web.StreamResponse:
     return context.answer(task_view(task), headers={"ETag": etag(task)})
 
 
-def _check_names(patch: dict[str, Any]) -> None:
+def edited(task: Task, patch: dict[str, Any]) -> NewTask:
+    """What the task would ask for with the patch merged in.  Raises Problem."""
+    try:
+        document = _json.encode(merged(document_of(task), patch))
+    except RecursionError:
+        raise Problem("invalid", "it is nested too deep", pointer="/") from None
+    return to_new_task(decode(_requests, document), task.id)
+
+
+def check_names(patch: dict[str, Any]) -> None:
+    """May these fields be changed?  Raises Problem."""
     for name in patch:
         if name in _FIXED:
             raise Problem("invalid", "this stays as it is", pointer=f"/{name}")
@@ -75,7 +80,8 @@ def if_match(request: web.Request) -> int:
     return int(value)
 
 
-def _check_can_edit(task: Task, wanted: int) -> None:
+def check_can_edit(task: Task, wanted: int) -> None:
+    """``wanted``: the modify index it must have; 0: any.  Raises Problem."""
     if task.status in TERMINAL:
         raise task_terminal(EditTask(NewTask(task.id, b"")), task.status.value)
     if task.status in HOLDING:
@@ -159,11 +165,3 @@ def another(task: Task, new_id: str) -> NewTask:
         new_id, task.spec, terms.queue, terms.priority, terms.cpu_milli, terms.memory_bytes,
         terms.strategy, terms.attempts_max, terms.policy, again,
     )  # fmt: skip
-
-
-def retryable(state: State, task_id: str) -> Task | None:
-    """The task, if it ended and may be tried again."""
-    task = state.tasks.get(task_id)
-    if task is None or task.status not in TERMINAL or task.status is TaskStatus.SUCCEEDED:
-        return None
-    return task

@@ -8,15 +8,14 @@ import msgspec
 from aiohttp import web
 
 from raftsched.api.amending import if_match
-from raftsched.api.bulk import IDS_SHOWN_MAX, PART_MAX, TASKS_MAX, BulkAnswer, BulkRequest, matching
+from raftsched.api.bulk import TASKS_MAX, BulkRequest, Report, cancel_all, matching
 from raftsched.api.checked import checked, milliseconds
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
 from raftsched.api.defaults import checked_defaults
 from raftsched.api.documents import Word
 from raftsched.api.problems import Problem
-from raftsched.api.tasks import REASON_CHARACTERS_MAX
 from raftsched.api.times import Duration
-from raftsched.core.commands import CancelTasks, DeleteQueue, PutQueue
+from raftsched.core.commands import DeleteQueue, PutQueue
 from raftsched.core.indexes import QueueUse
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, Queue, Task
@@ -165,13 +164,10 @@ async def purge(context: Context, request: web.Request) -> web.StreamResponse:
     name, asked = _name(request), decode(_purges, await body_of(request) or b"{}")
     await context.service.read()
     ids, more = await matching(context, lambda task: _is_idle(task, name), TASKS_MAX)
-    cancelled: list[str] = []
+    report = Report(len(ids), more)
     if not flag(request, "dry_run"):
-        reason = asked.reason[:REASON_CHARACTERS_MAX] or "purged"
-        for at in range(0, len(ids), PART_MAX):
-            part = tuple(ids[at : at + PART_MAX])
-            cancelled += await context.propose(CancelTasks(part, reason, spare_running=True))
-    return context.answer(BulkAnswer(len(ids), len(cancelled), cancelled[:IDS_SHOWN_MAX], more))
+        await cancel_all(context, report, ids, asked.reason or "purged", spare_running=True)
+    return report.answer(context)
 
 
 def _is_idle(task: Task, queue: str) -> bool:

@@ -142,6 +142,16 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/v1/tasks:retry", "operate", bulk.retry, bulk.BulkRequest, bulk.BulkAnswer,
         problems=("invalid", "needs-version"), query=_BULK, operation="tasks_retry_many",
     ),
+    *[
+        Route(
+            "POST", f"/v1/tasks:{verb}", "operate", handler, None, bulk.BulkAnswer,
+            problems=("invalid", "needs-version"), query=_BULK, operation=f"tasks_{verb}_many",
+        )
+        for verb, handler in (
+            ("pause", bulk.pause), ("resume", bulk.resume), ("run", bulk.run_now),
+            ("delete", bulk.delete), ("edit", bulk.edit),
+        )
+    ],
     Route(
         "GET", _ID + "/wait", "read", tasks.wait, None, TaskView,
         problems=_UNKNOWN, query=(*_READ, "wait"),

@@ -303,32 +303,3 @@ def _refusal(client: Client, task_id: str, done_to: str, error: ProblemError) ->
     except ClientError:
         how = ""
     return f"task {task_id} has ended{how} and cannot be {done_to}"
-
-
-@click.command()
-@click.argument("task_ids", nargs=-1, required=True)
-@with_session("id")
-def pause(session: Session, task_ids: tuple[str, ...]) -> None:
-    """Keep tasks from being started; what runs goes on."""
-    each(session, task_ids, "paused", lambda client, task_id: client.pause(task_id))
-
-
-@click.command()
-@click.argument("task_ids", nargs=-1, required=True)
-@with_session("id")
-def resume(session: Session, task_ids: tuple[str, ...]) -> None:
-    """Undo a pause."""
-    each(session, task_ids, "resumed", lambda client, task_id: client.resume(task_id))
-
-
-@click.command()
-@click.argument("task_ids", nargs=-1, required=True)
-@with_session("id")
-def rm(session: Session, task_ids: tuple[str, ...]) -> None:
-    """Remove tasks that have ended, with their attempts."""
-
-    def remove(client: Client, task_id: str) -> Row:
-        client.delete(task_id)
-        return {"id": task_id}
-
-    each(session, task_ids, "removed", remove)

@@ -258,6 +258,26 @@ class Client(Operations):
         """Try all tasks again that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
         return document_of(self._write("/v1/tasks:retry", {}, query=query, repeatable=False))
 
+    def pause_many(self, **query: Any) -> Document:
+        """Pause all tasks that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
+        return document_of(self._write("/v1/tasks:pause", {}, query=query))
+
+    def resume_many(self, **query: Any) -> Document:
+        """Undo the pause of all that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
+        return document_of(self._write("/v1/tasks:resume", {}, query=query))
+
+    def run_many(self, **query: Any) -> Document:
+        """End the wait of all tasks that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
+        return document_of(self._write("/v1/tasks:run", {}, query=query))
+
+    def delete_many(self, **query: Any) -> Document:
+        """Remove all ended tasks that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
+        return document_of(self._write("/v1/tasks:delete", {}, query=query))
+
+    def edit_many(self, patch: Mapping[str, Any], **query: Any) -> Document:
+        """Change fields of all tasks that pass a filter and do not run, as `edit` does for one."""
+        return document_of(self._write("/v1/tasks:edit", dict(patch), query=query))
+
     def _verb(self, task_id: str, verb: str, body: Document) -> Task:
         try:
             return self._task(self._write(f"/v1/tasks/{part(task_id)}/{verb}", body))

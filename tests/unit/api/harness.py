@@ -15,7 +15,7 @@ from yarl import URL
 
 from raftsched.api.routes import ROUTES, Route
 from raftsched.api.server import ApiServer
-from raftsched.core.commands import PutLimit, PutQueue
+from raftsched.core.commands import PauseTask, PutLimit, PutQueue
 from raftsched.core.model import Limit, Queue
 from raftsched.peer.service import PeerService
 from tests.unit.api.fake_service import TOKEN, FakeService
@@ -134,15 +134,16 @@ class Api:
         return await self.ask("POST", path, data=b"\n".join(parts) + b"\n", **headers)
 
     async def populate(self) -> None:
-        """Two nodes; the tasks ``t`` (queued), ``running`` (on n1), ``failed`` and ``done``."""
+        """Two nodes; tasks ``t`` (queued), ``running`` (on n1), ``failed``, ``done``, ``held``."""
         self.service.add_node("n1")
         self.service.add_node("n2")
-        for task_id in ("t", "running", "failed", "done"):
+        for task_id in ("t", "running", "failed", "done", "held"):
             await self.submit(task_id)
         self.service.start("running")
         self.service.start("failed")
         self.service.finish("failed", "failed", exit_code=1)
         self.service.run("done", output=b"done\n")
+        self.service.apply(PauseTask("held"))
         self.service.apply(PutQueue(Queue("q", concurrency=3)))
         self.service.apply(PutLimit(Limit("k", count=2)))
 
@@ -188,8 +189,10 @@ BODIES = {"/v1/tasks": TASK, "/v1/tasks:batch": TASK, "/v1/cluster/peers": PEER}
 #: Queries without which a route does nothing.
 QUERIES = {
     "/v1/tasks:batch": "?atomic=1",
-    "/v1/tasks:cancel": "?queue=default",
-    "/v1/tasks:retry": "?queue=default",
+    **{
+        f"/v1/tasks:{verb}": "?queue=default"
+        for verb in ("cancel", "retry", "pause", "resume", "run", "delete", "edit")
+    },
 }
 
 

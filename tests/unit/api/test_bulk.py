@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from raftsched.core.commands import AnyCommand, CancelTask, DeleteTask, PauseTask
+from raftsched.peer.errors import NoLeader, UnknownOutcome
 from tests.unit.api.harness import Api
+
+VERBS = ("cancel", "retry", "pause", "resume", "run", "delete", "edit")
+#: Bodies of those that need one.
+BODIES = {"edit": {"priority": 80}}
 
 
 async def fill(api: Api) -> None:
@@ -22,7 +30,9 @@ async def fill(api: Api) -> None:
 async def test_all_that_match_are_cancelled_and_nothing_else(api: Api) -> None:
     await fill(api)
     answer = (await api.post("/v1/tasks:cancel?queue=slow", {"reason": "too many"})).json()
-    assert answer == {"matched": 3, "changed": 3, "ids": ["s2", "s1", "s0"], "more": False}
+    assert answer == {
+        "matched": 3, "changed": 3, "ids": ["s2", "s1", "s0"], "more": False, "refused": [],
+    }  # fmt: skip
     assert api.service.task("s1").reason == "too many"
     states = {task_id: api.service.task(task_id).status.value for task_id in ("s0", "d", "bad")}
     assert states == {"s0": "cancelled", "d": "queued", "bad": "failed"}
@@ -35,12 +45,18 @@ async def test_no_more_than_the_limit_are_changed_and_that_is_said(api: Api) -> 
     assert api.service.task("s0").status.value == "queued"
 
 
-@pytest.mark.parametrize("verb", ["cancel", "retry"])
+#: How many of `fill` in ``slow`` each verb is for; one of them is paused.
+MATCHED = {"cancel": 3, "retry": 1, "pause": 2, "resume": 1, "run": 1, "delete": 2, "edit": 3}
+
+
+@pytest.mark.parametrize("verb", VERBS)
 async def test_a_dry_run_counts_and_changes_nothing(api: Api, verb: str) -> None:
     await fill(api)
+    api.service.apply(PauseTask("s2"))
     before = api.service.rows()
-    answer = (await api.post(f"/v1/tasks:{verb}?queue=slow&dry_run=1", {})).json()
-    assert answer["matched"] == {"cancel": 3, "retry": 1}[verb]
+    path = f"/v1/tasks:{verb}?queue=slow&dry_run=1"
+    answer = (await api.post(path, BODIES.get(verb, {}))).json()
+    assert answer["matched"] == MATCHED[verb]
     assert (answer["changed"], answer["ids"]) == (0, [])
     assert api.service.rows() == before
 
@@ -54,7 +70,7 @@ async def test_what_did_not_succeed_is_tried_again(api: Api) -> None:
     assert (made["retry_of"], made["queue"], made["state"]) == ("bad", "slow", "queued")
 
 
-@pytest.mark.parametrize("verb", ["cancel", "retry"])
+@pytest.mark.parametrize("verb", VERBS)
 async def test_without_a_filter_nothing_is_done(api: Api, verb: str) -> None:
     await fill(api)
     before = api.service.rows()
@@ -62,3 +78,95 @@ async def test_without_a_filter_nothing_is_done(api: Api, verb: str) -> None:
     (await api.post(f"/v1/tasks:{verb}?state=nonsense", {})).problem(422, "invalid")
     (await api.post(f"/v1/tasks:{verb}?queue=slow", {"x": 1})).problem(422, "invalid")
     assert api.service.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "ids"),
+    [("pause", ["s1", "s0"]), ("resume", ["s2"]), ("run", ["s2"]), ("delete", ["good", "bad"]),
+     ("edit", ["s2", "s1", "s0"])],
+)  # fmt: skip
+async def test_all_that_match_are_changed_and_nothing_else(
+    api: Api, verb: str, ids: list[str]
+) -> None:
+    await fill(api)
+    api.service.apply(PauseTask("s2"))
+    before = {row["id"]: row for row in (await api.get("/v1/tasks")).json()["items"]}
+    answer = (await api.post(f"/v1/tasks:{verb}?queue=slow", BODIES.get(verb, {}))).json()
+    assert (answer["ids"], answer["changed"], answer["refused"]) == (ids, len(ids), [])
+    after = {row["id"]: row for row in (await api.get("/v1/tasks")).json()["items"]}
+    assert {i for i in before if after.get(i) != before[i]} == set(ids)
+    says: dict[str, Any] = {
+        "pause": ("paused", True), "resume": ("paused", False), "run": ("paused", False),
+        "edit": ("priority", 80),
+    }  # fmt: skip
+    if verb == "delete":
+        assert not set(ids) & set(after)
+    else:
+        field, value = says[verb]
+        assert {after[i][field] for i in ids} == {value}
+
+
+async def test_what_changed_meanwhile_is_named_with_the_reason(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(api)
+    apply = api.service.apply
+    pending: list[AnyCommand] = [CancelTask("s1"), DeleteTask("s1"), CancelTask("s0")]
+
+    def overtaken(command: AnyCommand) -> Any:
+        while pending:
+            apply(pending.pop(0))
+        return apply(command)
+
+    monkeypatch.setattr(api.service, "apply", overtaken)
+    answer = (await api.post("/v1/tasks:pause?queue=slow", {})).json()
+    assert (answer["matched"], answer["ids"]) == (3, ["s2"])
+    refused = [(row["id"], row["code"]) for row in answer["refused"]]
+    assert refused == [("s1", "unknown-task"), ("s0", "task-terminal")]
+    assert "cancelled" in answer["refused"][1]["detail"]
+
+
+@pytest.mark.parametrize("error", [NoLeader("gone"), UnknownOutcome("late")])
+@pytest.mark.parametrize("verb", ["pause", "edit"])
+async def test_trouble_after_the_first_change_is_no_sure_refusal(
+    api: Api, verb: str, error: Exception
+) -> None:
+    await fill(api)
+    api.service.propose_trouble, api.service.proposals_before_trouble = error, 2
+    answer = await api.post(f"/v1/tasks:{verb}?queue=slow", BODIES.get(verb, {}))
+    assert answer.problem(504, "outcome-unknown")["applied"] == "unknown"
+    api.service.propose_trouble = None
+    again = (await api.post(f"/v1/tasks:{verb}?queue=slow", BODIES.get(verb, {}))).json()
+    assert again["changed"] == again["matched"], "asked for again, the rest is done"
+
+
+@pytest.mark.parametrize(
+    ("patch", "pointer"),
+    [
+        ({"priority": "high"}, "/priority"), ({"id": "x"}, "/id"), ({"bogus": 1}, "/bogus"),
+        ({"retry": {"max_attempts": 0}}, "/retry/max_attempts"),
+    ],
+)  # fmt: skip
+async def test_a_patch_that_fits_nothing_is_refused_as_a_whole(
+    api: Api, patch: dict[str, Any], pointer: str
+) -> None:
+    await fill(api)
+    before = api.service.rows()
+    answer = await api.post("/v1/tasks:edit?queue=slow", patch)
+    assert answer.pointer(422, "invalid") == pointer
+    assert api.service.rows() == before
+
+
+async def test_a_patch_that_fits_some_is_refused_by_the_others(api: Api) -> None:
+    await fill(api)
+    await api.submit("web", queue="slow", command=None, http={"url": "http://x/"})
+    patch = {"http": {"url": "http://y/"}}
+    answer = (await api.post("/v1/tasks:edit?queue=slow", patch)).json()
+    assert (answer["ids"], len(answer["refused"])) == (["web"], 3)
+    assert {row["code"] for row in answer["refused"]} == {"invalid"}
+
+
+async def test_what_runs_is_not_edited(api: Api) -> None:
+    await api.populate()
+    answer = (await api.post("/v1/tasks:edit?queue=default", {"priority": 80})).json()
+    assert answer["ids"] == ["held", "t"]

@@ -72,7 +72,7 @@ async def test_cluster_names_all_peers_and_who_leads(api: Api) -> None:
     assert [cluster[name] for name in fields] == [
         "fake", "n1", "leader", "n1", 3, True, __version__
     ]  # fmt: skip
-    assert cluster["tasks"] == {"queued": 1, "running": 1, "failed": 1, "succeeded": 1}
+    assert cluster["tasks"] == {"queued": 2, "running": 1, "failed": 1, "succeeded": 1}
     assert cluster["applied_index"] == cluster["commit_index"] == api.state.index
 
 
