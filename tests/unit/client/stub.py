@@ -27,6 +27,8 @@ class Answer(NamedTuple):
     headers: dict[str, str] = {}
     #: Close the connection without a word instead of answering.
     hang_up: bool = False
+    #: Say so many bytes more than are sent, and close the connection then.
+    promised: int = 0
 
 
 Respond = Callable[[Asked], Answer]
@@ -47,6 +49,8 @@ class Stub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            #: Head and body leave together: apart, each answer waits for a delayed acknowledgement.
+            wbufsize = -1
 
             def setup(self) -> None:
                 stub.connections += 1
@@ -70,9 +74,10 @@ class Stub:
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name.replace("_", "-"), value)
-                self.send_header("Content-Length", str(len(data)))
+                self.send_header("Content-Length", str(len(data) + answer.promised))
                 self.end_headers()
                 self.wfile.write(data)
+                self.close_connection |= answer.promised > 0
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 

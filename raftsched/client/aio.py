@@ -1,0 +1,130 @@
+"""The asynchronous client: the calls of `Client`, awaited, on aiohttp.
+
+    from raftsched.client import AsyncClient
+
+    async with AsyncClient() as client:
+        task = await client.submit(["/usr/bin/true"])
+        print((await task.wait())["state"])
+        async for task in client.list(state="failed"):
+            print(task.id)
+
+Names, arguments, errors and rules are those of `Client`; lists and outputs are asynchronous
+iterators.  A client belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any, Self, TypeVar
+
+from raftsched.client.aio_transport import AsyncTransport
+from raftsched.client.calls import Document, Pages, Plan
+from raftsched.client.errors import ClientError, ConnectionFailed
+from raftsched.client.tasks import Following, TaskDocument, TaskOperations
+from raftsched.client.tries import Endpoints
+
+T = TypeVar("T")
+
+
+class AsyncTask(TaskDocument):
+    """A task document as the API gave it, with the verbs of the client that fetched it."""
+
+    def __init__(self, client: AsyncClient, document: Mapping[str, Any]) -> None:
+        super().__init__(document)
+        self._client = client
+
+    async def refresh(self) -> AsyncTask:
+        """The task as it is now."""
+        return await self._client.get(self.id)
+
+    async def wait(self, timeout_seconds: float | None = None) -> AsyncTask:
+        """The task when it has ended; WaitTimeout if that is not in time."""
+        return await self._client.wait(self.id, timeout_seconds)
+
+    async def cancel(self, reason: str = "") -> AsyncTask:
+        """Ask for its end."""
+        return await self._client.cancel(self.id, reason)
+
+    def output(self, *, follow: bool = False, **options: Any) -> AsyncGenerator[bytes, None]:
+        """Its output; see `AsyncClient.output`."""
+        return self._client.output(self.id, follow=follow, **options)
+
+
+class AsyncClient(TaskOperations):
+    """The cluster, from outside.  Shared by the tasks of one event loop; close it when done."""
+
+    def _open(self, endpoints: Endpoints) -> None:
+        self._transport = AsyncTransport(endpoints)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.close()
+
+    async def list(
+        self, *, limit: int | None = None, page: int = 100, **filters: Any
+    ) -> AsyncIterator[AsyncTask]:
+        """Tasks, newest first, as `Client.list` has them."""
+        async for document in self.walk(self._tasks(limit, page, filters)):
+            yield AsyncTask(self, document)
+
+    async def output(
+        self,
+        task_id: str,
+        attempt: int | None = None,
+        *,
+        follow: bool = False,
+        offset: int = 0,
+        tail: int | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        """An attempt's output piece by piece, as `Client.output` has it."""
+        if not attempt:
+            attempt = await self.run(self._latest_attempt(task_id))
+        if attempt == 0:
+            return
+        following = Following(task_id, attempt, follow=follow, offset=offset, tail=tail)
+        while True:
+            async with self._transport.stream(following.request()) as (headers, pieces):
+                following.begin(headers)
+                try:
+                    async for piece in pieces:
+                        yield following.take(piece)
+                    return
+                except ConnectionFailed:
+                    if not following.may_go_on():
+                        raise
+
+    # How plans are carried out
+
+    async def run(self, plan: Plan[T]) -> T:
+        """The result of a plan."""
+        try:
+            request = next(plan)
+            while True:
+                try:
+                    reply = self.seen(await self._transport.send(request))
+                except ClientError as error:
+                    request = plan.throw(error)
+                else:
+                    request = plan.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def run_task(self, plan: Plan[Document]) -> AsyncTask:
+        """The task a plan ends with."""
+        return AsyncTask(self, await self.run(plan))
+
+    async def walk(self, pages: Pages) -> AsyncIterator[Document]:
+        """The items of a list."""
+        while (request := pages.request()) is not None:
+            for item in pages.take(self.seen(await self._transport.send(request))):
+                yield item
+
+
+__all__ = ["AsyncClient", "AsyncTask"]
