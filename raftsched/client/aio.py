@@ -17,9 +17,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Self, TypeVar
 
+from raftsched.client.aio_pipeline import AsyncPipeline
 from raftsched.client.aio_transport import AsyncTransport
 from raftsched.client.calls import Document, Pages, Plan
 from raftsched.client.errors import ClientError, ConnectionFailed
+from raftsched.client.gathering import LINGER_SECONDS, REQUESTS_MAX
+from raftsched.client.messages import Reply, Request
 from raftsched.client.tasks import Following, TaskDocument, TaskOperations
 from raftsched.client.tries import Endpoints
 
@@ -71,7 +74,7 @@ class AsyncClient(TaskOperations):
     ) -> AsyncIterator[AsyncTask]:
         """Tasks, newest first, as `Client.list` has them."""
         async for document in self.walk(self._tasks(limit, page, filters)):
-            yield AsyncTask(self, document)
+            yield self.task_of(document)
 
     async def output(
         self,
@@ -99,6 +102,12 @@ class AsyncClient(TaskOperations):
                     if not following.may_go_on():
                         raise
 
+    def pipeline(
+        self, *, requests: int = REQUESTS_MAX, linger_seconds: float = LINGER_SECONDS
+    ) -> AsyncPipeline:
+        """Single submissions gathered into few requests, as `Client.pipeline`."""
+        return AsyncPipeline(self, requests, linger_seconds)
+
     # How plans are carried out
 
     async def run(self, plan: Plan[T]) -> T:
@@ -107,7 +116,7 @@ class AsyncClient(TaskOperations):
             request = next(plan)
             while True:
                 try:
-                    reply = self.seen(await self._transport.send(request))
+                    reply = await self.send(request)
                 except ClientError as error:
                     request = plan.throw(error)
                 else:
@@ -118,12 +127,20 @@ class AsyncClient(TaskOperations):
 
     async def run_task(self, plan: Plan[Document]) -> AsyncTask:
         """The task a plan ends with."""
-        return AsyncTask(self, await self.run(plan))
+        return self.task_of(await self.run(plan))
+
+    def task_of(self, document: Document) -> AsyncTask:
+        """A document with the verbs of this client."""
+        return AsyncTask(self, document)
+
+    async def send(self, request: Request) -> Reply:
+        """The answer to one request."""
+        return self.seen(await self._transport.send(request))
 
     async def walk(self, pages: Pages) -> AsyncIterator[Document]:
         """The items of a list."""
         while (request := pages.request()) is not None:
-            for item in pages.take(self.seen(await self._transport.send(request))):
+            for item in pages.take(await self.send(request)):
                 yield item
 
 

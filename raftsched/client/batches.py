@@ -13,6 +13,10 @@ from raftsched.client.messages import Reply, Request
 BATCH_TASKS_MAX = 5_000
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 
+#: Made once: `json.dumps` makes an encoder each time, `json.loads` looks for the encoding.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+
 
 class BatchResult:
     """What became of a batch: ids in order (None where refused) and the refusals."""
@@ -54,7 +58,7 @@ def answers_of(reply: Reply, expected: int) -> list[dict[str, Any]]:
     """An answer for each of the ``expected`` lines of a request.  Raises BadReply."""
     try:
         found: list[dict[str, Any]] = [
-            json.loads(line) for line in reply.body.splitlines() if line.strip()
+            _decode(line) for line in reply.body.decode().split("\n") if line.strip()
         ]
     except ValueError:
         raise BadReply(f"{reply.endpoint}: a batch answer is not JSON") from None
@@ -78,7 +82,7 @@ def request_of(lines: Iterable[bytes], key: str, query: str = "") -> Request:
 
 def line_of(task: Mapping[str, Any]) -> bytes:
     """A task as a line."""
-    return json.dumps(task, separators=(",", ":")).encode() + b"\n"
+    return _encode(task).encode() + b"\n"
 
 
 def groups_of(tasks: Iterable[Mapping[str, Any]], *, split: bool) -> Iterator[list[bytes]]:

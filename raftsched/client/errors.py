@@ -9,6 +9,7 @@
     +-- OutcomeUnknown       sent, and no final answer in time: may or may not be applied (504)
     +-- WaitTimeout          the thing waited for did not happen in time
     +-- BadReply             something answered that is not this API
+    +-- SubmissionsFailed    a pipeline was left, and nobody had looked at these errors
     +-- ProblemError         the API refused or failed, as application/problem+json
         +-- InvalidRequest   400, 405, 413, 415, 422
         |   +-- KeyReused    the idempotency key was used for another request
@@ -74,6 +75,19 @@ class BadReply(ClientError):
     """The answer is not one of this API: another server at that address, or a proxy in between."""
 
     applied = "unknown"
+
+
+class SubmissionsFailed(ClientError):
+    """Submissions of a pipeline failed, and nobody looked at their errors."""
+
+    def __init__(self, errors: Sequence[Exception], count: int) -> None:
+        super().__init__(f"{count} submissions failed; the first: {errors[0]}")
+        #: The first ones.
+        self.errors = list(errors)
+        #: How many there are.
+        self.count = count
+        if any(getattr(error, "applied", "unknown") for error in errors):
+            self.applied = "unknown"
 
 
 class ProblemError(ClientError):

@@ -23,6 +23,9 @@ from typing import Any, Self, TypeVar
 from raftsched.client.batches import BATCH_BYTES_MAX, BATCH_TASKS_MAX, BatchResult
 from raftsched.client.calls import Document, Pages, Plan
 from raftsched.client.errors import ClientError, ConnectionFailed
+from raftsched.client.gathering import LINGER_SECONDS, REQUESTS_MAX
+from raftsched.client.messages import Reply, Request
+from raftsched.client.pipeline import Pipeline
 from raftsched.client.tasks import TERMINAL_STATES, Following, TaskDocument, TaskOperations
 from raftsched.client.transport import Transport
 from raftsched.client.tries import Endpoints
@@ -76,7 +79,7 @@ class Client(TaskOperations):
         ``filters`` as in the reference: ``state="running,failed"``, ``q=``, ``node=``, ...
         """
         for document in self.walk(self._tasks(limit, page, filters)):
-            yield Task(self, document)
+            yield self.task_of(document)
 
     def output(
         self,
@@ -107,6 +110,15 @@ class Client(TaskOperations):
                 if not following.may_go_on():
                     raise
 
+    def pipeline(
+        self, *, requests: int = REQUESTS_MAX, linger_seconds: float = LINGER_SECONDS
+    ) -> Pipeline:
+        """Single submissions gathered into few requests, of which ``requests`` are under way.
+
+        A submission waits up to ``linger_seconds`` for others to go with.
+        """
+        return Pipeline(self, requests, linger_seconds)
+
     # How plans are carried out
 
     def run(self, plan: Plan[T]) -> T:
@@ -115,7 +127,7 @@ class Client(TaskOperations):
             request = next(plan)
             while True:
                 try:
-                    reply = self.seen(self._transport.send(request))
+                    reply = self.send(request)
                 except ClientError as error:
                     request = plan.throw(error)
                 else:
@@ -126,12 +138,20 @@ class Client(TaskOperations):
 
     def run_task(self, plan: Plan[Document]) -> Task:
         """The task a plan ends with."""
-        return Task(self, self.run(plan))
+        return self.task_of(self.run(plan))
+
+    def task_of(self, document: Document) -> Task:
+        """A document with the verbs of this client."""
+        return Task(self, document)
+
+    def send(self, request: Request) -> Reply:
+        """The answer to one request."""
+        return self.seen(self._transport.send(request))
 
     def walk(self, pages: Pages) -> Iterator[Document]:
         """The items of a list."""
         while (request := pages.request()) is not None:
-            yield from pages.take(self.seen(self._transport.send(request)))
+            yield from pages.take(self.send(request))
 
 
 __all__ = [

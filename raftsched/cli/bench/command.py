@@ -27,6 +27,7 @@ import click
 
 from raftsched.cli.bench import constrained, core
 from raftsched.cli.bench.load import Load, bare_loops, bulk_submit, single_submits
+from raftsched.cli.bench.pipeline import pipeline
 from raftsched.cli.bench.python import APPLICATION, NOTHING, python
 from raftsched.cli.bench.queued import StallProbe, resident_bytes
 from raftsched.cli.bench.raft.command import raft
@@ -90,6 +91,7 @@ def bench(context: click.Context, /, **options: Any) -> None:
 
 bench.add_command(raft)
 bench.add_command(python)
+bench.add_command(pipeline)
 
 
 @bench.command("core")

@@ -10,9 +10,13 @@ from typing import Any
 
 from raftsched.client import AsyncClient, Client
 from raftsched.client.aio import AsyncTask
+from raftsched.client.aio_pipeline import AsyncPipeline, AsyncSubmission
 
 #: ``with connect(addresses, **options) as client``.
 Connect = Callable[..., Any]
+
+#: What has methods to wait for.
+VERBS = (AsyncTask, AsyncPipeline, AsyncSubmission)
 
 
 class Blocking:
@@ -36,12 +40,18 @@ class Blocking:
     def __getitem__(self, key: Any) -> Any:
         return self._thing[key]
 
+    def __enter__(self) -> Any:
+        return self._wrapped(self._thing.__aenter__())
+
+    def __exit__(self, *error: object) -> None:
+        self._runner.run(self._thing.__aexit__(*error))
+
     def _wrapped(self, result: Any) -> Any:
         if inspect.iscoroutine(result):
             result = self._runner.run(result)
         if isinstance(result, AsyncIterator):
             return self._drawn(result)
-        return Blocking(result, self._runner) if isinstance(result, AsyncTask) else result
+        return Blocking(result, self._runner) if isinstance(result, VERBS) else result
 
     def _drawn(self, items: Any) -> Generator[Any, None, None]:
         try:

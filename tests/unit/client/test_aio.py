@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from raftsched.client import AsyncClient, aio_transport, errors
+from raftsched.client.aio_pipeline import AsyncSubmission
 from raftsched.core.commands import CancelTask
+from raftsched.peer.errors import NoLeader, UnknownOutcome
 from tests.unit.api.fake_service import TOKEN
 from tests.unit.api.harness import serving
 from tests.unit.client.stub import Answer, Stub, sequence
@@ -73,6 +75,52 @@ async def test_a_closed_client_may_be_used_again() -> None:
         assert (await client.get("t-1")).id == "t-1"
         await client.close()
     assert stub.connections == 2
+
+
+async def test_pipelined_tasks_reach_the_state_and_a_bad_one_fails_alone() -> None:
+    async with serving() as api, AsyncClient(api.address, token=TOKEN) as client:
+        async with client.pipeline() as pipe:
+            good = [await pipe.submit(["true"], name=f"t{n}") for n in range(20)]
+            bad = await pipe.submit(["true"], priority="high")
+            with pytest.raises(errors.InvalidRequest) as caught:
+                await bad
+        assert [error["pointer"] for error in caught.value.errors] == ["/priority"]
+        ids = [(await submission).id for submission in good]
+        assert [api.service.task(i).id for i in ids] == ids
+        assert len(set(ids)) == len(api.state.tasks) == 20
+
+
+async def test_a_pipelined_task_is_made_once_though_its_outcome_was_unknown() -> None:
+    async with serving() as api, AsyncClient(api.address, token=TOKEN) as client:
+        api.service.answer_trouble = UnknownOutcome("late")
+        async with client.pipeline(linger_seconds=0) as pipe:
+            submission = await pipe.submit(["true"])
+            while not api.service.proposed:
+                await asyncio.sleep(0)
+            while not api.state.tasks:
+                await asyncio.sleep(0)
+            api.service.answer_trouble = None
+            assert (await submission).id in api.state.tasks
+        assert len(api.state.tasks) == 1
+
+
+async def test_a_cancelled_pipeline_leaves_what_was_under_way_unknown() -> None:
+    async with serving() as api, AsyncClient(api.address, token=TOKEN) as client:
+        api.service.propose_trouble = NoLeader("gone")
+        submissions: list[AsyncSubmission] = []
+
+        async def submit() -> None:
+            async with client.pipeline(linger_seconds=0) as pipe:
+                submissions.append(await pipe.submit(["true"]))
+
+        task = asyncio.create_task(submit())
+        while not api.service.proposed:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(errors.OutcomeUnknown):
+            await submissions[0]
 
 
 def test_the_synchronous_client_imports_nothing_asynchronous() -> None:
