@@ -58,15 +58,17 @@ class AsyncPipeline:
         self._gathering: Gathering[asyncio.Event] = Gathering(linger_seconds, asyncio.Event)
         self._under_way: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._is_closing = False
+        #: No submission is taken: it was left, or was not entered yet.
+        self._is_shut = True
         #: A group was settled: there may be room, or nothing left.
         self._settled = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        self._is_shut = False
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:
-        self._is_closing = True
+        self._is_shut = True
         self._settled.set()
         if kind is not None:
             self._abandon()
@@ -89,13 +91,13 @@ class AsyncPipeline:
     ) -> AsyncSubmission:
         """Create one task, as `AsyncClient.submit` does, without waiting for the answer.
 
-        Waits for room while too many are without one.  RuntimeError after the pipeline was left.
+        Waits for room while too many are without one.  RuntimeError outside of the block.
         """
         line = line_of(document_for(command, fields))
-        while not self._is_closing and not self._gathering.has_room():
+        while not self._is_shut and not self._gathering.has_room():
             await self._one_settled()
-        if self._is_closing:
-            raise RuntimeError("the pipeline was left")
+        if self._is_shut:
+            raise RuntimeError("the pipeline was left, or was not entered yet")
         if len(line) > LINE_BYTES_MAX:
             group, position = self._gathering.refused(line), 0
             group.done.set()
@@ -127,7 +129,7 @@ class AsyncPipeline:
             self._timer.cancel()
             self._timer = None
         while len(self._under_way) < self._requests:
-            group = self._gathering.take(loop.time(), flush=self._is_closing)
+            group = self._gathering.take(loop.time(), flush=self._is_shut)
             if group is None:
                 left = self._gathering.seconds_left(loop.time())
                 if left is not None:

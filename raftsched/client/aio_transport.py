@@ -82,8 +82,6 @@ class AsyncTransport:
         self, tries: Tries, request: Request
     ) -> tuple[aiohttp.ClientResponse, Endpoint]:
         """An answer below 400 with its body unread."""
-        import aiohttp
-
         while True:
             endpoint, wait = tries.turn()
             if wait:
@@ -91,7 +89,7 @@ class AsyncTransport:
             try:
                 async with asyncio.timeout(tries.seconds_left):
                     response = await self._exchange(endpoint, request)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            except _refused() as error:
                 tries.refused(endpoint, why(error))
                 continue
             except _broken() as error:
@@ -131,6 +129,15 @@ class AsyncTransport:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def _refused() -> tuple[type[Exception], ...]:
+    """What the network fails with before a request leaves."""
+    import aiohttp
+
+    # Before aiohttp 3.10 a connection that takes too long cannot be told from an answer that does.
+    late = getattr(aiohttp, "ConnectionTimeoutError", aiohttp.ClientConnectorError)
+    return (aiohttp.ClientConnectorError, late)
 
 
 def _broken() -> tuple[type[Exception], ...]:

@@ -228,13 +228,17 @@ class Calls:
         query: Mapping[str, Any] | None = None,
         repeatable: bool = True,
         method: str = "POST",
+        patience: float = 0.0,
     ) -> Plan[Document]:
         headers = {"Content-Type": "application/json"}
         if key:
             headers["Idempotency-Key"] = key
         data = json.dumps(body).encode()
         target = path + query_of(query or {})
-        return document_of((yield Request(method, target, data, headers, repeatable=repeatable)))
+        request = Request(
+            method, target, data, headers, repeatable=repeatable, patience_seconds=patience
+        )
+        return document_of((yield request))
 
     def _delete(self, path: str) -> Plan[None]:
         try:

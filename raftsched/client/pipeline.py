@@ -53,20 +53,22 @@ class Pipeline:
         #: There may be room for another submission.
         self._room = threading.Condition(self._lock)
         self._gathering: Gathering[threading.Event] = Gathering(linger_seconds, threading.Event)
-        self._is_closing = False
+        #: No submission is taken: it was left, or was not entered yet.
+        self._is_shut = True
         self._senders = [
             threading.Thread(target=self._send_all, name=f"raftsched-pipeline-{n}", daemon=True)
             for n in range(requests)
         ]
 
     def __enter__(self) -> Self:
+        self._is_shut = False
         for sender in self._senders:
             sender.start()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         with self._lock:
-            self._is_closing = True
+            self._is_shut = True
             if kind is not None:
                 error = ConnectionFailed("the pipeline was left before it was sent")
                 for group in self._gathering.abandon(error):
@@ -81,14 +83,14 @@ class Pipeline:
     def submit(self, /, command: Sequence[str] | None = None, **fields: Any) -> Submission:
         """Create one task, as `Client.submit` does, without waiting for the answer.
 
-        Waits for room while too many are without one.  RuntimeError after the pipeline was left.
+        Waits for room while too many are without one.  RuntimeError outside of the block.
         """
         line = line_of(document_for(command, fields))
         with self._lock:
-            while not self._is_closing and not self._gathering.has_room():
+            while not self._is_shut and not self._gathering.has_room():
                 self._room.wait()
-            if self._is_closing:
-                raise RuntimeError("the pipeline was left")
+            if self._is_shut:
+                raise RuntimeError("the pipeline was left, or was not entered yet")
             if len(line) > LINE_BYTES_MAX:
                 group, position = self._gathering.refused(line), 0
                 group.done.set()
@@ -115,7 +117,7 @@ class Pipeline:
         with self._lock:
             while True:
                 now = time.monotonic()
-                group = self._gathering.take(now, flush=self._is_closing)
-                if group is not None or self._is_closing:
+                group = self._gathering.take(now, flush=self._is_shut)
+                if group is not None or self._is_shut:
                     return group
                 self._work.wait(self._gathering.seconds_left(now))

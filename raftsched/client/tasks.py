@@ -26,6 +26,8 @@ from raftsched.client.operations import Operations
 
 #: Longest a server is asked to hold one wait.
 WAIT_SECONDS_MAX = 30.0
+#: What a server may take longer for many tasks: an edit of 100,000 takes most of it.
+MANY_SECONDS = 60.0
 #: A followed output is asked for again after so many broken connections without a byte between.
 BREAKS_MAX = 5
 
@@ -256,7 +258,11 @@ class TaskOperations(Operations):
         repeatable: bool = True,
     ) -> Plan[Document]:
         path = f"/v1/tasks:{verb}"
-        return (yield from self._write(path, body or {}, query=query, repeatable=repeatable))
+        return (
+            yield from self._write(
+                path, body or {}, query=query, repeatable=repeatable, patience=MANY_SECONDS
+            )
+        )
 
     def _tasks(self, limit: int | None, page: int, filters: Mapping[str, Any]) -> Pages:
         return Pages(self, "/v1/tasks", filters, page, limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import threading
 import time
 from inspect import signature
 from pathlib import Path
@@ -513,3 +514,16 @@ def test_an_answer_that_breaks_off_is_an_unknown_outcome(connect: Connect) -> No
     ):
         client.submit(["/bin/true"], idempotency_key="mine")
     assert caught.value.idempotency_key == "mine"
+
+
+def test_a_change_of_many_may_take_longer_than_a_call(connect: Connect) -> None:
+    done = threading.Event()
+
+    def respond(_: Asked) -> Answer:
+        done.wait(5)
+        return Answer(200, {"changed": 9})
+
+    with Stub(respond) as stub, connect(stub.address, token="", timeout_seconds=0.1) as client:
+        threading.Timer(0.2, done.set).start()
+        assert client.pause_many(queue="q") == {"changed": 9}
+        assert len(stub.asked) == 1

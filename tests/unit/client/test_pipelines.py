@@ -179,6 +179,13 @@ def test_left_by_an_exception_it_sends_nothing_more(connect: Connect) -> None:
     assert (stub.asked, caught.value.applied) == ([], False)
 
 
+def test_nothing_is_taken_before_the_block(connect: Connect) -> None:
+    with connect("127.0.0.1:1", token="") as client:
+        pipe = client.pipeline()
+        with pytest.raises(RuntimeError, match="not entered"):
+            pipe.submit(name="a")
+
+
 def test_waiting_for_an_answer_in_vain_says_so(connect: Connect) -> None:
     gate = threading.Event()
 
