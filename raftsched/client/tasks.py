@@ -9,6 +9,7 @@ from typing import Any
 
 from raftsched.client.batches import BatchResult, groups_of, request_of
 from raftsched.client.calls import (
+    PAGE_MAX,
     Document,
     Documents,
     Pages,
@@ -228,6 +229,18 @@ class TaskOperations(Operations):
         query = {"index": int(task.get("modify_index") or 0), **_waiting(wait_seconds)}
         path = f"/v1/tasks/{part(task.id)}"
         return (yield from self._read(path, query, patience=wait_seconds))
+
+    @operation
+    def tree(self, task_id: str) -> Plan[Document]:
+        """The task and its subtasks: ``task``, ``counts`` by state, and all ``items``."""
+        items: Documents = []
+        path, query = f"/v1/tasks/{part(task_id)}/tree", {"limit": PAGE_MAX, "cursor": ""}
+        while True:
+            page = yield from self._read(path, query)
+            items += page.get("items", [])
+            if not page.get("next_cursor"):
+                return {**page, "items": items}
+            query["cursor"] = page["next_cursor"]
 
     @operation
     def explain(self, task_id: str) -> Plan[Document]:

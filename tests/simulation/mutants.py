@@ -22,7 +22,7 @@ from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import Permits
 from raftsched.core.model import TaskStatus
 from raftsched.core.tables import Table
-from raftsched.core.timers import Timers
+from raftsched.core.timers import Timers, due_at
 from raftsched.peer.intake import Intake
 from raftsched.peer.leases import LeaseBook
 from raftsched.peer.messages import Refused
@@ -287,7 +287,7 @@ def _let_everybody_through() -> AbstractContextManager[Any]:
 
 
 def _fire_too_early() -> AbstractContextManager[Any]:
-    original, due_at = Timers.due, timers.due_at
+    original = Timers.due
 
     def due(self: Any, now: int, limit: int) -> list[str]:
         return original(self, now + 5_000, limit)

@@ -412,6 +412,7 @@ CALLS: list[tuple[Any, str, str, Any]] = [
     (lambda c: c.run_now("t"), "POST", "/v1/tasks/t/run", {}),
     (lambda c: c.retry("t"), "POST", "/v1/tasks/t/retry", {}),
     (lambda c: c.edit("t", {"priority": 1}), "PATCH", "/v1/tasks/t", {"priority": 1}),
+    (lambda c: c.tree("t"), "GET", "/v1/tasks/t/tree?limit=1000", None),
     (lambda c: c.explain("t"), "GET", "/v1/tasks/t/explain", None),
     (lambda c: c.attempts("t"), "GET", "/v1/tasks/t/attempts", None),
     (lambda c: c.cancel_many(queue="q", reason="r"), "POST", "/v1/tasks:cancel?queue=q",
