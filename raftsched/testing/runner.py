@@ -58,6 +58,10 @@ class _Attempt:
         self.status = ""
         self.reason = ""
         self.is_signalled = False
+        #: When SIGKILL follows, in the world's time; of no meaning before it was signalled.
+        self.kill_at = 0.0
+        #: Its lease runs out, and it is to end before that.
+        self.is_last_call = False
 
 
 class SimulatedRunner:
@@ -179,13 +183,19 @@ class SimulatedRunner:
         return min(spec.spec.grace_ms / 1000, self._length(spec) / 4) + KILL_MARGIN_SECONDS
 
     def _signal(self, attempt: _Attempt, status: str, reason: str, grace: float) -> None:
-        if attempt.is_signalled:
+        now, grace = self._world.time, max(grace, 0.0)
+        if not attempt.is_signalled:
+            # The first reason stays.
+            attempt.is_signalled, attempt.status, attempt.reason = True, status, reason
+            attempt.kill_at = now + grace
+            over = attempt.kill_at if attempt.run.ignores_sigterm else now + SIGNAL_SECONDS
+        elif attempt.run.ignores_sigterm and now + grace < attempt.kill_at:
+            over = attempt.kill_at = now + grace
+        else:
             return
-        attempt.is_signalled, attempt.status, attempt.reason = True, status, reason
-        wait = max(grace, 0.0) if attempt.run.ignores_sigterm else SIGNAL_SECONDS
         if attempt.end is not None:
             self._world.cancel(attempt.end)
-        attempt.end = self._world.after(wait, self._ended, attempt)
+        attempt.end = self._world.at(over, self._ended, attempt)
 
     def _ended(self, attempt: _Attempt) -> None:
         spec, code = attempt.spec, attempt.run.exit_code
@@ -233,7 +243,7 @@ class SimulatedRunner:
         ends = [
             self._lease_until(a.spec) - self._early(a.spec)
             for a in self._attempts.values()
-            if not (a.spec.is_kept or a.is_signalled)
+            if not (a.spec.is_kept or a.is_last_call)
         ]
         ends += [self._lease_until(spec) for spec in self._waiting.values()]
         if ends:
@@ -251,6 +261,7 @@ class SimulatedRunner:
         for attempt in list(self._attempts.values()):
             left = self._lease_until(attempt.spec) - now
             if left <= self._early(attempt.spec) + 0.01 and not attempt.spec.is_kept:
+                attempt.is_last_call = True
                 self._signal(attempt, "lost", "lease-expired", left - KILL_MARGIN_SECONDS)
         for token, spec in list(self._waiting.items()):
             if now >= self._lease_until(spec):

@@ -140,6 +140,18 @@ async def test_attempt_ends_before_its_lease_does(tmp_path: Path) -> None:
         assert report.reason == "lease-expired", "nothing starts without a lease"
 
 
+async def test_a_grace_that_is_longer_than_the_lease_ends_with_it(tmp_path: Path) -> None:
+    async with running(tmp_path, lease_seconds=2.0) as node:
+        until = time.monotonic() + 2.0
+        script = 'trap "" TERM; while true; do sleep 0.05; done'
+        node.start(script, shell=True, grace_ms=60_000)
+        await node.report(1, "started")
+        node.client.stop(1, "operator")
+        report = await node.report(1, "finished")
+        assert time.monotonic() < until
+        assert (report.status, report.reason) == ("cancelled", "operator")
+
+
 async def test_restarted_peer_adopts_its_runner_and_hears_what_it_missed(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         node.start("sleep", "0.3", token=1)
