@@ -86,10 +86,15 @@ class LocalCluster:
         lease_seconds: float = 5.0,
         apps: Sequence[str] = (),
         workers: int = 1,
+        slots: int = 8,
     ) -> None:
-        """``apps``: applications whose functions every peer calls, in so many ``workers``."""
+        """``apps``: applications whose functions every peer calls, in so many ``workers``.
+
+        ``slots``: attempts that each node runs at once.
+        """
         self.directory = directory.absolute()
         self.lease_seconds = lease_seconds
+        self._slots = slots
         self._apps = [word for app in apps for word in ("--app", app)]
         self._apps += ["--workers", str(workers)] if apps else []
         self.peers: dict[str, LocalPeer] = {}
@@ -192,7 +197,7 @@ class LocalCluster:
         for peer in self.peers.values():
             blocks.append(f'[peers.{peer.id}]\nraft = "{peer.raft}"\napi = "{peer.api}"\n')
         blocks.append(
-            '[node]\nslots = 8\ncpu = "2"\nmemory = "4GiB"\n'
+            f'[node]\nslots = {self._slots}\ncpu = "2"\nmemory = "4GiB"\n'
             f"lease_seconds = {self.lease_seconds:g}\n"
         )
         return "\n".join(blocks)

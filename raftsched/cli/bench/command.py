@@ -11,28 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import click
 
 from raftsched.cli.bench import constrained, core
+from raftsched.cli.bench.cluster import (
+    BASE_PORT,
+    OwnCluster,
+    Report,
+    drain,
+    own_cluster,
+    summary,
+    this_machine,
+)
 from raftsched.cli.bench.load import Load, bare_loops, bulk_submit, single_submits
 from raftsched.cli.bench.pipeline import pipeline
-from raftsched.cli.bench.python import APPLICATION, NOTHING, python
+from raftsched.cli.bench.python import NOTHING, python
 from raftsched.cli.bench.queued import StallProbe, resident_bytes
 from raftsched.cli.bench.raft.command import raft
-from raftsched.cli.exits import Failure
-from raftsched.cli.local import LocalCluster
 from raftsched.cli.output import hint
 from raftsched.client.discovery import find_target
 from raftsched.client.sync import Client
@@ -40,15 +43,9 @@ from raftsched.client.sync import Client
 CONNECTIONS = 64
 LATENCY_SAMPLES = 200
 FAILOVERS = 3
-END_SECONDS_MAX = 300.0
-POLL_SECONDS = 0.05
-BASE_PORT = 17_400
 #: Tasks of one bulk submission while the queue is filled.
 QUEUED_STEP = 100_000
-OPEN = {"queued", "assigned", "running", "cancelling"}
 BODY = b'{"command":["/bin/true"]}'
-
-Report = dict[str, Any]
 
 
 @click.group(invoke_without_command=True)
@@ -76,13 +73,13 @@ def bench(context: click.Context, /, **options: Any) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    report: Report = {"machine": _machine(), "options": {k: v for k, v in options.items() if v}}
+    report: Report = {"machine": this_machine(), "options": {k: v for k, v in options.items() if v}}
     if options["addr"]:
         target = find_target(options["addr"], None, options["token_file"] or None)
         with Client(options["addr"], token=target.token) as client:
             addresses = list(target.addresses)
             _submits(report, client, addresses, addresses[:1], target.token, options)
-            _drain(client)
+            drain(client)
             _executions(report, client, options)
     else:
         _own_clusters(report, options)
@@ -100,64 +97,35 @@ bench.add_command(pipeline)
 def core_only(queued: int, sets: int) -> None:
     """Measure the state alone: planning, applying, and planning among sets of constraints."""
     report = {"core": core.measure(queued), "constrained": constrained.measure(queued, sets)}
-    click.echo(json.dumps({"machine": _machine(), **report}, indent=2))
+    click.echo(json.dumps({"machine": this_machine(), **report}, indent=2))
 
 
 def _own_clusters(report: Report, options: dict[str, Any]) -> None:
+    start = partial(own_cluster, options["peers"], options["base_port"])
     if options["queued"]:
         hint(f"the state alone with {options['queued']:,} tasks")
         report["core"] = core.measure(options["queued"])
         report["constrained"] = constrained.measure(options["queued"])
-    with _cluster(options) as (cluster, took), cluster.client(seconds=30) as client:
-        report["start_to_ready"] = {"median": round(took, 2), "unit": "seconds, all peers"}
+    with start() as cluster, cluster.client(seconds=30) as client:
+        report["start_to_ready"] = {
+            "median": round(cluster.ready_seconds, 2),
+            "unit": "seconds, all peers",
+        }
         report["ls"] = _ls(cluster, options["rounds"])
         for node_id in cluster.peers:
             client.cordon(node_id)
-        leader = _leader(cluster)
+        leader = cluster.leading()
         followers = [p.api for p in cluster.peers.values() if p.id != leader]
         leading = [cluster.peers[leader].api]
-        _submits(report, client, leading, followers, _token(cluster), options)
-    with _cluster(options) as (cluster, _), cluster.client(seconds=30) as client:
+        _submits(report, client, leading, followers, cluster.token, options)
+    with start() as cluster, cluster.client(seconds=30) as client:
         _executions(report, client, options)
         _calls(report, cluster, client, options)
         if options["peers"] > 2:
             report["leader_kill_to_assignment"] = _failovers(cluster)
     if options["queued"]:
-        with _cluster(options) as (cluster, _), cluster.client(seconds=30) as client:
+        with start() as cluster, cluster.client(seconds=30) as client:
             report["queued"] = _queued(cluster, client, options)
-
-
-def _leader(cluster: LocalCluster) -> str:
-    leader = cluster.leader()
-    if leader is None:
-        raise Failure("the temporary cluster has no leader; try again")
-    return leader
-
-
-def _token(cluster: LocalCluster) -> str:
-    return cluster.token_path.read_text(encoding="ascii").strip()
-
-
-@contextmanager
-def _cluster(options: dict[str, Any]) -> Iterator[tuple[LocalCluster, float]]:
-    with tempfile.TemporaryDirectory(prefix="raftsched-bench-") as directory:
-        cluster = LocalCluster(
-            Path(directory) / "cluster",
-            peers=options["peers"],
-            base_port=options["base_port"],
-            apps=(APPLICATION,),
-        )
-        cluster.prepare()
-        try:
-            begin = time.perf_counter()
-            cluster.start_all()
-            cluster.wait_ready()
-            took = time.perf_counter() - begin
-            with cluster.client() as client:
-                _until(lambda: len(client.nodes()) == len(cluster.peers), 30.0, "nodes register")
-            yield cluster, took
-        finally:
-            cluster.stop()
 
 
 def _submits(
@@ -181,7 +149,7 @@ def _submits(
     for name, loads in runs.items():
         if loads:
             report[f"single_submit_{name}"] = {
-                **_summary([load.per_second for load in loads], "per second"),
+                **summary([load.per_second for load in loads], "per second"),
                 "p50_ms": round(statistics.median(load.p50_ms for load in loads), 2),
                 "p99_ms": round(statistics.median(load.p99_ms for load in loads), 2),
                 "errors": sum(load.errors for load in loads),
@@ -200,15 +168,15 @@ def _bulk(
         begin = time.perf_counter()
         result = client.submit_batch(_true(options["bulk"]))
         library.append(result.created / (time.perf_counter() - begin))
-    report["bulk_submit"] = _summary(plain, "tasks per second, bytes made before")
-    report["bulk_submit_client"] = _summary(library, "tasks per second by the Python client")
+    report["bulk_submit"] = summary(plain, "tasks per second, bytes made before")
+    report["bulk_submit_client"] = summary(library, "tasks per second by the Python client")
 
 
-def _queued(cluster: LocalCluster, client: Client, options: dict[str, Any]) -> Report:
+def _queued(cluster: OwnCluster, client: Client, options: dict[str, Any]) -> Report:
     """Memory and stalls with many tasks waiting."""
     for node_id in cluster.peers:
         client.cordon(node_id)
-    leader = cluster.peers[_leader(cluster)]
+    leader = cluster.peers[cluster.leading()]
     pids = [p.process.pid for p in cluster.peers.values() if p.process is not None]
     before = [resident_bytes(pid) for pid in pids]
     left, rates = options["queued"], []
@@ -216,7 +184,7 @@ def _queued(cluster: LocalCluster, client: Client, options: dict[str, Any]) -> R
         while left:
             hint(f"filling the queue, {left:,} tasks to go")
             count = min(left, QUEUED_STEP)
-            rates.append(asyncio.run(bulk_submit(leader.api, _token(cluster), BODY, count)))
+            rates.append(asyncio.run(bulk_submit(leader.api, cluster.token, BODY, count)))
             left -= count
     client.cluster()
     grown = [resident_bytes(pid) - was for pid, was in zip(pids, before, strict=True)]
@@ -234,7 +202,7 @@ def _queued(cluster: LocalCluster, client: Client, options: dict[str, Any]) -> R
     }
 
 
-def _ls(cluster: LocalCluster, rounds: int) -> Report:
+def _ls(cluster: OwnCluster, rounds: int) -> Report:
     """The wall time of the whole command, interpreter included."""
     command = [sys.executable, "-m", "raftsched.cli.main", "ls", "--addr", cluster.addresses[0]]
     command += ["--token-file", str(cluster.token_path)]
@@ -243,7 +211,7 @@ def _ls(cluster: LocalCluster, rounds: int) -> Report:
         begin = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         times.append(time.perf_counter() - begin)
-    return _summary(times, "seconds", digits=3)
+    return summary(times, "seconds", digits=3)
 
 
 def _true(count: int) -> Iterator[dict[str, Any]]:
@@ -259,27 +227,27 @@ def _executions(report: Report, client: Client, options: dict[str, Any]) -> None
         bare.append(bare_loops(options["count"]))
         begin = time.perf_counter()
         client.submit_batch(_true(options["count"]))
-        _drain(client)
+        drain(client)
         ours.append(options["count"] / (time.perf_counter() - begin))
-    report["true_end_to_end"] = _summary(ours, "tasks per second")
-    report["true_bare_posix_spawn"] = _summary(bare, "processes per second, two loops")
+    report["true_end_to_end"] = summary(ours, "tasks per second")
+    report["true_bare_posix_spawn"] = summary(bare, "processes per second, two loops")
     ratios = [a / b for a, b in zip(ours, bare, strict=True)]
-    report["true_ratio"] = _summary(ratios, "of the bare loops", digits=3)
+    report["true_ratio"] = summary(ratios, "of the bare loops", digits=3)
 
 
-def _calls(report: Report, cluster: LocalCluster, client: Client, options: dict[str, Any]) -> None:
+def _calls(report: Report, cluster: OwnCluster, client: Client, options: dict[str, Any]) -> None:
     """No-op functions from the bulk submission to the last one's end, on every peer's worker."""
-    address = cluster.peers[_leader(cluster)].api
+    address = cluster.leading_api()
     body = json.dumps({"python": {"function": NOTHING}}).encode()
     rates = []
     for number in range(options["rounds"] + 1):
         hint(f"no-op functions × {options['bulk']:,}, round {number}")
         begin = time.perf_counter()
-        asyncio.run(bulk_submit(address, _token(cluster), body, options["bulk"]))
-        _drain(client)
+        asyncio.run(bulk_submit(address, cluster.token, body, options["bulk"]))
+        drain(client)
         rates.append(options["bulk"] / (time.perf_counter() - begin))
     # The first one warms up.
-    report["python_end_to_end"] = _summary(rates[1:], "no-op functions per second")
+    report["python_end_to_end"] = summary(rates[1:], "no-op functions per second")
 
 
 def _latency(client: Client) -> Report:
@@ -303,7 +271,7 @@ def _latency(client: Client) -> Report:
     }
 
 
-def _failovers(cluster: LocalCluster) -> Report:
+def _failovers(cluster: OwnCluster) -> Report:
     times = []
     for number in range(FAILOVERS):
         leader = cluster.leader()
@@ -311,7 +279,7 @@ def _failovers(cluster: LocalCluster) -> Report:
             continue
         hint(f"leader {leader} is killed, round {number + 1}")
         rest = [peer.api for peer in cluster.peers.values() if peer.id != leader]
-        with Client(rest, token=_token(cluster)) as client:
+        with Client(rest, token=cluster.token) as client:
             begin = time.perf_counter()
             cluster.kill(leader)
             task = client.submit(["/bin/true"])
@@ -321,34 +289,4 @@ def _failovers(cluster: LocalCluster) -> Report:
         cluster.start(leader)
         cluster.wait_ready()
         time.sleep(1.0)
-    return _summary(times, "seconds from SIGKILL to the first new assignment", digits=3)
-
-
-def _drain(client: Client) -> None:
-    """Wait until nothing is open."""
-    _until(
-        lambda: not OPEN & client.cluster()["tasks"].keys(),
-        END_SECONDS_MAX,
-        "tasks end",
-    )
-
-
-def _until(is_done: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_done():
-        if time.monotonic() > deadline:
-            raise Failure(f"waited {seconds:g} s in vain until {what}")
-        time.sleep(POLL_SECONDS)
-
-
-def _summary(values: list[float], unit: str, digits: int = 1) -> Report:
-    runs = [round(value, digits) for value in values]
-    return {"median": round(statistics.median(runs), digits), "unit": unit, "runs": runs}
-
-
-def _machine() -> Report:
-    return {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-    }
+    return summary(times, "seconds from SIGKILL to the first new assignment", digits=3)
