@@ -43,6 +43,7 @@ BEYOND = {
 ONLY_IN = {
     # The benchmark runs it as it comes, beside ours.
     "pysyncobj": ("raft/", "cli/bench/raft/stock.py"),
+    **dict.fromkeys(("celery", "dramatiq", "huey", "redis"), ("cli/bench/beside/programs/",)),
     "aiohttp": ("api/", "client/", "executor/http.py"),
     "click": ("cli/",),
     "prometheus_client": ("api/",),

@@ -82,18 +82,24 @@ def own_cluster(
             cluster.stop()
 
 
-def drain(client: Client, seconds: float = END_SECONDS_MAX) -> None:
-    """Wait until nothing is open."""
-    wait_until(lambda: not OPEN & client.cluster()["tasks"].keys(), seconds, "tasks end")
+def drain(
+    client: Client, seconds: float = END_SECONDS_MAX, poll_seconds: float = POLL_SECONDS
+) -> None:
+    """Wait until nothing is open, asked that often."""
+    wait_until(
+        lambda: not OPEN & client.cluster()["tasks"].keys(), seconds, "tasks end", poll_seconds
+    )
 
 
-def wait_until(is_done: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_until(
+    is_done: Callable[[], bool], seconds: float, what: str, poll_seconds: float = POLL_SECONDS
+) -> None:
     """Ask again and again.  Raises Failure when it takes longer than ``seconds``."""
     deadline = time.monotonic() + seconds
     while not is_done():
         if time.monotonic() > deadline:
             raise Failure(f"waited {seconds:g} s in vain until {what}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds)
 
 
 def summary(values: Sequence[float], unit: str, digits: int = 1) -> Report:

@@ -22,6 +22,7 @@ from typing import Any
 import click
 
 from raftsched.cli.bench import constrained, core
+from raftsched.cli.bench.beside.command import beside
 from raftsched.cli.bench.cluster import (
     BASE_PORT,
     OwnCluster,
@@ -89,6 +90,7 @@ def bench(context: click.Context, /, **options: Any) -> None:
 bench.add_command(raft)
 bench.add_command(python)
 bench.add_command(pipeline)
+bench.add_command(beside)
 
 
 @bench.command("core")

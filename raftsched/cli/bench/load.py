@@ -7,12 +7,16 @@ further than its status and length.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
+
+from raftsched.cli.bench.figures import percentile
 
 ANSWER_BYTES_MAX = 1024 * 1024
 STEP_SECONDS_MAX = 30.0
@@ -30,40 +34,61 @@ print(time.perf_counter() - begin)
 
 
 class Load(NamedTuple):
-    """What one run of single submits came to."""
+    """What one run of single requests came to."""
 
     per_second: float
     p50_ms: float
     p99_ms: float
     errors: int
+    #: How many were answered well.
+    answered: int
 
 
-class _Connection:
-    """One keep-alive connection that sends the same request with ever new keys."""
+#: The request with this number, as bytes.
+Request = Callable[[int], bytes]
 
-    def __init__(self, address: str, token: str, body: bytes) -> None:
-        host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
+
+def post(address: str, path: str, body: bytes, headers: str = "") -> bytes:
+    """A whole request.  ``headers``: further lines, each with its CRLF."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
+        f"{headers}Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def submission(address: str, token: str, body: bytes) -> Request:
+    """Submissions of one task, all the same but for their keys, which are always new."""
+    mark = "-bench-key-"
+    headers = f"Authorization: Bearer {token}\r\nIdempotency-Key: {mark}\r\n"
+    first, _, rest = post(address, "/v1/tasks", body, headers).partition(mark.encode())
+    prefix = uuid.uuid4().hex
+    return lambda number: first + f"{prefix}{number}".encode() + rest
+
+
+class Connection:
+    """One keep-alive connection that posts, one request after the other."""
+
+    def __init__(self, address: str, request: Request) -> None:
+        host, _, port = bare_address(address).rpartition(":")
         self._host, self._port = host, int(port)
-        self._head = (
-            f"POST /v1/tasks HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-            f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\nIdempotency-Key: "
-        ).encode()
-        self._tail = b"\r\n\r\n" + body
-        self._prefix = uuid.uuid4().hex
+        self._request = request
         self.latencies: list[float] = []
         self.errors = 0
 
-    async def run(self, until: float) -> None:
-        """Submit one after the other until the loop's clock reads ``until``."""
+    async def run(self, until: float, numbers: Iterator[int]) -> None:
+        """Post until the clock (perf_counter) reads ``until``, or the ``numbers`` are used up."""
         reader, writer = await asyncio.open_connection(
             self._host, self._port, limit=ANSWER_BYTES_MAX
         )
         try:
             while (begin := time.perf_counter()) < until:
-                number = len(self.latencies) + self.errors
-                writer.write(self._head + f"{self._prefix}{number}".encode() + self._tail)
+                number = next(numbers, None)
+                if number is None:
+                    break
+                writer.write(self._request(number))
                 async with asyncio.timeout(STEP_SECONDS_MAX):
-                    status = await _answer(reader)
+                    status = await read_answer(reader)
                 if status in (200, 201):
                     self.latencies.append(time.perf_counter() - begin)
                 else:
@@ -73,7 +98,13 @@ class _Connection:
             writer.close()
 
 
-async def _answer(reader: asyncio.StreamReader) -> int:
+def bare_address(address: str) -> str:
+    """``host:port`` of an address that may have been written as a URL."""
+    return address.removeprefix("http://").rstrip("/")
+
+
+async def read_answer(reader: asyncio.StreamReader) -> int:
+    """The status of the next answer, whose body has a stated length."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     at = head.find(b"content-length:")
     if at >= 0:
@@ -82,32 +113,47 @@ async def _answer(reader: asyncio.StreamReader) -> int:
 
 
 async def single_submits(
-    addresses: list[str], token: str, body: bytes, *, connections: int, seconds: float
+    addresses: list[str],
+    token: str,
+    body: bytes,
+    *,
+    connections: int,
+    seconds: float,
+    count: int | None = None,
 ) -> Load:
-    """Submit over ``connections`` sockets spread over ``addresses`` for a while."""
+    """Submit over ``connections`` sockets spread over ``addresses`` for a while; see `post_for`."""
+    bare = [bare_address(address) for address in addresses]
+    spread = [bare[number % len(bare)] for number in range(connections)]
+    requests = [(each, submission(each, token, body)) for each in spread]
+    return await post_for(requests, seconds, count)
+
+
+async def post_for(
+    requests: Sequence[tuple[str, Request]], seconds: float, count: int | None = None
+) -> Load:
+    """Post for a while over one connection for each ``(address, request)``, ``count`` at most."""
     # One clock for all of them: perf_counter.
     begin = time.perf_counter()
     until = begin + seconds
-    workers = [_Connection(addresses[n % len(addresses)], token, body) for n in range(connections)]
+    workers = [Connection(address, request) for address, request in requests]
+    numbers = itertools.count() if count is None else iter(range(count))
     async with asyncio.TaskGroup() as group:
         for worker in workers:
-            group.create_task(worker.run(until))
+            group.create_task(worker.run(until, numbers))
     took = time.perf_counter() - begin
     latencies = sorted(latency for worker in workers for latency in worker.latencies)
-    errors = sum(worker.errors for worker in workers)
-    if not latencies:
-        return Load(0.0, 0.0, 0.0, errors)
     return Load(
         len(latencies) / took,
-        latencies[len(latencies) // 2] * 1000,
-        latencies[min(len(latencies) - 1, len(latencies) * 99 // 100)] * 1000,
-        errors,
+        percentile(latencies, 50) * 1000,
+        percentile(latencies, 99) * 1000,
+        sum(worker.errors for worker in workers),
+        len(latencies),
     )
 
 
 async def bulk_submit(address: str, token: str, body: bytes, count: int) -> float:
     """One bulk submission of ``count`` lines, all the same; tasks made per second."""
-    host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
+    host, _, port = bare_address(address).rpartition(":")
     lines = (body + b"\n") * count
     head = (
         f"POST /v1/tasks:batch HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n"

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from raftsched.cli.bench.raft.figures import Report, spread
+from raftsched.cli.bench.figures import Report, spread
 from raftsched.cli.bench.raft.measures import Options, commits, failover, reads
 from raftsched.cli.bench.raft.million import million
 from raftsched.cli.output import hint

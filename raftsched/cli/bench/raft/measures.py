@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from raftsched.cli.bench.figures import Report, bar, runs, spread
 from raftsched.cli.bench.raft.cluster import JOURNAL_BYTES_MAX, OURS, STOCK, Trio
-from raftsched.cli.bench.raft.figures import Report, bar, runs, spread
 from raftsched.cli.output import hint
 
 #: Name -> callers, commands per request, whether commands share entries.

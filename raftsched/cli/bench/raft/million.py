@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from raftsched.cli.bench.figures import Report, bar, longest_within
 from raftsched.cli.bench.raft.cluster import JOURNAL_BYTES_MAX, NEVER, OURS, Trio
-from raftsched.cli.bench.raft.figures import Report, bar, longest_within
 from raftsched.cli.bench.raft.measures import Options
 from raftsched.cli.bench.raft.pipes import Message, Worker
 from raftsched.cli.exits import Failure

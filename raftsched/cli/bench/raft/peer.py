@@ -20,8 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from raftsched.cli.bench.figures import spread
 from raftsched.cli.bench.raft import machine, pipes
-from raftsched.cli.bench.raft.figures import spread
 from raftsched.cli.bench.raft.load import Gatherer, Lost, Shape, run_callers
 from raftsched.cli.bench.raft.watch import Watch
 from raftsched.peer.sizes import ENTRY_ITEMS_MAX

@@ -18,7 +18,7 @@ from typing import Any
 import pysyncobj.syncobj
 from pysyncobj import SyncObj, SyncObjConf, replicated
 
-from raftsched.cli.bench.raft.figures import spread
+from raftsched.cli.bench.figures import spread
 from raftsched.cli.bench.raft.machine import plain_commands
 from raftsched.cli.bench.raft.pipes import Message, say
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from raftsched.cli.bench import figures
 from raftsched.cli.bench.command import bench
-from raftsched.cli.bench.raft import figures
 from raftsched.cli.bench.raft.load import Gatherer, Lost, Shape, run_callers
 from raftsched.cli.bench.raft.machine import BenchMachine, churn_entry, plain_entry, submit_entry
 from raftsched.peer.sizes import ENTRY_ITEMS_MAX
