@@ -23,6 +23,7 @@ import click
 
 from raftsched.cli.bench import constrained, core
 from raftsched.cli.bench.beside.command import beside
+from raftsched.cli.bench.calls import offered, singles
 from raftsched.cli.bench.cluster import (
     BASE_PORT,
     OwnCluster,
@@ -32,6 +33,7 @@ from raftsched.cli.bench.cluster import (
     summary,
     this_machine,
 )
+from raftsched.cli.bench.killed import killed
 from raftsched.cli.bench.load import Load, bare_loops, bulk_submit, single_submits
 from raftsched.cli.bench.pipeline import pipeline
 from raftsched.cli.bench.python import NOTHING, python
@@ -91,6 +93,9 @@ bench.add_command(raft)
 bench.add_command(python)
 bench.add_command(pipeline)
 bench.add_command(beside)
+bench.add_command(killed)
+bench.add_command(offered)
+bench.add_command(singles)
 
 
 @bench.command("core")

@@ -76,16 +76,23 @@ class Connection:
         self.latencies: list[float] = []
         self.errors = 0
 
-    async def run(self, until: float, numbers: Iterator[int]) -> None:
-        """Post until the clock (perf_counter) reads ``until``, or the ``numbers`` are used up."""
+    async def run(
+        self, until: float, numbers: Iterator[int], due: Callable[[int], float] | None = None
+    ) -> None:
+        """Post until the clock (perf_counter) reads ``until``, or the ``numbers`` are used up.
+
+        A request that is ``due`` at a time waits for it, and its latency counts from then: what
+        is late because others were slow is not left out.
+        """
         reader, writer = await asyncio.open_connection(
             self._host, self._port, limit=ANSWER_BYTES_MAX
         )
         try:
-            while (begin := time.perf_counter()) < until:
-                number = next(numbers, None)
-                if number is None:
-                    break
+            while time.perf_counter() < until and (number := next(numbers, None)) is not None:
+                begin = time.perf_counter()
+                if due is not None:
+                    await asyncio.sleep(max(0.0, due(number) - begin))
+                    begin = due(number)
                 writer.write(self._request(number))
                 async with asyncio.timeout(STEP_SECONDS_MAX):
                     status = await read_answer(reader)
@@ -129,9 +136,16 @@ async def single_submits(
 
 
 async def post_for(
-    requests: Sequence[tuple[str, Request]], seconds: float, count: int | None = None
+    requests: Sequence[tuple[str, Request]],
+    seconds: float,
+    count: int | None = None,
+    due: Callable[[int], float] | None = None,
 ) -> Load:
-    """Post for a while over one connection for each ``(address, request)``, ``count`` at most."""
+    """Post for a while over one connection for each ``(address, request)``, ``count`` at most.
+
+    ``due``: when the request of this number is to go out (perf_counter); without it each
+    connection posts as soon as it has its answer.
+    """
     # One clock for all of them: perf_counter.
     begin = time.perf_counter()
     until = begin + seconds
@@ -139,7 +153,7 @@ async def post_for(
     numbers = itertools.count() if count is None else iter(range(count))
     async with asyncio.TaskGroup() as group:
         for worker in workers:
-            group.create_task(worker.run(until, numbers))
+            group.create_task(worker.run(until, numbers, due))
     took = time.perf_counter() - begin
     latencies = sorted(latency for worker in workers for latency in worker.latencies)
     return Load(

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import time
+
 from raftsched.app import App
 
 app = App("bench")
+
+#: When it was due and when it started, in nanoseconds of the machine's clock.
+START = struct.Struct("<qq")
+_files: dict[str, int] = {}
 
 
 @app.task
@@ -15,6 +23,16 @@ def nothing() -> None:
 @app.task
 async def nothing_async() -> None:
     """The same as a coroutine."""
+
+
+@app.task
+def note_start(path: str, due: int) -> None:
+    """Append a `START` to a file."""
+    now = time.time_ns()
+    file = _files.get(path)
+    if file is None:
+        file = _files[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, START.pack(due, now))
 
 
 def bare() -> None:

@@ -29,6 +29,8 @@ from raftsched.executor.messages import AttemptReport, StartAttempt
 APPLICATION = "raftsched.cli.bench.noop:app"
 #: Its function that does nothing.
 NOTHING = "raftsched.cli.bench.noop:nothing"
+#: Its function that notes when it starts.
+NOTING = "raftsched.cli.bench.noop:note_start"
 #: Attempts that the runner is given at once, as a leader assigns ahead.
 AHEAD = 512
 SECONDS_MAX = 120.0

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -13,20 +10,14 @@ from pathlib import Path
 
 from raftsched.cli.bench.beside import queues
 from raftsched.cli.bench.beside.writes import times
-from raftsched.cli.bench.cluster import OwnCluster, Report, drain, own_cluster, summary
-from raftsched.cli.bench.load import bulk_submit, single_submits
-from raftsched.cli.bench.python import NOTHING
+from raftsched.cli.bench.calls import CONNECTIONS, bulk_calls, single_calls
+from raftsched.cli.bench.cluster import Report, own_cluster, summary
 from raftsched.cli.exits import complain
 from raftsched.cli.output import hint
 
 PEERS = 3
 #: Of each queue; ours are one a peer.
 PROCESSES = PEERS
-CONNECTIONS = 64
-SUBMIT_SECONDS_MAX = 120.0
-#: How close together it is asked whether all have ended, as `programs.drive` does.
-POLL_SECONDS = 0.01
-CALL = json.dumps({"python": {"function": NOTHING}}).encode()
 OURS_PROMISE = (
     "three replicas, fdatasync by a majority before the answer; leases and fencing tokens; "
     "results kept"
@@ -49,8 +40,8 @@ def measure_tasks(python: str, count: int, rounds: int, base_port: int) -> Repor
     with ExitStack() as stack:
         cluster = stack.enter_context(own_cluster(PEERS, base_port))
         contestants: dict[str, Contestant] = {
-            OURS: partial(_bulk, cluster),
-            OURS_SINGLE: partial(_single, cluster),
+            OURS: partial(bulk_calls, cluster),
+            OURS_SINGLE: partial(single_calls, cluster),
         }
         if redis is not None and there:
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix="raftsched-bench-"))
@@ -111,33 +102,6 @@ def task_report(rates: Mapping[str, Sequence[float]], count: int) -> Report:
         others = [name for name in rates if name not in (OURS, OURS_SINGLE)]
         report[f"{ours}_of"] = {name: times(rates[ours], rates[name]) for name in others}
     return report
-
-
-def _bulk(cluster: OwnCluster, count: int) -> float:
-    address = cluster.leading_api()
-    with cluster.client() as client:
-        begin = time.perf_counter()
-        asyncio.run(bulk_submit(address, cluster.token, CALL, count))
-        drain(client, poll_seconds=POLL_SECONDS)
-        return count / (time.perf_counter() - begin)
-
-
-def _single(cluster: OwnCluster, count: int) -> float:
-    addresses = [peer.api for peer in cluster.peers.values()]
-    with cluster.client() as client:
-        begin = time.perf_counter()
-        load = asyncio.run(
-            single_submits(
-                addresses,
-                cluster.token,
-                CALL,
-                connections=CONNECTIONS,
-                seconds=SUBMIT_SECONDS_MAX,
-                count=count,
-            )
-        )
-        drain(client, poll_seconds=POLL_SECONDS)
-        return load.answered / (time.perf_counter() - begin)
 
 
 def _theirs(queue: queues.Queue, python: str, environment: dict[str, str], count: int) -> float:
