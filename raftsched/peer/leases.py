@@ -15,7 +15,7 @@ from raftsched.core.leases import held_leases
 from raftsched.core.state import State
 
 #: A grant needs a quorum that answered, in this term, something sent within this window.
-GRANT_WINDOW_SECONDS = 2.0
+GRANT_WINDOW_SECONDS = 1.5
 #: Clocks of two machines drift apart by less than this during one lease.
 DRIFT_MARGIN_SECONDS = 0.5
 #: A node that is not heard of for so long is given nothing new: it renews every second.

@@ -19,7 +19,7 @@ LEASE_SECONDS = 8.0
 #: Of a task that is to move sooner than its node's other tasks.
 SHORT_LEASE_SECONDS = 5.0
 #: Window and drift margin of a verdict, and what a busy machine takes to act on it.
-VERDICT_SECONDS = 2.5
+VERDICT_SECONDS = 2.0
 BUSY_SECONDS = 6.0
 
 
