@@ -3,6 +3,9 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# What the benchmark measures beside ours, kept out of the product's environment.
+COMPARE := .venv-compare
+COMPARE_STAMP := $(COMPARE)/.installed
 # The interpreter to build the virtual environment with: the first one that is 3.11 or newer.
 BASE_PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -35,11 +38,17 @@ lint: $(STAMP)  ## Format and lint
 	$(VENV)/bin/ruff check raftsched tests
 	$(VENV)/bin/mypy
 
-bench: $(STAMP)  ## Measure throughput and latency of three peers on this machine; JSON on stdout
+$(COMPARE_STAMP): pyproject.toml $(STAMP)
+	@test -x $(COMPARE)/bin/python || $(PY) -m venv $(COMPARE)
+	@$(COMPARE)/bin/python -m pip install --quiet --disable-pip-version-check '.[compare]' && touch $@ \
+	|| echo "cannot install Celery, Dramatiq and Huey; they are left out" >&2
+
+bench: $(STAMP) $(COMPARE_STAMP)  ## Measure three peers, then in turns with etcd and Redis queues if installed; JSON
 	@$(VENV)/bin/raftsched bench
+	@$(VENV)/bin/raftsched bench beside
 
 soak: $(STAMP)  ## The long forms of the tests (more examples, repeated kills)
 	RAFTSCHED_SOAK=1 $(PY) -m pytest -q -n 2 --dist loadfile --timeout 3600 tests
 
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(COMPARE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

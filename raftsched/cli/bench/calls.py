@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -81,18 +82,39 @@ def singles(count: int, rounds: int, base_port: int) -> None:
 @click.command()
 @click.option("--rate", type=click.IntRange(1, 100_000), default=2_000, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.2, 600), default=30.0, show_default=True)
+@click.option(
+    "--together", type=click.IntRange(1, 1_000), default=1, show_default=True, help="In a request."
+)
 @base_port_option
-def offered(rate: int, seconds: float, base_port: int) -> None:
-    """Submit to start under a load of so many tasks a second, one a request; JSON on stdout."""
+def offered(rate: int, seconds: float, together: int, base_port: int) -> None:
+    """Submit to start under a load of so many tasks a second; JSON on stdout."""
+    load = Offer(rate, together)
     with (
         tempfile.TemporaryDirectory(prefix="raftsched-bench-") as directory,
         own_cluster(PEERS, base_port) as cluster,
     ):
         hint(f"{rate:,} a second, to get warm")
-        _offer(cluster, Path(directory, "warm"), rate, min(seconds, WARM_SECONDS))
+        _offer(cluster, Path(directory, "warm"), load, min(seconds, WARM_SECONDS))
         hint(f"{rate:,} a second for {seconds:g} s")
-        report = _offer(cluster, Path(directory, "starts"), rate, seconds)
+        report = _offer(cluster, Path(directory, "starts"), load, seconds)
     click.echo(json.dumps({"machine": this_machine(), "offered": report}, indent=2))
+
+
+class Offer(NamedTuple):
+    """A load that does not wait for answers."""
+
+    #: Tasks a second.
+    rate: int
+    #: Tasks of one request, all due at once.
+    together: int = 1
+
+    def requests(self, seconds: float) -> int:
+        """How many there are in that time."""
+        return max(1, round(self.rate * seconds / self.together))
+
+    def after_ns(self, number: int) -> int:
+        """When the request with this number (from 0) is due, nanoseconds after the first."""
+        return number * self.together * 1_000_000_000 // self.rate
 
 
 def bulk_calls(cluster: OwnCluster, count: int) -> float:
@@ -131,27 +153,25 @@ def _end_to_end(cluster: OwnCluster, submit: Callable[[], int]) -> float:
         return count / (time.perf_counter() - begin)
 
 
-def _offer(cluster: OwnCluster, path: Path, rate: int, seconds: float) -> Report:
-    count = max(1, round(rate * seconds))
+def _offer(cluster: OwnCluster, path: Path, offer: Offer, seconds: float) -> Report:
+    count = offer.requests(seconds)
     addresses = [cluster.addresses[n % PEERS] for n in range(CONNECTIONS)]
     # Both clocks at one instant: the generator's, and the one that the functions read.
     begin, begin_ns = time.perf_counter(), time.time_ns()
-
-    def due(number: int) -> float:
-        return begin + number / rate
-
     # Bytes are made by replacing: what the generator uses, the cluster lacks.
     mark = b"1" * len(str(begin_ns))
     args = [str(path), int(mark)]
     body = json.dumps({"python": {"function": NOTING, "args": args}}).encode()
     token = cluster.token
 
+    def due(number: int) -> float:
+        return begin + offer.after_ns(number) / 1e9
+
     def requests(address: str) -> Request:
-        plain = submission(address, token, body)
+        plain = submission(address, token, body, offer.together)
 
         def request(number: int) -> bytes:
-            late = begin_ns + number * 1_000_000_000 // rate
-            return plain(number).replace(mark, b"%d" % late)
+            return plain(number).replace(mark, b"%d" % (begin_ns + offer.after_ns(number)))
 
         return request
 
@@ -160,8 +180,9 @@ def _offer(cluster: OwnCluster, path: Path, rate: int, seconds: float) -> Report
         load = asyncio.run(post_for(posts, seconds + SUBMIT_SECONDS_MAX, count, due))
         with cluster.client() as client:
             drain(client)
-    report = offered_report(load, rate, waits(path.read_bytes()))
-    return {**report, "cpu_microseconds_per_task": meter.per_task(count)}
+    report = offered_report(load, offer, waits(path.read_bytes()))
+    used = meter.per_task(count * offer.together)
+    return {**report, "cpu_microseconds_per_task": used}
 
 
 def waits(data: bytes) -> list[float]:
@@ -171,15 +192,16 @@ def waits(data: bytes) -> list[float]:
     return [(started - due) / 1e6 for due, started in START.iter_unpack(data)]
 
 
-def offered_report(load: Load, rate: int, starts: Iterable[float]) -> Report:
+def offered_report(load: Load, offer: Offer, starts: Iterable[float]) -> Report:
     """What was offered, what was answered, and how long the starts took."""
     found = spread(list(starts))
     return {
-        "offered_per_second": rate,
-        "answered_per_second": round(load.per_second, 1),
+        "offered_per_second": offer.rate,
+        "tasks_a_request": offer.together,
+        "answered_per_second": round(load.per_second * offer.together, 1),
         "errors": load.errors,
         "answer_ms": {"p50": round(load.p50_ms, 2), "p99": round(load.p99_ms, 2)},
         "start_ms": found,
-        "started": found["samples"] / max(1, load.answered),
+        "never_started": load.answered * offer.together - found["samples"],
         "bar": bar(found["p99"], START_BAR_MS, at_most=True),
     }

@@ -48,20 +48,24 @@ class Load(NamedTuple):
 Request = Callable[[int], bytes]
 
 
-def post(address: str, path: str, body: bytes, headers: str = "") -> bytes:
+def post(address: str, path: str, body: bytes, headers: str = "", kind: str = "json") -> bytes:
     """A whole request.  ``headers``: further lines, each with its CRLF."""
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/{kind}\r\n"
         f"{headers}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
 
-def submission(address: str, token: str, body: bytes) -> Request:
-    """Submissions of one task, all the same but for their keys, which are always new."""
+def submission(address: str, token: str, body: bytes, count: int = 1) -> Request:
+    """Submissions of ``count`` tasks, all the same but for their keys, which are always new."""
     mark = "-bench-key-"
     headers = f"Authorization: Bearer {token}\r\nIdempotency-Key: {mark}\r\n"
-    first, _, rest = post(address, "/v1/tasks", body, headers).partition(mark.encode())
+    if count == 1:
+        whole = post(address, "/v1/tasks", body, headers)
+    else:
+        whole = post(address, "/v1/tasks:batch", (body + b"\n") * count, headers, "x-ndjson")
+    first, _, rest = whole.partition(mark.encode())
     prefix = uuid.uuid4().hex
     return lambda number: first + f"{prefix}{number}".encode() + rest
 
