@@ -91,12 +91,15 @@ def _measure(cluster: OwnCluster, directory: Path, count: int, lease_seconds: fl
         cluster.kill(leader)
         hit = [log for log in logs if nodes[log.name] == leader]
         patience = lease_seconds + BEYOND_LEASE_SECONDS + LATE_SECONDS_MAX
+        wait_until(lambda: _is_lost(client, leader), patience, f"node {leader} is lost")
+        lost_at = time.monotonic()
         wait_until(lambda: all(2 in beats(log) for log in hit), patience, "they run again")
         stop.touch()
         ended = _ends(client, count)
     found = {log.name: beats(log) for log in logs}
     dead = {log.name: found.pop(log.name) for log in hit}
-    return killed_report(dead, found, ended, killed_at, lease_seconds)
+    report = killed_report(dead, found, ended, killed_at, lease_seconds)
+    return {**report, "node_lost_after_seconds": round(lost_at - killed_at, 2)}
 
 
 def _tasks(
@@ -115,6 +118,10 @@ def _tasks(
 
 def _has_begun(log: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
+
+
+def _is_lost(client: Client, node_id: str) -> bool:
+    return any(node["id"] == node_id and node["status"] == "lost" for node in client.nodes())
 
 
 def _ends(client: Client, count: int) -> list[str]:
