@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from raftsched.cli.bench.command import bench
-from tests.e2e.cluster import free_ports
+from tests.unit.cli.bench.ports import base_port
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -20,7 +20,7 @@ BUSY_SECONDS = 6.0
 
 def test_a_killed_leaders_attempts_run_again_and_all_others_run_on() -> None:
     arguments = ["killed", "--attempts", str(ATTEMPTS), "--lease-seconds", str(LEASE_SECONDS)]
-    port = str(min(free_ports(9)))
+    port = str(base_port())
     result = CliRunner().invoke(bench, [*arguments, "--base-port", port])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)["killed"]

@@ -49,7 +49,7 @@ def beside(
     the queues that keep theirs in one Redis.
     """
     report: Report = {"machine": this_machine()}
-    with _ended_by_sigterm():
+    with ended_by_sigterm():
         if only != "tasks":
             report["writes"] = measure_writes(seconds, rounds, base_port)
         if only != "writes":
@@ -62,8 +62,8 @@ def _interpreter() -> str:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind, so that everything started is stopped."""
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the block, so that everything started in it is stopped."""
 
     def leave(*_: object) -> None:
         raise SystemExit(128 + signal.SIGTERM)

@@ -17,12 +17,14 @@ import pytest
 from click.testing import CliRunner
 
 from raftsched.cli.bench.beside import etcd, processes, queues, tasks, writes
+from raftsched.cli.bench.beside.command import ended_by_sigterm
 from raftsched.cli.bench.beside.processes import Program
 from raftsched.cli.bench.beside.programs import drive
 from raftsched.cli.bench.command import bench
 from raftsched.cli.bench.load import Load
 from raftsched.cli.exits import Failure
-from tests.e2e.cluster import free_ports, is_alive
+from tests.e2e.cluster import is_alive
+from tests.unit.cli.bench.ports import base_port
 
 # Programs of others ------------------------------------------------------------------------------
 
@@ -88,6 +90,15 @@ def test_program_ends_when_what_started_it_is_killed(tmp_path: Path) -> None:
         while is_alive(pid) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not is_alive(pid)
+
+
+def test_sigterm_unwinds_and_is_then_as_it_was() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, ended_by_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # etcd --------------------------------------------------------------------------------------------
@@ -218,7 +229,7 @@ def test_an_interpreter_that_is_none_has_no_packages() -> None:
 
 
 def invoke(*arguments: str) -> tuple[dict[str, Any], str]:
-    port = str(min(free_ports(9)))
+    port = str(base_port())
     result = CliRunner().invoke(bench, ["beside", *arguments, "--base-port", port])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout), result.stderr

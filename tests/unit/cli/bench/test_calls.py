@@ -16,7 +16,7 @@ from raftsched.cli.bench.cpu import per_task
 from raftsched.cli.bench.load import Load, post, post_for, submission
 from raftsched.cli.bench.noop import START, note_start
 from raftsched.cli.exits import Failure
-from tests.e2e.cluster import free_ports
+from tests.unit.cli.bench.ports import base_port
 
 # The load ----------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ def test_cpu_is_shared_among_all_tasks() -> None:
 
 
 def test_small_offer_starts_every_task_once() -> None:
-    port = str(min(free_ports(9)))
+    port = str(base_port())
     arguments = ["offered", "--rate", "200", "--seconds", "0.3", "--together", "3"]
     result = CliRunner().invoke(bench, [*arguments, "--base-port", port])
     assert result.exit_code == 0, result.output
