@@ -366,7 +366,7 @@ def _end_runner(directory: Path) -> None:
     try:
         pid = int((directory / "runner.pid").read_text(encoding="ascii"))
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"raftsched.executor.runner" not in words or os.fsencode(directory) not in words:
+        if b"raftsched.executor.keeper" not in words or os.fsencode(directory) not in words:
             return  # The number went to another process.
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + RUNNER_STOP_SECONDS_MAX

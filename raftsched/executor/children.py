@@ -13,7 +13,6 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -22,18 +21,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raftsched.executor.cgroup import Group
+from raftsched.executor.ledger import Ledger
 from raftsched.executor.leftovers import MARK
+from raftsched.executor.orphans import adopt_orphans, children
 
 #: Names the attempt in its environment, and in that of all it starts.
 TOKEN = "RAFTSCHED_FENCING_TOKEN"
 #: The end of an attempt waits at most so long for its strays to die.
 STRAY_SECONDS = 2.0
-#: The list of children, some 8 bytes each, is read in parts of this.
-_PAGE_BYTES = 64 * 1024
 #: Bytes of a stray's environment that are read.
 _ENVIRON_MAX = 256 * 1024
-#: prctl(2): orphans among the descendants of this process become its children.
-_PR_SET_CHILD_SUBREAPER = 36
 
 OnExit = Callable[[int], None]
 
@@ -56,7 +53,9 @@ class _Ending:
 class Children:
     """Every process the runner started and has not seen dead, and the strays of these."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        """``ledger``: where they are written down for whoever comes after this process."""
+        self._ledger = ledger
         self._on_exit: dict[int, OnExit] = {}
         self._pids: dict[int, int] = {}
         self._tokens: dict[int, int] = {}
@@ -64,13 +63,15 @@ class Children:
         self._endings: dict[int, _Ending] = {}
         #: Stray -> the children it may be of; one of none is to die.
         self._strays: dict[int, set[int]] = {}
-        self._listing = _adopt_orphans()
+        self._listing = adopt_orphans()
 
     def add(self, pid: int, on_exit: OnExit, token: int = 0, group: Group | None = None) -> None:
         """``on_exit`` is called by `reap`, with the status that ``waitpid`` gives.
 
         ``token`` is the attempt's, when the process is one; ``group`` its control group.
         """
+        if self._ledger is not None:
+            self._ledger.add(pid)
         self._on_exit[pid] = on_exit
         if group is not None:
             self._groups[pid] = group
@@ -95,6 +96,8 @@ class Children:
             on_exit = self._on_exit.get(pid)
             if on_exit is not None:
                 self.signal(pid, signal.SIGKILL)
+                if self._ledger is not None:
+                    self._ledger.remove(pid)
             _, code = os.waitpid(pid, 0)
             self._strays.pop(pid, None)
             if on_exit is not None:
@@ -141,13 +144,7 @@ class Children:
 
     def _listed(self) -> list[int]:
         """Pids of all children, those that came as orphans among them."""
-        if self._listing < 0:
-            return []
-        listed = b""
-        # A page at a time, whatever is asked for.
-        while part := os.pread(self._listing, _PAGE_BYTES, len(listed)):
-            listed += part
-        return [int(pid) for pid in listed.split()]
+        return children(self._listing) if self._listing >= 0 else []
 
     def _owners(self, pid: int) -> set[int]:
         """Those of which a stray may be; none when its attempt ended long ago."""
@@ -174,17 +171,6 @@ def _marks_of(pid: int) -> tuple[bool, int]:
         return MARK.encode() in variables, int(variables.get(TOKEN.encode(), b"0"))
     except (OSError, ValueError):
         return False, 0
-
-
-def _adopt_orphans() -> int:
-    """Become the parent of orphaned descendants: the list of children, open; -1: not here."""
-    path = f"/proc/self/task/{os.getpid()}/children"
-    try:
-        if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-            return -1
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, AttributeError):
-        return -1
 
 
 def _next_dead() -> int | None:

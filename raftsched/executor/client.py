@@ -44,7 +44,7 @@ class RunnerClient(asyncio.Protocol):
         self.on_lost: Callable[[], object] = lambda: None
         #: True when the runner was there already, with what it ran.
         self.adopted = False
-        #: True when nothing of earlier runners of this directory can still run.
+        #: True when nothing of runners of this directory before this one can still run.
         self.clean = False
         self.incarnation = ""
         self.inventory: dict[int, Running] = {}
@@ -71,9 +71,8 @@ class RunnerClient(asyncio.Protocol):
             clean = await asyncio.to_thread(leftovers.clean_up, directory)
             if not clean:
                 logger.error("attempts of an earlier runner under %s still run", directory)
-            client = await cls._greeted(directory, cls._launch(directory, lease_seconds))
-            client.clean = clean
-            return client
+            process = cls._launch(directory, lease_seconds, is_clean=clean)
+            return await cls._greeted(directory, process)
         except OSError as error:
             raise RunnerLost(f"no runner under {directory}: {error}") from error
 
@@ -86,7 +85,6 @@ class RunnerClient(asyncio.Protocol):
             client = await cls._connect(directory, deadline - loop.time())
             if client is not None:
                 client.adopted = True
-                client.clean = True
                 return client
             if not await asyncio.to_thread(leftovers.runners, directory):
                 return None
@@ -102,18 +100,15 @@ class RunnerClient(asyncio.Protocol):
         return None
 
     @staticmethod
-    def _launch(directory: Path, lease_seconds: float) -> subprocess.Popen[bytes]:
+    def _launch(
+        directory: Path, lease_seconds: float, *, is_clean: bool
+    ) -> subprocess.Popen[bytes]:
+        """Start a runner: its keeper, in a group of processes with it until they part."""
+        command = [sys.executable, "-m", "raftsched.executor.keeper", "--dir", str(directory)]
+        command += ["--lease-seconds", str(lease_seconds)]
         with (directory / "runner.log").open("ab") as log:
             process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "raftsched.executor.runner",
-                    "--dir",
-                    str(directory),
-                    "--lease-seconds",
-                    str(lease_seconds),
-                ],
+                command if is_clean else [*command, "--unclean"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -134,8 +129,7 @@ class RunnerClient(asyncio.Protocol):
             if client is not None:
                 return client
             await asyncio.sleep(0.02)
-        # Adopted later, it could not tell what earlier ones left.
-        process.kill()
+        process.terminate()  # The keeper, who sees to the rest.
         raise RunnerLost(f"the runner did not start; see {directory / 'runner.log'}")
 
     @classmethod
@@ -240,6 +234,7 @@ class RunnerClient(asyncio.Protocol):
             self._hello.set_exception(RunnerLost("the runner is of another version"))
             return
         self.incarnation = hello.incarnation
+        self.clean = hello.is_clean
         self.inventory.update((running.token, running) for running in hello.inventory)
         if not hello.more:
             self._hello.set_result(None)

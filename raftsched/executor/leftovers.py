@@ -1,8 +1,11 @@
-"""What outlived a peer or a runner and must not: found without a recorded pid, and ended.
+"""What outlived a peer or a runner and must not: found in three ways, and ended.
 
-Every attempt inherits ``RAFTSCHED_NODE_MARK``, and so does what it forks and what leaves its
-process group; a runner has its directory's lock file open, which it never hands on.  So no pid can
-be mistaken for another process's.
+1. The runner's keeper ends all that is left of it (`executor.keeper`), and is waited for.
+2. If it was killed as well, the runner's ledger names what ran (`executor.ledger`).
+3. Every attempt inherits ``RAFTSCHED_NODE_MARK``, and so does what it forks and what leaves its
+   process group.  So no pid can be mistaken for another process's.
+
+A runner that lives has its directory's lock file open, which it never hands on.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import os
 import signal
 import time
 from pathlib import Path
+
+from raftsched.executor import ledger, proc
 
 MARK = "RAFTSCHED_NODE_MARK"
 #: The file in the node's directory that its runner locks.
@@ -28,20 +33,12 @@ def find(directory: Path) -> list[int]:
     """Pids of living processes with this directory's mark."""
     wanted = f"{MARK}={mark_of(directory)}".encode()
     found = []
-    for pid in _others():
+    for pid in proc.pids():
         with contextlib.suppress(OSError):
             variables = Path("/proc", str(pid), "environ").read_bytes()
             if wanted in variables.split(b"\0"):
                 found.append(pid)
     return found
-
-
-def _others() -> list[int]:
-    """Pids of all processes but this one; none where the system does not say."""
-    if not Path("/proc/self/environ").exists():
-        return []
-    names = [path.name for path in Path("/proc").iterdir()]
-    return sorted(int(name) for name in names if name.isdigit() and int(name) != os.getpid())
 
 
 def _kill(pids: list[int]) -> None:
@@ -56,16 +53,7 @@ def runners(directory: Path) -> list[int]:
         lock = (directory / LOCK).stat()
     except FileNotFoundError:
         return []
-    return [pid for pid in _others() if _has_open(pid, lock)]
-
-
-def _has_open(pid: int, file: os.stat_result) -> bool:
-    with contextlib.suppress(OSError):  # Not ours to look into, or gone.
-        for entry in Path("/proc", str(pid), "fd").iterdir():
-            with contextlib.suppress(OSError):
-                if os.path.samestat(entry.stat(), file):
-                    return True
-    return False
+    return [process.pid for process in ledger.openers(lock)]
 
 
 def end_runner(directory: Path, timeout_seconds: float = 5.0) -> bool:
@@ -81,17 +69,21 @@ def end_runner(directory: Path, timeout_seconds: float = 5.0) -> bool:
 
 
 def clean_up(directory: Path, timeout_seconds: float = 5.0) -> bool:
-    """Kill what is left and see it dead; False if something still lives at the timeout."""
+    """Kill what is left and see it dead; False if something may still live at the timeout.
+
+    The directory's runner is dead.
+    """
     if not Path("/proc/self/environ").exists():
         return False
     deadline = time.monotonic() + timeout_seconds
+    is_settled = ledger.settle(directory, deadline)
     empty_looks = 0
     while True:
         pids = find(directory)
         empty_looks = 0 if pids else empty_looks + 1
         # A process has no environment to read for a moment in the middle of its exec.
         if empty_looks == 2:
-            return True
+            return is_settled
         if time.monotonic() > deadline:
             return False
         _kill(pids)

@@ -14,7 +14,7 @@ from raftsched.core.spec import TaskSpec
 from raftsched.executor import frames
 
 #: Version of these messages; a runner of another one is asked to end, and has a lease to do so.
-RUNNER_PROTOCOL = 3
+RUNNER_PROTOCOL = 4
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 #: Reports, or attempts of an inventory, in one message: some 5 kB each at most.
 PART_MAX = 1_000
@@ -81,6 +81,8 @@ class Hello(Message, frozen=True, tag=1):
     incarnation: str
     inventory: tuple[Running, ...]
     more: bool = False
+    #: When it started, nothing of earlier runners of its directory could still run.
+    is_clean: bool = True
 
 
 class Start(Message, frozen=True, tag=2):

@@ -14,7 +14,6 @@ Rules
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import os
@@ -35,6 +34,7 @@ from raftsched.executor.children import Children
 from raftsched.executor.command import CommandExecutor
 from raftsched.executor.hooks import HookedExecutor, has_hooks
 from raftsched.executor.http_worker import HttpExecutor
+from raftsched.executor.ledger import Ledger
 from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.output import CannotTrim
@@ -66,14 +66,18 @@ _SWEPT = object()
 class Runner:
     """One selector loop: the socket, children, deadlines."""
 
-    def __init__(self, directory: Path, lease_seconds: float) -> None:
+    def __init__(
+        self, directory: Path, lease_seconds: float, children: Children, *, is_clean: bool
+    ) -> None:
+        """``is_clean``: nothing of earlier runners can still run."""
         self._directory = directory
+        self._is_clean = is_clean
         #: Leases are counted from here; each attempt has its own, or the node's.
         self._granted_at = time.monotonic()
         self._lease_seconds = lease_seconds
         self._incarnation = str(uuid.uuid4())
         self._spool = Spool(directory)
-        self._children = Children()
+        self._children = children
         self._answers = Answers(directory)
         self._mark = mark = mark_of(directory)
         self._spawner = Spawner(self._spool, self._answers, mark)
@@ -167,6 +171,7 @@ class Runner:
                     self._incarnation,
                     tuple(inventory[begin:end]),
                     more=end < len(inventory),
+                    is_clean=self._is_clean,
                 )
             )
 
@@ -379,14 +384,11 @@ class Runner:
         self._quit = True
 
 
-def main() -> int:
-    """Entry point of ``python -m raftsched.executor.runner``."""
-    parser = argparse.ArgumentParser(description="Owns the attempts of one node; a peer starts it.")
-    parser.add_argument("--dir", type=Path, required=True)
-    parser.add_argument("--lease-seconds", type=float, required=True)
-    arguments = parser.parse_args()
-    directory: Path = arguments.dir.resolve()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+def run(directory: Path, lease_seconds: float, descriptor: int, *, is_clean: bool) -> int:
+    """Be the runner of a directory, in the process that the keeper forked.
+
+    ``descriptor``: the ledger's, or -1.  ``is_clean``: nothing of earlier runners can still run.
+    """
     lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -395,9 +397,6 @@ def main() -> int:
         return 1
     (directory / "runner.pid").write_text(str(os.getpid()))
     os.chdir(directory)
-    Runner(directory, arguments.lease_seconds).run()
+    children = Children(Ledger(descriptor) if descriptor >= 0 else None)
+    Runner(directory, lease_seconds, children, is_clean=is_clean).run()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -31,13 +31,13 @@ def free_ports(count: int) -> list[int]:
 
 def runners(directory: Path) -> list[int]:
     """Pids of the living runners of all peers whose data is under a directory of the test."""
-    begin = f"{directory}/".encode()
     found = []
-    for path in Path("/proc").iterdir():
+    for path in directory.rglob("runner.pid"):
         with contextlib.suppress(OSError):
-            words = (path / "cmdline").read_bytes().split(b"\0") if path.name.isdigit() else []
-            if b"raftsched.executor.runner" in words and any(w.startswith(begin) for w in words):
-                found.append(int(path.name))
+            pid = int(path.read_text())
+            # Its keeper has the same words.
+            if b"raftsched.executor.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
     return sorted(found)
 
 

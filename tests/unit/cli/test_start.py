@@ -190,7 +190,7 @@ def test_runner_is_ended_unless_another_peer_uses_the_data(alone: Path) -> None:
 @contextmanager
 def pretended_runner(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that looks like a node's runner."""
-    words = [sys.executable, "-c", "input()", "raftsched.executor.runner", str(directory)]
+    words = [sys.executable, "-c", "input()", "raftsched.executor.keeper", str(directory)]
     with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
         (directory / "runner.pid").write_text(str(process.pid))
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from raftsched.executor import leftovers, messages, output
+from raftsched.executor import leftovers, messages, output, proc
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.output import OutputReader
 from raftsched.executor.runner_socket import socket_address
@@ -172,13 +172,18 @@ async def test_restarted_peer_adopts_its_runner_and_hears_what_it_missed(tmp_pat
         await again.close(stop_runner=False)
 
 
-async def test_leftovers_of_a_killed_runner_are_dead_before_the_next_one(tmp_path: Path) -> None:
+async def test_orphans_of_a_killed_runner_and_keeper_are_found_by_their_mark(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path) as node:
-        node.start("setsid sleep 100 & sleep 100", shell=True)
-        await node.report(1, "started")
-        os.kill(int((tmp_path / "runner.pid").read_text()), signal.SIGKILL)
-        await asyncio.sleep(0.1)
-        assert leftovers.find(tmp_path)
+        node.start("setsid -f sleep 100; sleep 100", shell=True)
+        async with asyncio.timeout(5):
+            while len(leftovers.find(tmp_path)) < 3:
+                await asyncio.sleep(0.005)
+        runner = proc.look(int((tmp_path / "runner.pid").read_text()))
+        assert runner is not None
+        os.kill(runner.parent, signal.SIGKILL)
+        os.kill(runner.pid, signal.SIGKILL)
         client = await RunnerClient.adopt_or_start(tmp_path, lease_seconds=30)
         assert (client.adopted, client.clean) == (False, True)
         assert client.incarnation != node.client.incarnation

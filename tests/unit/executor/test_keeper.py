@@ -1,0 +1,266 @@
+"""A runner that is killed: nothing of it lives before the next one is called clean."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raftsched.executor import ledger, leftovers, proc
+from raftsched.executor.client import RunnerClient
+from raftsched.executor.ledger import Entries, Ledger
+from tests.unit.executor.harness import Node, nothing_runs, running, serve_apps
+
+#: Clears its environment, leaves group and session, ignores requests to end, forks on.
+HIDDEN = """
+env -i /bin/sh -c "trap '' TERM HUP; setsid -f /bin/sh -c 'echo \\$\\$ > {file}; {then}'"; sleep 100
+"""
+APP = """
+import ctypes, os, time
+from raftsched import App
+app = App("jobs")
+
+def here(file):
+    with open(file, "w") as opened:
+        opened.write(f"{os.getpid()}\\n")
+
+@app.task
+def sleep(file):
+    here(file)
+    time.sleep(1000)
+
+@app.task
+def hold(file):
+    here(file)
+    ctypes.PyDLL(None).sleep(1000)
+"""
+
+
+def runner_of(directory: Path) -> int:
+    return int((directory / "runner.pid").read_text())
+
+
+def keeper_of(directory: Path) -> int:
+    runner = proc.look(runner_of(directory))
+    assert runner is not None
+    return runner.parent
+
+
+def lives(pid: int) -> bool:
+    process = proc.look(pid)
+    return process is not None and not process.is_dead
+
+
+async def pid_in(file: Path) -> int:
+    async with asyncio.timeout(5):
+        while not (file.exists() and file.read_text().endswith("\n")):
+            await asyncio.sleep(0.005)
+    return int(file.read_text())
+
+
+async def dead(*pids: int) -> None:
+    async with asyncio.timeout(5):
+        while any(lives(pid) for pid in pids):
+            await asyncio.sleep(0.005)
+
+
+async def hidden(node: Node, file: Path, then: str = "sleep 100 & sleep 100") -> int:
+    """An attempt runs that nobody finds by its environment, session or group."""
+    node.start(HIDDEN.format(file=file, then=then), shell=True)
+    await node.report(1, "started")
+    return await pid_in(file)
+
+
+async def test_what_hides_from_everything_is_dead_before_the_next_runner_is_there(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path / "n") as node:
+        stray = await hidden(node, tmp_path / "pid")
+        os.kill(runner_of(tmp_path / "n"), signal.SIGKILL)
+        client = await RunnerClient.adopt_or_start(tmp_path / "n", lease_seconds=30)
+        assert not lives(stray)
+        assert (client.adopted, client.clean) == (False, True)
+        await client.close(stop_runner=False)
+
+
+async def test_attempt_with_an_empty_environment_in_a_session_of_its_own_ends_with_the_runner(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path / "n") as node:
+        line = f"echo $$ > {tmp_path / 'pid'}; exec sleep 100"
+        node.start("env", "-i", "setsid", "-w", "/bin/sh", "-c", line)
+        attempt = await pid_in(tmp_path / "pid")
+        os.kill(runner_of(tmp_path / "n"), signal.SIGKILL)
+        await dead(attempt)  # Though no peer is there.
+
+
+async def test_stopped_keeper_is_told_to_go_on_when_its_runner_is_dead(tmp_path: Path) -> None:
+    async with running(tmp_path / "n") as node:
+        stray = await hidden(node, tmp_path / "pid")
+        os.kill(keeper_of(tmp_path / "n"), signal.SIGSTOP)
+        os.kill(runner_of(tmp_path / "n"), signal.SIGKILL)
+        assert await asyncio.to_thread(leftovers.clean_up, tmp_path / "n")
+        assert not lives(stray)
+
+
+async def test_ledger_names_what_runs_when_runner_and_keeper_were_killed(tmp_path: Path) -> None:
+    async with running(tmp_path / "n") as node:
+        # The stray is a descendant of an attempt that lives.
+        line = f"echo $$ > {tmp_path / 'pid'}; exec sleep 100"
+        script = f"trap '' TERM; setsid /bin/sh -c '{line}' & sleep 100"
+        node.start("env", "-i", "/bin/sh", "-c", script)
+        stray = await pid_in(tmp_path / "pid")
+        os.kill(keeper_of(tmp_path / "n"), signal.SIGKILL)
+        os.kill(runner_of(tmp_path / "n"), signal.SIGKILL)
+        assert lives(stray)
+        assert leftovers.find(tmp_path / "n") == []
+        client = await RunnerClient.adopt_or_start(tmp_path / "n", lease_seconds=30)
+        assert not lives(stray)
+        assert (client.adopted, client.clean) == (False, True)
+        assert len(list((tmp_path / "n" / ledger.FOLDER).iterdir())) == 1
+        await client.close(stop_runner=False)
+
+
+async def test_runner_goes_on_without_its_keeper(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        os.kill(keeper_of(tmp_path), signal.SIGKILL)
+        assert (await node.run("true")).status == "succeeded"
+
+
+async def test_request_to_end_that_the_keeper_gets_ends_runner_and_attempts(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        node.start("sleep", "100")
+        await node.report(1, "started")
+        keeper, runner = keeper_of(tmp_path), runner_of(tmp_path)
+        os.kill(keeper, signal.SIGTERM)
+        await dead(keeper, runner)
+        await nothing_runs(tmp_path)
+        assert list((tmp_path / ledger.FOLDER).iterdir()) == []
+
+
+async def test_what_may_live_is_not_forgotten_when_the_next_peer_adopts_the_runner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "clean_up", lambda directory: False)
+    for adopted in (False, True):
+        client = await RunnerClient.adopt_or_start(tmp_path, lease_seconds=30)
+        assert (client.adopted, client.clean) == (adopted, False)
+        await client.close(stop_runner=False)
+    monkeypatch.undo()
+    os.kill(runner_of(tmp_path), signal.SIGTERM)
+    assert await asyncio.to_thread(leftovers.clean_up, tmp_path)
+
+
+@pytest.mark.parametrize("function", ["jobs:sleep", "jobs:hold"])
+async def test_busy_worker_ends_with_its_runner(tmp_path: Path, function: str) -> None:
+    (tmp_path / "jobs.py").write_text(APP)
+    async with running(tmp_path / "n") as node:
+        serve_apps(node, tmp_path, "jobs:app", workers=1)
+        node.start_call(function, str(tmp_path / "pid"))
+        worker = await pid_in(tmp_path / "pid")
+        os.kill(runner_of(tmp_path / "n"), signal.SIGKILL)
+        await dead(worker)
+
+
+# The ledger --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sleeper() -> Iterator[proc.Process]:
+    """A session of its own, with a leader and one that is no child of it."""
+    with subprocess.Popen(["sleep", "100"], start_new_session=True) as process:
+        found = proc.look(process.pid)
+        assert found is not None
+        yield found
+        process.kill()
+
+
+def soon(seconds: float = 2.0) -> float:
+    return time.monotonic() + seconds
+
+
+def test_child_is_ended_and_another_process_with_its_pid_is_not(sleeper: proc.Process) -> None:
+    before = Entries({sleeper.pid: sleeper.started - 1})
+    assert ledger.end(before, soon())
+    assert lives(sleeper.pid)
+    assert ledger.end(Entries({sleeper.pid: sleeper.started}), soon())
+    assert not lives(sleeper.pid)
+
+
+def test_session_without_its_leader_is_not_signalled_and_not_said_to_be_dead() -> None:
+    with subprocess.Popen(
+        ["sh", "-c", "sleep 100 & echo $!"], stdout=subprocess.PIPE, start_new_session=True
+    ) as leader:
+        assert leader.stdout is not None
+        left = int(leader.stdout.readline())
+        leader.wait()
+        try:
+            assert not ledger.end(Entries({leader.pid: proc.ticks_now()}), soon())
+            assert lives(left)
+        finally:
+            os.kill(left, signal.SIGKILL)
+
+
+def _written(directory: Path, *pids: int) -> Path:
+    """The ledger of a runner that is dead, with its keeper."""
+    path, descriptor = ledger.create(directory)
+    written = Ledger(descriptor)
+    for pid in pids:
+        written.add(pid)
+    os.close(descriptor)
+    return path
+
+
+def test_ledger_is_gone_once_all_in_it_are_dead(tmp_path: Path, sleeper: proc.Process) -> None:
+    path = _written(tmp_path, sleeper.pid)
+    assert ledger.settle(tmp_path, soon())
+    assert not lives(sleeper.pid)
+    assert not path.exists()
+
+
+def test_what_was_reaped_is_in_no_ledger(tmp_path: Path, sleeper: proc.Process) -> None:
+    path, descriptor = ledger.create(tmp_path)
+    written = Ledger(descriptor)
+    written.add(sleeper.pid)
+    written.remove(sleeper.pid)
+    os.close(descriptor)
+    assert ledger.settle(tmp_path, soon())
+    assert lives(sleeper.pid)
+    assert not path.exists()
+
+
+def test_ledger_of_another_boot_is_void(
+    tmp_path: Path, sleeper: proc.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _written(tmp_path, sleeper.pid)
+    other = tmp_path / "boot_id"
+    other.write_text("another\n")
+    monkeypatch.setattr(proc, "BOOT_ID", other)
+    assert ledger.settle(tmp_path, soon())
+    assert lives(sleeper.pid)
+
+
+def test_ledger_that_was_full_cannot_say_that_all_are_dead(tmp_path: Path) -> None:
+    path = _written(tmp_path, *range(2**40, 2**40 + ledger.SLOTS_MAX + 1))
+    assert not ledger.settle(tmp_path, soon())
+    assert path.exists()
+
+
+def test_ledger_cut_short_before_there_was_a_runner_holds_nobody_up(tmp_path: Path) -> None:
+    path = _written(tmp_path)
+    os.truncate(path, 10)
+    assert ledger.settle(tmp_path, soon())
+
+
+def test_keeper_at_work_is_waited_for(tmp_path: Path) -> None:
+    path, descriptor = ledger.create(tmp_path)
+    assert not ledger.settle(tmp_path, soon(0.1))
+    assert path.exists()
+    os.close(descriptor)
+    assert ledger.settle(tmp_path, soon())
