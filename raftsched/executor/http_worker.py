@@ -9,7 +9,8 @@ Rules
    never got ready those that waited for it; the next one is started when one is needed, later each
    time, up to ``PAUSE_SECONDS_MAX``.
 3. A worker that does not answer an order to break off within ``PATIENCE_SECONDS`` hangs, and is
-   killed for it.
+   killed for it; at the end of a lease there are only ``LAST_SECONDS``.  Its other requests end
+   ``lost``, so that they are made again without counting as failed.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ from raftsched.executor.spool import TAIL_BYTES, Spool
 RECEIVE_BYTES = 256 * 1024
 #: A new worker must say its first word within this.
 READY_SECONDS = 30.0
-#: An answer to `Abort`, once an attempt must end.
-PATIENCE_SECONDS = 0.1
+#: An answer to `Abort`: of a worker that is busy, and once an attempt must end.
+PATIENCE_SECONDS = 1.5
+LAST_SECONDS = 0.1
 #: Between a worker's death and the next start; doubled when it lived less than `STEADY_SECONDS`.
 PAUSE_SECONDS = 0.1
 PAUSE_SECONDS_MAX = 30.0
@@ -71,6 +73,8 @@ class HttpExecutor:
         self._waiting: dict[int, bytes] = {}
         self._pause = PAUSE_SECONDS
         self._not_before = 0.0
+        #: The worker was killed for the sake of this request; 0: of none.
+        self._killed_for = 0
 
     def start(self, attempt: StartAttempt, listener: Listener) -> HttpExecution:
         """Raises CannotStart."""
@@ -105,9 +109,10 @@ class HttpExecutor:
         elif self._worker is not None:
             self._worker.put(wire.encode(Abort(token)))
 
-    def kill(self) -> None:
-        """End the worker, with all that it does."""
+    def kill(self, token: int = 0) -> None:
+        """End the worker, with all that it does; ``token``: the request that would not end."""
         if self._worker is not None:
+            self._killed_for = self._killed_for or token
             self._worker.kill()
 
     # The worker says -----------------------------------------------------------------------------
@@ -129,8 +134,13 @@ class HttpExecutor:
         self._postpone(time.monotonic(), started_at)
         print(f"the HTTP worker ended: {how}", file=sys.stderr)
         reason = "worker-died" if was_ready else f"worker-died: {how}, see runner.log"
+        killed_for, self._killed_for = self._killed_for, 0
         for token in list(self._executions):
-            if not was_ready or token not in self._waiting:
+            if was_ready and token in self._waiting:
+                continue
+            if killed_for not in (0, token):
+                self._end(token, End("lost", reason="worker-killed: another request would not end"))
+            else:
                 self._end(token, End("failed", reason=reason))
 
     def _postpone(self, now: float, started_at: float) -> None:
@@ -176,8 +186,10 @@ class HttpExecution:
     def kill(self) -> None:
         if not self._aborted_at:
             self.terminate()
-        elif time.monotonic() - self._aborted_at >= PATIENCE_SECONDS:
-            self._executor.kill()
+            return
+        patience = LAST_SECONDS if self.listener.is_last_call else PATIENCE_SECONDS
+        if time.monotonic() - self._aborted_at >= patience:
+            self._executor.kill(self.attempt.token)
 
     def look(self) -> None:
         self._executor.look()

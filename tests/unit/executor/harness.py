@@ -47,12 +47,17 @@ class Node:
         return await self.report(token)
 
     def call(
-        self, url: str, token: int = 1, call: dict[str, Any] | None = None, **options: Any
+        self,
+        url: str,
+        token: int = 1,
+        call: dict[str, Any] | None = None,
+        lease_ms: int = 0,
+        **options: Any,
     ) -> None:
         """Start an attempt that makes a request; ``call`` has more of it."""
         http = HttpCall(url, **(call or {}))
         spec = TaskSpec(http=http, **options)
-        self.client.start([StartAttempt(token, f"t{token}", 1, spec)], 1_000)
+        self.client.start([StartAttempt(token, f"t{token}", 1, spec, lease_ms)], 1_000)
 
     async def fetch(self, url: str, token: int = 1, **options: Any) -> AttemptReport:
         self.call(url, token, **options)

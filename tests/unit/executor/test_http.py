@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from raftsched.core.model import RESULT_BYTES_MAX
+from raftsched.executor.http_worker import LAST_SECONDS
 from tests.certificates import TestAuthority
 from tests.unit.executor.harness import Node, running
 
@@ -300,6 +302,19 @@ class Hanging:
         return web.Response()
 
 
+class Held:
+    """A receiver that answers once its gate is open."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def __call__(self, request: web.BaseRequest) -> web.Response:
+        self.arrived.set()
+        await self.gate.wait()
+        return web.Response()
+
+
 async def test_cancel_breaks_the_request_off(tmp_path: Path) -> None:
     hanging = Hanging()
     async with running(tmp_path) as node, receiver(hanging) as base:
@@ -354,17 +369,48 @@ async def test_worker_that_cannot_start_fails_what_waits_for_it(
         )
 
 
-async def test_hung_worker_is_killed_at_the_end_of_a_lease(tmp_path: Path) -> None:
-    hanging = Hanging()
-    async with running(tmp_path, lease_seconds=30) as node, receiver(hanging) as base:
-        node.call(base, grace_ms=100)
+async def test_cancel_without_grace_ends_one_request_of_a_busy_worker_and_no_other(
+    tmp_path: Path,
+) -> None:
+    stopped, other = Hanging(), Held()
+    async with running(tmp_path) as node, receiver(stopped) as one, receiver(other) as two:
+        node.call(one, token=1, grace_ms=0)
+        node.call(two, token=2)
+        async with asyncio.timeout(10):
+            await stopped.arrived.wait()
+            await other.arrived.wait()
+            worker = worker_of(node)
+            os.kill(worker, signal.SIGSTOP)
+            node.client.stop(1, "user")
+            # Longer than a lease that ends would wait.
+            await asyncio.sleep(4 * LAST_SECONDS)
+            os.kill(worker, signal.SIGCONT)
+            assert (await node.report(1)).status == "cancelled"
+            await stopped.left.wait()
+            other.gate.set()
+            assert (await node.report(2)).status == "succeeded"
+        assert worker_of(node) == worker
+
+
+@pytest.mark.parametrize(("lease_ms", "status"), [(30_000, "cancelled"), (1_000, "lost")])
+async def test_hung_worker_is_killed_for_one_and_its_others_are_lost_and_not_failed(
+    tmp_path: Path, lease_ms: int, status: str
+) -> None:
+    hanging, other = Hanging(), Hanging()
+    async with running(tmp_path) as node, receiver(hanging) as one, receiver(other) as two:
+        await node.fetch("http://127.0.0.1:1", token=9)  # The worker is there.
+        node.client.renew(time.monotonic(), 30.0)
+        node.call(one, token=1, grace_ms=0, lease_ms=lease_ms)
+        node.call(two, token=2)
         async with asyncio.timeout(10):
             await hanging.arrived.wait()
-        worker = worker_of(node)
-        os.kill(worker, signal.SIGSTOP)
-        node.client.stop(1, "user")
-        report = await node.report(1)
-        assert (report.status, report.reason) == ("cancelled", "user")
+            await other.arrived.wait()
+            os.kill(worker_of(node), signal.SIGSTOP)
+            if status == "cancelled":
+                node.client.stop(1, "user")
+            assert (await node.report(1)).status == status
+            report = await node.report(2)
+        assert (report.status, report.reason[:13]) == ("lost", "worker-killed")
 
 
 async def test_runner_that_is_killed_leaves_no_worker(tmp_path: Path) -> None:
