@@ -34,6 +34,7 @@ from raftsched.executor.children import Children
 from raftsched.executor.command import CommandExecutor
 from raftsched.executor.hooks import HookedExecutor, has_hooks
 from raftsched.executor.http_worker import HttpExecutor
+from raftsched.executor.leases import KILL_MARGIN_SECONDS, Leases
 from raftsched.executor.ledger import Ledger
 from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
@@ -54,8 +55,6 @@ GATHER_SECONDS = 0.02
 GATHER_MAX = 64
 #: Without a peer and without attempts the runner ends after this.
 IDLE_SECONDS = 60.0
-#: SIGKILL goes this long before the lease ends.
-KILL_MARGIN_SECONDS = 0.2
 #: Output on disk is swept after this many bytes of new output.
 SWEEP_BYTES = 64 * 1024 * 1024
 #: What a file takes on the disk at least.
@@ -72,9 +71,7 @@ class Runner:
         """``is_clean``: nothing of earlier runners can still run."""
         self._directory = directory
         self._is_clean = is_clean
-        #: Leases are counted from here; each attempt has its own, or the node's.
-        self._granted_at = time.monotonic()
-        self._lease_seconds = lease_seconds
+        self._leases = Leases(lease_seconds)
         self._incarnation = str(uuid.uuid4())
         self._spool = Spool(directory)
         self._children = children
@@ -102,11 +99,10 @@ class Runner:
 
     def run(self) -> None:
         """Serve until there is nothing left to do."""
-        wake, wakened = socket.socketpair()
-        wake.setblocking(False)
-        wakened.setblocking(False)
+        # Of a pipe, which is written to at every end, for less than a socket's.
+        wakened, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: self._terminate())
@@ -123,9 +119,9 @@ class Runner:
                     key.data()
                 elif key.fileobj is listener:
                     self._accept(listener)
-                elif key.fileobj is wakened:
+                elif key.fd == wakened:
                     with contextlib.suppress(BlockingIOError):
-                        wakened.recv(4096)
+                        os.read(wakened, 4096)
                 else:
                     self._talk()
             self._children.reap()
@@ -188,6 +184,7 @@ class Runner:
             for spec in message.attempts:
                 if not self._has(spec.token):
                     self._waiting.add(spec)
+                    self._leases.waits(spec)
             self._start_waiting()
         elif isinstance(message, messages.Stop):
             attempt = self._attempts.get(message.token)
@@ -261,7 +258,7 @@ class Runner:
 
     def _start(self, spec: StartAttempt) -> None:
         now = time.monotonic()
-        if now >= self._lease_until(spec) - self._stop_early(spec):
+        if self._leases.left(spec, now) <= self._leases.stop_early(spec):
             self._finish(spec, End("lost", reason="lease-expired"))
             return
         attempt = Attempt(spec, now, self._ended, self._progressed, self._returned)
@@ -296,6 +293,7 @@ class Runner:
         else:
             self._news.pop(spec.token, None)
             self._waiting.add(spec, again=True)
+            self._leases.waits(spec)
 
     def _ended(self, attempt: Attempt, end: End) -> None:
         if attempt.status:
@@ -329,25 +327,14 @@ class Runner:
     def _renew(self, message: messages.Renew) -> None:
         """Leases are counted anew; one that has run out already is not brought back."""
         self._watch(time.monotonic())
-        self._granted_at = max(self._granted_at, message.granted_ms / 1000)
-        self._lease_seconds = message.lease_ms / 1000
-
-    def _lease_until(self, spec: StartAttempt) -> float:
-        return self._granted_at + self._length(spec)
-
-    def _length(self, spec: StartAttempt) -> float:
-        return spec.lease_ms / 1000 if spec.lease_ms else self._lease_seconds
-
-    def _stop_early(self, spec: StartAttempt) -> float:
-        """The request to end goes out so long before the lease ends."""
-        return min(spec.spec.grace_ms / 1000, self._length(spec) / 4) + KILL_MARGIN_SECONDS
+        self._leases.renew(message.granted_ms / 1000, message.lease_ms / 1000)
 
     def _watch(self, now: float) -> None:
         """Deadlines, leases, grown output, and whether anybody still needs this process."""
         self._python.watch(now)
         for attempt in list(self._attempts.values()):
-            left = self._lease_until(attempt.spec) - now
-            if left <= self._stop_early(attempt.spec) and not attempt.spec.is_kept:
+            left = self._leases.left(attempt.spec, now)
+            if left <= self._leases.stop_early(attempt.spec) and not attempt.spec.is_kept:
                 attempt.is_last_call = True
                 grace = max(0.0, left - KILL_MARGIN_SECONDS)
                 attempt.stop("lost", "lease-expired", grace, now)
@@ -362,8 +349,8 @@ class Runner:
                     attempt.execution.look()
                 except CannotTrim as error:
                     attempt.stop("failed", f"output-limit: {error}", attempt.grace, now)
-        for spec in self._waiting:
-            if now >= self._lease_until(spec):
+        if self._leases.may_be_over(now):
+            for spec in self._leases.over(self._waiting, now):
                 self._waiting.pop(spec.token)
                 self._finish(spec, End("lost", reason="lease-expired"))
         if self._output_bytes > SWEEP_BYTES and self._sweep is None:

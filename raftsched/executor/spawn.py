@@ -29,7 +29,6 @@ FOUND_MAX = 1_024
 #: The runner, or the interpreter it is written in, ignores these; a child must not.
 _DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP)
 
-
 _Actions = Sequence[tuple[int, int, int]]
 
 
