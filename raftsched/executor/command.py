@@ -11,22 +11,33 @@ from raftsched.executor.attempt import End, Listener
 from raftsched.executor.children import Children
 from raftsched.executor.messages import StartAttempt
 from raftsched.executor.output import CannotTrim
+from raftsched.executor.places import Places
 from raftsched.executor.results import BadResult
-from raftsched.executor.spawn import Spawned, Spawner
+from raftsched.executor.spawn import CannotStart, Spawned, Spawner
 
 
 class CommandExecutor:
     """Starts programs."""
 
-    def __init__(self, spawner: Spawner, children: Children) -> None:
+    def __init__(self, spawner: Spawner, children: Children, places: Places) -> None:
         self._spawner = spawner
-        self._children = children
+        self.children = children
+        #: Where they work.
+        self.places = places
 
     def start(self, attempt: StartAttempt, listener: Listener) -> CommandExecution:
         """Raises CannotStart."""
-        spawned = self._spawner.spawn(attempt)
-        execution = CommandExecution(spawned, self._children, listener)
-        self._children.add(spawned.pid, execution.exited, attempt.token, spawned.group)
+        try:
+            place = self.places.open(attempt.spec)
+        except OSError as error:
+            raise CannotStart(f"cannot-start: {error.strerror}: {error.filename}") from error
+        try:
+            spawned = self._spawner.spawn(attempt, place)
+        except CannotStart:
+            self.places.close(place)
+            raise
+        execution = CommandExecution(self, spawned, place, listener)
+        self.children.add(spawned.pid, execution.exited, attempt.token, spawned.group)
         return execution
 
 
@@ -34,16 +45,21 @@ class CommandExecution:
     """One process group and what it writes."""
 
     __slots__ = (
-        "_answer", "_children", "_complaint", "_group", "_listener", "_output", "_pid",
+        "_answer", "_children", "_complaint", "_group", "_listener", "_output", "_pid", "_place",
+        "_places",
     )  # fmt: skip
 
-    def __init__(self, spawned: Spawned, children: Children, listener: Listener) -> None:
+    def __init__(
+        self, owner: CommandExecutor, spawned: Spawned, place: str, listener: Listener
+    ) -> None:
+        self._places = owner.places
+        self._place = place
         self._pid = spawned.pid
         self._output = spawned.output
         self._answer = spawned.answer
         self._complaint = spawned.complaint
         self._group = spawned.group
-        self._children = children
+        self._children = owner.children
         self._listener = listener
 
     def has_ended(self) -> bool:
@@ -88,6 +104,7 @@ class CommandExecution:
             # One that failed, failed for a reason of its own.
             reason = reason or str(error)
         self._answer.close()
+        self._places.close(self._place)
         tail, size = self._output.close()
         word = "failed" if reason else "succeeded"
         self._listener.ended(End(word, exit_code, number, reason, tail, size, result))

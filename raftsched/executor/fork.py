@@ -66,6 +66,8 @@ class Program(NamedTuple):
     written: int
     #: A directory of its own for the user to write to, made in the child; empty: none.
     private: str = ""
+    #: Where it works if it does not say; empty: its user's home, or where the runner is.
+    place: str = ""
     #: What it joins before all else.
     group: Group | None = None
 
@@ -158,8 +160,8 @@ def _exec(spec: TaskSpec, program: Program) -> NoReturn:
             os.chown(program.private, owner.uid, owner.gid)
         _own(owner)
         _name(owner, spec, env)
-    if spec.cwd or spec.user:
-        _enter(spec.cwd, owner.home if owner is not None else "")
+    if spec.cwd or program.place or spec.user:
+        _enter(spec.cwd or program.place, owner.home if owner is not None else "")
     if spec.umask >= 0:
         os.umask(spec.umask)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

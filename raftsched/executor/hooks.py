@@ -74,14 +74,18 @@ class HookedExecution:
         #: Until then nobody kills the program after, unless the lease ends.
         self._until = 0.0
         self._has_begun = False
+        self._place = ""
 
     def begin(self) -> None:
         """Start the first phase.  Raises CannotStart when it and all others cannot be."""
         attempt = self._attempt
         try:
             self._spool.chain(attempt.task_id, attempt.number)
-        except ValueError as error:
+            self._place = self._command.places.open(attempt.spec)
+        except (ValueError, OSError) as error:
             raise CannotStart(f"cannot-start: {error}") from error
+        if self._place:
+            self._attempt = replace(attempt, spec=replace(attempt.spec, cwd=self._place))
         if attempt.spec.before:
             self._run_hook(attempt.spec.before, {}, self._before_ended)
         else:
@@ -187,6 +191,7 @@ class HookedExecution:
         self._finish()
 
     def _finish(self) -> None:
+        self._command.places.close(self._place)
         self._spool.unchain(self._attempt.task_id, self._attempt.number)
         if self._has_begun:
             self._listener.ended(self._end)

@@ -39,6 +39,7 @@ from raftsched.executor.ledger import Ledger
 from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.output import CannotTrim
+from raftsched.executor.places import Places
 from raftsched.executor.python import PythonExecutor
 from raftsched.executor.results import Answers
 from raftsched.executor.runner_socket import Connection, listen
@@ -78,7 +79,8 @@ class Runner:
         self._answers = Answers(directory)
         self._mark = mark = mark_of(directory)
         self._spawner = Spawner(self._spool, self._answers, mark)
-        self._command = CommandExecutor(self._spawner, self._children)
+        self._places = Places(directory, children)
+        self._command = CommandExecutor(self._spawner, children, self._places)
         self._attempts: dict[int, Attempt] = {}
         #: Attempts that wait for their turn, oldest first, and how many may run at once.
         self._waiting = Waiting()
@@ -136,6 +138,7 @@ class Runner:
             attempt.execution.abandon()
         self._http.kill()
         self._answers.close()
+        self._places.end()
         if self._spawner.groups is not None:
             self._spawner.groups.close()
         self._python.close()
@@ -254,7 +257,9 @@ class Runner:
             self._start(spec)
 
     def _has_room(self, spec: StartAttempt) -> bool:
-        return spec.spec.python is None or self._python.has_room(spec)
+        if spec.spec.python is not None:
+            return self._python.has_room(spec)
+        return self._places.has_room
 
     def _start(self, spec: StartAttempt) -> None:
         now = time.monotonic()

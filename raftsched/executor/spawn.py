@@ -8,7 +8,6 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from raftsched.executor import fork
@@ -72,13 +71,16 @@ class Spawner:
         self._found_seconds = found_seconds
         self._found_until = 0.0
 
-    def spawn(self, attempt: StartAttempt) -> Spawned:
-        """Start the process in a session of its own.  Raises CannotStart."""
+    def spawn(self, attempt: StartAttempt, place: str = "") -> Spawned:
+        """Start the process in a session of its own; ``place``: where, if it does not say.
+
+        Raises CannotStart.
+        """
         try:
             output, written = self._spool.open(attempt.task_id, attempt.number)
             spawned = None
             try:
-                spawned = self._start(attempt, output, written)
+                spawned = self._start(attempt, place, output, written)
             finally:
                 os.close(written)
                 if spawned is None:
@@ -89,7 +91,7 @@ class Spawner:
         except ValueError as error:
             raise CannotStart(f"cannot-start: {error}") from error
 
-    def _start(self, attempt: StartAttempt, output: Output, written: int) -> Spawned:
+    def _start(self, attempt: StartAttempt, place: str, output: Output, written: int) -> Spawned:
         spec = attempt.spec
         argv = ("/bin/sh", "-c", spec.command[0]) if spec.shell else spec.command
         answer = self._answers.open(attempt.token, is_private=bool(spec.user))
@@ -97,14 +99,16 @@ class Spawner:
         read = _stdin(spec.stdin) if spec.stdin else self._null
         try:
             if self.groups is not None or fork.is_needed(spec):
-                program = fork.Program(argv, env, read, written, answer.private)
+                program = fork.Program(argv, env, read, written, answer.private, place)
                 return self._fork(attempt, program, output, answer)
             actions = (
                 (os.POSIX_SPAWN_DUP2, read, 0),
                 (os.POSIX_SPAWN_DUP2, written, 1),
                 (os.POSIX_SPAWN_DUP2, written, 2),
             )
-            return Spawned(self._in_directory(spec.cwd, argv, env, actions), output, answer)
+            return Spawned(
+                self._in_directory(spec.cwd or place, argv, env, actions), output, answer
+            )
         finally:
             if read != self._null:
                 os.close(read)
@@ -140,21 +144,19 @@ class Spawner:
     ) -> int:
         """posix_spawn has no working directory; the runner is one thread, so it can step aside."""
         if not cwd:
-            return self._run("", argv, env, actions)
+            return self._run(argv, env, actions)
         try:
             os.chdir(cwd)
         except OSError as error:
             raise CannotStart(f"cwd-unusable: {cwd}: {error.strerror}") from error
         try:
-            return self._run(cwd, argv, env, actions)
+            return self._run(argv, env, actions)
         finally:
             os.fchdir(self._home)
 
-    def _run(
-        self, cwd: str, argv: tuple[str, ...], env: dict[bytes, bytes], actions: _Actions
-    ) -> int:
+    def _run(self, argv: tuple[str, ...], env: dict[bytes, bytes], actions: _Actions) -> int:
         if "/" in argv[0]:
-            return _posix_spawn(str(Path(cwd, argv[0])) if cwd else argv[0], argv, env, actions)
+            return _posix_spawn(argv[0], argv, env, actions)
         name, path = argv[0], env[b"PATH"]
         known = self._known(name, path)
         if known:
