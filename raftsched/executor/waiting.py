@@ -6,6 +6,7 @@ nobody else.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from raftsched.executor.messages import StartAttempt
@@ -18,7 +19,8 @@ class Waiting:
     """By lane, oldest first, which is by token."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, dict[int, StartAttempt]] = {}
+        #: Ordered ones: of a plain dict the first key is ever harder to find as keys are taken out.
+        self._lanes: dict[str, OrderedDict[int, StartAttempt]] = {}
         self._lane_of: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -34,7 +36,7 @@ class Waiting:
         """At the end of its lane; ``again``: it had its turn, so that it is older than those."""
         name = lane_of(spec) + (_AGAIN if again else "")
         self._lane_of[spec.token] = name
-        self._lanes.setdefault(name, {})[spec.token] = spec
+        self._lanes.setdefault(name, OrderedDict())[spec.token] = spec
 
     def pop(self, token: int) -> StartAttempt | None:
         """Take this one out, if it is here."""
