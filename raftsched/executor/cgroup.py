@@ -2,7 +2,9 @@
 
 What an attempt starts cannot leave its group, whatever else it leaves: killing the group ends all
 of it at once.  Where the memory controller is there, the group is what the memory limit is of.
-Only cgroup v2.  Guessing where groups may be made, in a hierarchy that others manage, is not tried.
+Only cgroup v2.  Where none is named, one is used that the service manager marked as this service's
+(`delegated`), and only for what needs it: memory limits.  In a hierarchy that others manage nothing
+is guessed.
 """
 
 from __future__ import annotations
@@ -12,15 +14,20 @@ import os
 from pathlib import Path
 
 _PROCS = "cgroup.procs"
+#: What systemd marks a group with whose inside is its service's own.
+_DELEGATED = ("user.delegate", "trusted.delegate")
+OWN = Path("/proc/self/cgroup")
+MOUNTS = Path("/proc/self/mountinfo")
 
 
 class Groups:
     """The groups of one node's attempts, all in a directory of its own."""
 
-    def __init__(self, parent: Path, mark: str) -> None:
+    def __init__(self, parent: Path, mark: str, *, is_for_all: bool = True) -> None:
         """Make the node's directory under ``parent``; what is left there is killed.
 
-        Raises OSError when ``parent`` is not there, not writable, or no cgroup v2.
+        ``is_for_all``: for attempts without a memory limit, too.  Raises OSError when ``parent``
+        is not there, not writable, or no cgroup v2.
         """
         if not (parent / _PROCS).exists() or not (parent / "cgroup.kill").exists():
             # A root has no cgroup.kill, and is nobody's to use.
@@ -31,6 +38,11 @@ class Groups:
             if left.is_dir():
                 Group(left, has_memory=False).remove(kill=True)
         self._has_memory = _enable_memory(parent) and _enable_memory(self._folder)
+        self._is_for_all = is_for_all
+
+    def has_one_for(self, memory_bytes: int) -> bool:
+        """Is an attempt with this limit (0: none) to get a group?"""
+        return self._is_for_all or (self._has_memory and memory_bytes > 0)
 
     def open(self, token: int, memory_bytes: int) -> Group:
         """An attempt's group.  Raises OSError."""
@@ -92,6 +104,28 @@ class Group:
             self.kill()
         with contextlib.suppress(OSError):
             os.rmdir(self._path)  # noqa: PTH106 - of every attempt
+
+
+def delegated() -> Path | None:
+    """The group that is this service's own, if the service manager made one; else None.
+
+    That is the parent of the one this process is in (``DelegateSubgroup=``): a group with processes
+    in it cannot give memory limits to others below it.
+    """
+    try:
+        mounts = [line.split(" - ") for line in MOUNTS.read_text().splitlines()]
+        mount = next(each[0].split()[4] for each in mounts if each[1].startswith("cgroup2 "))
+        own = next(line for line in OWN.read_text().splitlines() if line.startswith("0::/"))
+    except (OSError, StopIteration, IndexError):
+        return None
+    if own == "0::/":
+        return None
+    parent = Path(mount, own.removeprefix("0::/")).parent
+    for name in _DELEGATED:
+        with contextlib.suppress(OSError):
+            if os.getxattr(parent, name) == b"1":
+                return parent
+    return None
 
 
 def _enable_memory(group: Path) -> bool:

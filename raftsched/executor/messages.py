@@ -152,7 +152,7 @@ class Configure(Message, frozen=True, tag=21):
     #: What requests may reach, see `addresses.Rules`.
     http_private: bool
     http_metadata: bool
-    #: A directory of cgroup v2 for the attempts' groups; empty: they have none.
+    #: A directory of cgroup v2 for the attempts' groups; empty: see `cgroup.delegated`.
     cgroup: str = ""
 
 

@@ -26,7 +26,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from raftsched.executor import messages
+from raftsched.executor import cgroup, messages
 from raftsched.executor.addresses import Rules
 from raftsched.executor.attempt import Attempt, End, Executor
 from raftsched.executor.cgroup import Groups
@@ -216,10 +216,12 @@ class Runner:
         if self._attempts:
             return  # Those under way have their groups, or none.
         self._spawner.groups = None
-        if not message.cgroup:
+        parent = Path(message.cgroup) if message.cgroup else cgroup.delegated()
+        if parent is None:
             return
         try:
-            self._spawner.groups = Groups(Path(message.cgroup), self._mark)
+            is_named = bool(message.cgroup)
+            self._spawner.groups = Groups(parent, self._mark, is_for_all=is_named)
         except OSError as error:
             print(f"attempts get no control groups: {error}", file=sys.stderr)
 

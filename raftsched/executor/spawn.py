@@ -98,7 +98,7 @@ class Spawner:
         env = self._environment(attempt, answer)
         read = _stdin(spec.stdin) if spec.stdin else self._null
         try:
-            if self.groups is not None or fork.is_needed(spec):
+            if self._is_grouped(attempt) or fork.is_needed(spec):
                 program = fork.Program(argv, env, read, written, answer.private, place)
                 return self._fork(attempt, program, output, answer)
             actions = (
@@ -117,7 +117,7 @@ class Spawner:
         self, attempt: StartAttempt, program: fork.Program, output: Output, answer: Answer
     ) -> Spawned:
         group = None
-        if self.groups is not None:
+        if self.groups is not None and self._is_grouped(attempt):
             group = self.groups.open(attempt.token, attempt.spec.limits.memory_bytes)
         try:
             pid, complaint = fork.fork(attempt.spec, program._replace(group=group))
@@ -126,6 +126,10 @@ class Spawner:
                 group.remove()
             raise
         return Spawned(pid, output, answer, complaint, group)
+
+    def _is_grouped(self, attempt: StartAttempt) -> bool:
+        limit = attempt.spec.limits.memory_bytes
+        return self.groups is not None and self.groups.has_one_for(limit)
 
     def _environment(self, attempt: StartAttempt, answer: Answer) -> dict[bytes, bytes]:
         env = self._base.copy()

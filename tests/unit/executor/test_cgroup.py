@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from raftsched.core.spec import ProcessLimits
+from raftsched.executor import cgroup
 from raftsched.executor.cgroup import Groups
 from tests.unit.executor.harness import Node, running
 
@@ -110,13 +111,13 @@ async def test_node_whose_group_cannot_be_used_runs_without(tmp_path: Path) -> N
 # The memory controller, by files -----------------------------------------------------------------
 
 
-def _controlled(parent: Path, controllers: str) -> Groups:
+def _controlled(parent: Path, controllers: str, *, is_for_all: bool = True) -> Groups:
     for path in (parent, parent / "raftsched-mark"):
         path.mkdir(exist_ok=True)
         for name in ("cgroup.procs", "cgroup.kill", "cgroup.subtree_control"):
             (path / name).write_text("")
         (path / "cgroup.controllers").write_text(controllers)
-    return Groups(parent, "mark")
+    return Groups(parent, "mark", is_for_all=is_for_all)
 
 
 def test_memory_limit_is_the_groups_where_the_controller_is_there(tmp_path: Path) -> None:
@@ -145,3 +146,64 @@ async def test_memory_limit_of_the_process_holds_where_the_group_has_none(
     async with _grouped(tmp_path, group) as node:
         limits = ProcessLimits(memory_bytes=512 << 20)
         assert await _shell(node, "ulimit -v", limits=limits) == "524288\n"
+
+
+@pytest.mark.parametrize(
+    ("controllers", "is_for_all", "expected"),
+    [
+        ("memory", True, (True, True)),
+        ("memory", False, (False, True)),
+        ("cpu", True, (True, True)),
+        ("cpu", False, (False, False)),
+    ],
+)
+def test_group_that_nobody_named_is_for_memory_limits_only(
+    tmp_path: Path, controllers: str, is_for_all: bool, expected: tuple[bool, bool]
+) -> None:
+    groups = _controlled(tmp_path, controllers, is_for_all=is_for_all)
+    assert (groups.has_one_for(0), groups.has_one_for(1 << 20)) == expected
+
+
+# Whose group it is -------------------------------------------------------------------------------
+
+
+class Service:
+    """Files that say in which group this process is."""
+
+    def __init__(self, directory: Path, own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.unit = directory / "mount" / "system.slice" / "raftsched.service"
+        (self.unit / "peer").mkdir(parents=True)
+        mounts, said = directory / "mountinfo", directory / "cgroup"
+        mounts.write_text(
+            "20 1 0:20 / / rw - ext4 /dev/vda rw\n"
+            f"30 23 0:26 / {directory / 'mount'} rw,nosuid shared:9 - cgroup2 cgroup2 rw\n"
+        )
+        said.write_text(f"1:name=systemd:/x\n{own}\n")
+        monkeypatch.setattr(cgroup, "MOUNTS", mounts)
+        monkeypatch.setattr(cgroup, "OWN", said)
+
+    def mark(self, path: Path, value: bytes) -> None:
+        try:
+            os.setxattr(path, "user.delegate", value)
+        except OSError:
+            pytest.skip("no extended attributes where tests have their files")
+
+
+def test_group_marked_as_the_services_own_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(tmp_path, "0::/system.slice/raftsched.service/peer", monkeypatch)
+    assert cgroup.delegated() is None
+    service.mark(service.unit, b"0")
+    assert cgroup.delegated() is None
+    service.mark(service.unit, b"1")
+    assert cgroup.delegated() == service.unit
+
+
+@pytest.mark.parametrize("own", ["0::/", "0::/system.slice/raftsched.service/peer/below", "x"])
+def test_group_that_is_marked_further_up_is_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    service = Service(tmp_path, own, monkeypatch)
+    service.mark(service.unit, b"1")
+    assert cgroup.delegated() is None
