@@ -80,9 +80,10 @@ class HookedExecution:
         """Start the first phase.  Raises CannotStart when it and all others cannot be."""
         attempt = self._attempt
         try:
-            self._spool.chain(attempt.task_id, attempt.number)
             self._place = self._command.places.open(attempt.spec)
+            self._spool.chain(attempt.task_id, attempt.number)
         except (ValueError, OSError) as error:
+            self._command.places.close(self._place)
             raise CannotStart(f"cannot-start: {error}") from error
         if self._place:
             self._attempt = replace(attempt, spec=replace(attempt.spec, cwd=self._place))

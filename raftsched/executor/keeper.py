@@ -7,7 +7,8 @@ Rules
 1. Orphans below the keeper come to it (``PR_SET_CHILD_SUBREAPER``): when the runner is dead, its
    children, and what left their groups, sessions and environments, are the keeper's.  All of it is
    killed and reaped; then the ledger goes, and the keeper.
-2. It waits, and serves nobody: there is nothing in it that could hang or fail.
+2. It waits, and serves nobody: there is nothing in it that could hang or fail.  A runner that
+   hangs while the leases of what it runs are over is killed, as its peer would, if that lived.
 3. SIGTERM is the runner's, and handed on to it; other signals to end are not heard.
 4. Killed itself, it changes nothing for the runner.  What is left when both are dead is in the
    ledger (`executor.ledger`).
@@ -18,13 +19,40 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import select
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
 from raftsched.executor import ledger
 from raftsched.executor.orphans import adopt_orphans, children
+
+#: The runner's pulse is looked at so often, and when a lease is over.
+LOOK_SECONDS = 1.0
+#: A runner whose heart has not beaten for so long hangs: it beats ten times a second.
+STILL_SECONDS = 0.5
+
+
+def _watch(runner: int, descriptor: int) -> None:
+    """Return once the runner is dead; kill it when it hangs and a lease is over."""
+    with contextlib.suppress(OSError):  # Kernels without pidfd: nobody sees that it hangs.
+        end = os.pidfd_open(runner)
+        poll = select.poll()
+        poll.register(end, select.POLLIN)
+        wait = LOOK_SECONDS
+        while not poll.poll(wait * 1000):
+            pulse = ledger.pulse(descriptor)
+            now = time.monotonic()
+            if pulse is None:
+                continue
+            if now >= pulse.until and now - pulse.beat_at >= STILL_SECONDS:
+                print("the runner hangs, and its lease is over: ended", file=sys.stderr, flush=True)
+                os.kill(runner, signal.SIGKILL)
+                break
+            wait = min(LOOK_SECONDS, max(pulse.until - now, STILL_SECONDS / 4))
+    os.waitid(os.P_PID, runner, os.WEXITED | os.WNOWAIT)
 
 
 def _end_children(listing: int) -> None:
@@ -70,7 +98,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
     os.chdir("/")
     # Its children are ours before it can be seen dead.
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    _watch(pid, descriptor)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _, status = os.waitpid(pid, 0)
     _end_children(listing)

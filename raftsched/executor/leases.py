@@ -33,6 +33,10 @@ class Leases:
         if self._shortest < math.inf:
             self._shortest = min(self._shortest, seconds)
 
+    def node_left(self, now: float) -> float:
+        """Seconds until the node's own lease ends."""
+        return self._granted_at + self._seconds - now
+
     def left(self, attempt: StartAttempt, now: float) -> float:
         """Seconds until its lease ends."""
         return self._granted_at + self._length(attempt) - now

@@ -1,5 +1,7 @@
 """What a runner started and has not seen dead, in a file that outlives it: pids and start times.
 
+Beside them stands the runner's pulse, for its keeper.
+
 Rules
 1. The keeper makes the file and removes it once it has seen everything dead; so a file that is
    there, and that nobody has locked, is of a runner *and* a keeper that were killed.
@@ -35,9 +37,21 @@ NUDGE_SECONDS = 0.2
 #: Magic and boot id; in their place stands nothing once the ledger is incomplete.
 _HEAD = struct.Struct("<8s40s")
 _MAGIC = b"raftled1"
+#: Milliseconds of the monotonic clock: see `Pulse`.
+_PULSE = struct.Struct("<QQ")
 #: Pid and tick.
 _SLOT = struct.Struct("<QQ")
-_BYTES = _HEAD.size + SLOTS_MAX * _SLOT.size
+_SLOTS_AT = _HEAD.size + _PULSE.size
+_BYTES = _SLOTS_AT + SLOTS_MAX * _SLOT.size
+
+
+class Pulse(NamedTuple):
+    """That a runner works, on the monotonic clock."""
+
+    #: When it last did.
+    beat_at: float
+    #: What runs has leases until then; not one of it may run on without a runner that works.
+    until: float
 
 
 class Ledger:
@@ -70,6 +84,12 @@ class Ledger:
             with contextlib.suppress(OSError):
                 os.pwrite(self._descriptor, _SLOT.pack(0, 0), _at(slot))
 
+    def beat(self, pulse: Pulse) -> None:
+        """The runner works."""
+        data = _PULSE.pack(int(pulse.beat_at * 1000), int(pulse.until * 1000))
+        with contextlib.suppress(OSError):
+            os.pwrite(self._descriptor, data, _HEAD.size)
+
     def _admit(self) -> None:
         """It is not all in here."""
         with contextlib.suppress(OSError):
@@ -77,7 +97,7 @@ class Ledger:
 
 
 def _at(slot: int) -> int:
-    return _HEAD.size + slot * _SLOT.size
+    return _SLOTS_AT + slot * _SLOT.size
 
 
 def create(directory: Path) -> tuple[Path, int]:
@@ -98,6 +118,12 @@ def create(directory: Path) -> tuple[Path, int]:
         path.unlink()
         raise
     return path, descriptor
+
+
+def pulse(descriptor: int) -> Pulse | None:
+    """The latest beat; None before the first."""
+    beat_at, until = _PULSE.unpack(os.pread(descriptor, _PULSE.size, _HEAD.size))
+    return Pulse(beat_at / 1000, until / 1000) if beat_at else None
 
 
 # After the runner's death ------------------------------------------------------------------------
@@ -186,7 +212,7 @@ def _read(descriptor: int) -> Entries:
     magic, boot = _HEAD.unpack_from(data)
     if magic == _MAGIC and boot.rstrip(b"\0").decode(errors="replace") != proc.boot_id():
         return Entries({})
-    slots = _SLOT.iter_unpack(data[_HEAD.size :])
+    slots = _SLOT.iter_unpack(data[_SLOTS_AT:])
     return Entries({pid: tick for pid, tick in slots if pid}, magic == _MAGIC)
 
 

@@ -76,7 +76,8 @@ class Places:
             return path
         self._made += 1
         path = f"{self._folder}/{self._made}"
-        os.mkdir(path, _MODE)  # noqa: PTH102 - of many attempts
+        # With its parent, should an attempt have removed that.
+        os.makedirs(path, _MODE)  # noqa: PTH103 - with the text around it
         return path
 
     def close(self, path: str) -> None:

@@ -35,7 +35,7 @@ from raftsched.executor.command import CommandExecutor
 from raftsched.executor.hooks import HookedExecutor, has_hooks
 from raftsched.executor.http_worker import HttpExecutor
 from raftsched.executor.leases import KILL_MARGIN_SECONDS, Leases
-from raftsched.executor.ledger import Ledger
+from raftsched.executor.ledger import Ledger, Pulse
 from raftsched.executor.leftovers import LOCK, mark_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.output import CannotTrim
@@ -67,7 +67,7 @@ class Runner:
     """One selector loop: the socket, children, deadlines."""
 
     def __init__(
-        self, directory: Path, lease_seconds: float, children: Children, *, is_clean: bool
+        self, directory: Path, lease_seconds: float, ledger: Ledger | None, *, is_clean: bool
     ) -> None:
         """``is_clean``: nothing of earlier runners can still run."""
         self._directory = directory
@@ -75,7 +75,8 @@ class Runner:
         self._leases = Leases(lease_seconds)
         self._incarnation = str(uuid.uuid4())
         self._spool = Spool(directory)
-        self._children = children
+        self._ledger = ledger
+        self._children = children = Children(ledger)
         self._answers = Answers(directory)
         self._mark = mark = mark_of(directory)
         self._spawner = Spawner(self._spool, self._answers, mark)
@@ -220,8 +221,7 @@ class Runner:
         if parent is None:
             return
         try:
-            is_named = bool(message.cgroup)
-            self._spawner.groups = Groups(parent, self._mark, is_for_all=is_named)
+            self._spawner.groups = Groups(parent, self._mark, is_for_all=bool(message.cgroup))
         except OSError as error:
             print(f"attempts get no control groups: {error}", file=sys.stderr)
 
@@ -339,8 +339,10 @@ class Runner:
     def _watch(self, now: float) -> None:
         """Deadlines, leases, grown output, and whether anybody still needs this process."""
         self._python.watch(now)
+        shortest = self._leases.node_left(now)
         for attempt in list(self._attempts.values()):
             left = self._leases.left(attempt.spec, now)
+            shortest = min(shortest, left)
             if left <= self._leases.stop_early(attempt.spec) and not attempt.spec.is_kept:
                 attempt.is_last_call = True
                 grace = max(0.0, left - KILL_MARGIN_SECONDS)
@@ -366,6 +368,8 @@ class Runner:
         # A step at a time, so that no lease is kept waiting.
         if self._sweep is not None and next(self._sweep, _SWEPT) is _SWEPT:
             self._sweep = None
+        if self._ledger is not None:
+            self._ledger.beat(Pulse(now, max(now, now + shortest)))
         if self._peer.is_open or self._attempts or self._waiting:
             self._idle_since = now
         elif now - self._idle_since > IDLE_SECONDS:
@@ -391,6 +395,6 @@ def run(directory: Path, lease_seconds: float, descriptor: int, *, is_clean: boo
         return 1
     (directory / "runner.pid").write_text(str(os.getpid()))
     os.chdir(directory)
-    children = Children(Ledger(descriptor) if descriptor >= 0 else None)
-    Runner(directory, lease_seconds, children, is_clean=is_clean).run()
+    ledger = Ledger(descriptor) if descriptor >= 0 else None
+    Runner(directory, lease_seconds, ledger, is_clean=is_clean).run()
     return 0

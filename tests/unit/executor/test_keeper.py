@@ -14,6 +14,7 @@ import pytest
 
 from raftsched.executor import ledger, leftovers, proc
 from raftsched.executor.client import RunnerClient
+from raftsched.executor.keeper import LOOK_SECONDS, STILL_SECONDS
 from raftsched.executor.ledger import Entries, Ledger
 from tests.unit.executor.harness import Node, nothing_runs, running, serve_apps
 
@@ -68,6 +69,15 @@ async def dead(*pids: int) -> None:
     async with asyncio.timeout(5):
         while any(lives(pid) for pid in pids):
             await asyncio.sleep(0.005)
+
+
+async def beaten(directory: Path, until: float) -> None:
+    """Return once the runner has said that leases last so long."""
+    [path] = (directory / ledger.FOLDER).iterdir()
+    with path.open("rb") as file:
+        async with asyncio.timeout(5):
+            while (pulse := ledger.pulse(file.fileno())) is None or pulse.until < until:
+                await asyncio.sleep(0.005)
 
 
 async def hidden(node: Node, file: Path, then: str = "sleep 100 & sleep 100") -> int:
@@ -155,6 +165,30 @@ async def test_what_may_live_is_not_forgotten_when_the_next_peer_adopts_the_runn
     monkeypatch.undo()
     os.kill(runner_of(tmp_path), signal.SIGTERM)
     assert await asyncio.to_thread(leftovers.clean_up, tmp_path)
+
+
+async def test_attempt_of_a_hung_runner_without_a_peer_ends_with_its_lease(tmp_path: Path) -> None:
+    async with running(tmp_path / "n", lease_seconds=1.0) as node:
+        node.start(f"echo $$ > {tmp_path / 'pid'}; exec sleep 100", shell=True)
+        granted_at = time.monotonic()
+        node.client.renew(granted_at, 1.0)
+        attempt = await pid_in(tmp_path / "pid")
+        runner = runner_of(tmp_path / "n")
+        await beaten(tmp_path / "n", granted_at + 0.99)
+        os.kill(runner, signal.SIGSTOP)
+        await node.client.close(stop_runner=False)
+        await dead(attempt, runner)
+        assert 1.0 <= time.monotonic() - granted_at < 2.0
+
+
+async def test_hung_runner_is_left_alone_while_its_leases_last(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        node.start("sleep", "100")
+        await node.report(1, "started")
+        os.kill(runner_of(tmp_path), signal.SIGSTOP)
+        await asyncio.sleep(STILL_SECONDS + LOOK_SECONDS)
+        assert lives(runner_of(tmp_path))
+        os.kill(runner_of(tmp_path), signal.SIGCONT)
 
 
 @pytest.mark.parametrize("function", ["jobs:sleep", "jobs:hold"])
