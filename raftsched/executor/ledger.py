@@ -219,21 +219,22 @@ def _read(descriptor: int) -> Entries:
 def end(entries: Entries, deadline: float) -> bool:
     """Kill these with their sessions and descendants; are they seen dead, and was that all?"""
     known: dict[int, Process] = {}
-    stopped: set[Process] = set()
+    stopped: set[tuple[int, int]] = set()
     while True:
         table = proc.everyone()
         targets = _targets(entries.seen, known, table)
         if not targets:
             return entries.is_complete and not _has_orphans(entries.seen, table)
-        if time.monotonic() > deadline:
-            return False
         known |= {process.pid: process for process in targets}
         # All stand still before the first dies: what is forked meanwhile would lose its parent.
-        new = [process for process in targets if process[:2] not in {s[:2] for s in stopped}]
-        for process in new or targets:
-            proc.send(process, signal.SIGSTOP if new else signal.SIGKILL)
-        stopped.update(new)
-        if not new:
+        moving = [each for each in targets if (each.pid, each.started) not in stopped]
+        is_late = time.monotonic() > deadline
+        for process in targets if is_late else moving or targets:
+            proc.send(process, signal.SIGSTOP if moving and not is_late else signal.SIGKILL)
+        if is_late:
+            return False
+        stopped.update((each.pid, each.started) for each in moving)
+        if not moving:
             time.sleep(STEP_SECONDS)
 
 

@@ -64,7 +64,7 @@ def look(pid: int) -> Process | None:
     except OSError:
         return None
     # Its name stands in parentheses, and may hold any of them.
-    state, parent, _, session, *others = line[line.rindex(b")") + 2 :].split()
+    state, parent, _, session, *others = line[line.rfind(b")") + 2 :].split()
     return Process(pid, int(others[15]), int(parent), int(session), state in _DEAD)
 
 
