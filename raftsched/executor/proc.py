@@ -63,6 +63,8 @@ def look(pid: int) -> Process | None:
             os.close(descriptor)
     except OSError:
         return None
+    if not line:
+        return None
     # Its name stands in parentheses, and may hold any of them.
     state, parent, _, session, *others = line[line.rfind(b")") + 2 :].split()
     return Process(pid, int(others[15]), int(parent), int(session), state in _DEAD)
