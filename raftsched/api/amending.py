@@ -57,7 +57,11 @@ def edited(task: Task, patch: dict[str, Any]) -> NewTask:
         document = _json.encode(merged(document_of(task), patch))
     except RecursionError:
         raise Problem("invalid", "it is nested too deep", pointer="/") from None
-    return to_new_task(decode(_requests, document), task.id)
+    new = to_new_task(decode(_requests, document), task.id)
+    if task.attempts and new.extra is not None and new.extra.broadcast:
+        text = "a task that has run stays one for one node; submit another"
+        raise Problem("invalid", text, pointer="/broadcast")
+    return new
 
 
 def check_names(patch: dict[str, Any]) -> None:

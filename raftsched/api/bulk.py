@@ -46,6 +46,7 @@ from raftsched.core.commands import (
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, Task, TaskStatus
 from raftsched.core.state import State
+from raftsched.core.trees import parent_of
 from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.ids import uuid7
 
@@ -342,12 +343,26 @@ async def _asked_for(
     context: Context, request: web.Request, is_fit: Callable[[Task], bool]
 ) -> tuple[list[str], bool]:
     """Ids of what passes the filter, newest first, and whether there is more behind the limit."""
-    if not any(name in request.query for name in FILTERS):
+    given = [name for name in FILTERS if name in request.query]
+    if not given:
         raise Problem("invalid", f"give a filter: {', '.join(FILTERS)}", pointer="?state")
+    for name in given:
+        # Nothing would be left out: surely not what somebody meant whose variable was empty.
+        if not all(request.query.getall(name)):
+            raise Problem("invalid", "an empty filter would match all", pointer=f"?{name}")
     limit = integer(request, "limit", TASKS_MAX, 1, TASKS_MAX)
     passes, since = filter_of(request), instant_of(request, "since") or 0
     await context.service.read()
-    return await matching(context, lambda task: is_fit(task) and passes(task), limit, since)
+    state = context.service.state
+
+    def test(task: Task) -> bool:
+        if not (is_fit(task) and passes(task)):
+            return False
+        # What is done to a task is done to its subtasks.
+        parent = state.tasks.get(parent_of(task))
+        return parent is None or not (is_fit(parent) and passes(parent))
+
+    return await matching(context, test, limit, since)
 
 
 async def matching(

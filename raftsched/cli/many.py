@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from raftsched.client.sync import Client
 
 #: Options that say which tasks, in the order of ``--help``.
-NAMES = ("state", "queue", "node", "label")
+NAMES = ("state", "queue", "node", "parent", "label", "q", "since", "until")
 #: Refusals reported on stderr at most.
 REFUSALS_SHOWN_MAX = 10
 
@@ -29,7 +29,11 @@ def filters(command: Any) -> Any:
         click.option("--state", help="All in these states, for example queued,retrying."),
         click.option("--queue", help="All of this queue."),
         click.option("--node", help="All on this node."),
+        click.option("--parent", help="All subtasks of this task."),
         click.option("--label", help="All with this label, as NAME:VALUE."),
+        click.option("-q", "--search", "q", help="All whose name contains this."),
+        click.option("--since", metavar="INSTANT", help="All created from then on."),
+        click.option("--until", metavar="INSTANT", help="All created before then."),
         click.option("-n", "--limit", type=click.IntRange(1, 100_000), help="At most so many."),
         click.option("--dry-run", is_flag=True, help="Say how many there are; change nothing."),
         click.option("-y", "--yes", is_flag=True, help="Do not ask."),
@@ -51,7 +55,12 @@ def which(task_ids: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
 
 def given_filters(options: dict[str, Any]) -> dict[str, Any]:
     """Those options that say which tasks."""
-    return {name: options[name] for name in NAMES if options[name]}
+    given = {name: options[name] for name in NAMES if options.get(name) is not None}
+    for name, value in given.items():
+        if not value:
+            option = "search" if name == "q" else name
+            raise click.UsageError(f"--{option} is empty, and would match all")
+    return given
 
 
 def many(

@@ -36,13 +36,16 @@ class AsyncTransport:
         """One answer, within the deadline over all tries; errors as of `Transport.send`."""
         async with self._turn(request):
             tries = Tries(self._endpoints, request)
-            response, endpoint = await self._answer(tries, request)
-            async with response:
-                try:
-                    body = await _body(response, endpoint, tries.seconds_left)
-                except _broken() as error:
-                    raise tries.broken_off(endpoint, why(error)) from None
-                return Reply(response.status, _lower(response), body, endpoint.url)
+            while True:
+                response, endpoint = await self._answer(tries, request)
+                async with response:
+                    try:
+                        body = await _body(response, endpoint, tries.seconds_left)
+                    except _broken() as error:
+                        text = f"broke off in the middle of its answer ({why(error)})"
+                        tries.broken(endpoint, text)
+                        continue
+                    return Reply(response.status, _lower(response), body, endpoint.url)
 
     @asynccontextmanager
     async def stream(

@@ -112,9 +112,10 @@ class Gathering(Generic[Done]):
         #: Submissions without an answer, and their bytes.
         self._tasks = 0
         self._bytes = 0
-        #: Groups with errors, and how many there are beyond.
+        #: Groups with errors: the first ones and the last, and how many there are between.
         self._failed: list[Group[Done]] = []
-        self._errors_beyond = 0
+        self._last_failed: Group[Done] | None = None
+        self._errors_between = 0
 
     @property
     def is_idle(self) -> bool:
@@ -190,19 +191,21 @@ class Gathering(Generic[Done]):
 
     def raise_untold(self) -> None:
         """Raises SubmissionsFailed for errors that nobody looked at."""
-        errors = [error for group in self._failed for error in group.untold()]
-        count = len(errors) + self._errors_beyond
-        if count:
-            raise SubmissionsFailed(errors[:ERRORS_KEPT_MAX], count)
+        groups = [*self._failed, *([] if self._last_failed is None else [self._last_failed])]
+        errors = [error for group in groups for error in group.untold()]
+        if errors:
+            # Of those between nobody knows: who looked at the first and the last saw them, too.
+            raise SubmissionsFailed(errors[:ERRORS_KEPT_MAX], len(errors) + self._errors_between)
 
     def _note_errors(self, group: Group[Done]) -> None:
-        errors = sum(1 for _ in group.untold())
-        if not errors:
+        if next(iter(group.untold()), None) is None:
             return
         if len(self._failed) < ERRORS_KEPT_MAX:
             self._failed.append(group)
-        else:
-            self._errors_beyond += errors
+            return
+        if self._last_failed is not None:
+            self._errors_between += sum(1 for _ in self._last_failed.untold())
+        self._last_failed = group
 
 
 def _alone(answer: dict[str, Any]) -> dict[str, Any]:

@@ -271,6 +271,9 @@ class TaskOperations(Operations):
         repeatable: bool = True,
     ) -> Plan[Document]:
         path = f"/v1/tasks:{verb}"
+        for name, value in query.items():
+            if value == "":
+                raise ValueError(f"{name} is empty, and would match all")
         return (
             yield from self._write(
                 path, body or {}, query=query, repeatable=repeatable, patience=MANY_SECONDS

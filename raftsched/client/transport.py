@@ -47,15 +47,17 @@ class Transport:
         ConnectionFailed (surely not applied) or OutcomeUnknown.
         """
         tries = Tries(self._endpoints, request)
-        response, connection, endpoint = self._answer(tries, request)
-        try:
-            body = response.read(REPLY_BYTES_MAX)
-            _check_whole(response)
-        except (OSError, HTTPException) as error:
-            connection.close()
-            raise tries.broken_off(endpoint, why(error)) from None
-        self._give_back(endpoint, connection, response)
-        return Reply(response.status, _lower(response), body, endpoint.url)
+        while True:
+            response, connection, endpoint = self._answer(tries, request)
+            try:
+                body = response.read(REPLY_BYTES_MAX)
+                _check_whole(response)
+            except (OSError, HTTPException) as error:
+                connection.close()
+                tries.broken(endpoint, f"broke off in the middle of its answer ({why(error)})")
+                continue
+            self._give_back(endpoint, connection, response)
+            return Reply(response.status, _lower(response), body, endpoint.url)
 
     def stream(self, request: Request) -> tuple[Mapping[str, str], Iterator[bytes]]:
         """Headers and the body piece by piece as it arrives; the deadline covers the headers.

@@ -157,14 +157,6 @@ class Tries:
             raise self._end()
         self._pause(endpoint, 0.0)
 
-    def broken_off(self, endpoint: Endpoint, why: str) -> OutcomeUnknown:
-        """The error for an answer that began well and has no end."""
-        return OutcomeUnknown(
-            f"{endpoint.url} broke off in the middle of its answer ({why}); "
-            "ask again to see what was done",
-            idempotency_key=self._key,
-        )
-
     def answered(self, endpoint: Endpoint) -> None:
         """There is an answer, whatever it says."""
         self._only_refused = False

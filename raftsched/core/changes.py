@@ -28,6 +28,7 @@ class Changes:
         "queues",
         "state",
         "subtasks_ended",
+        "subtasks_made",
         "suspect",
         "tasks",
     )
@@ -47,6 +48,8 @@ class Changes:
         self.limits: dict[str, Limit | None] = {}
         self.deleted: list[Task] = []
         self.events: list[Event] = []
+        #: By parent: ids of the parts that this command made.
+        self.subtasks_made: dict[str, list[str]] = {}
         #: By parent: how many parts this command ended, and how many of them succeeded.
         self.subtasks_ended: dict[str, tuple[int, int]] = {}
         #: Become ``state.next_token`` and ``state.next_order``.
@@ -72,6 +75,12 @@ class Changes:
     def task(self, task_id: str) -> Task | None:
         """The task as this command leaves it so far."""
         return self.find(task_id)[2]
+
+    def subtasks(self, task_id: str) -> list[Task]:
+        """The parts of a task as this command leaves them so far, the oldest first."""
+        ids = [*self.state.trees.ids_of(task_id), *self.subtasks_made.get(task_id, ())]
+        found = [self.task(subtask_id) for subtask_id in ids]
+        return [subtask for subtask in found if subtask is not None]
 
     def put(self, task: Task) -> None:
         """Insert or replace a task."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from itertools import islice
-from operator import gt, itemgetter
+from operator import itemgetter
 
 from raftsched.core.model import TERMINAL, Task, TaskStatus
 from raftsched.core.policy import Extra
@@ -73,7 +73,7 @@ class Timers:
     gone at once: only instants without a task stay behind in the heap, and those are few and small.
     """
 
-    __slots__ = ("_at", "_buckets", "_instants")
+    __slots__ = ("_at", "_buckets", "_instants", "_unsorted")
 
     def __init__(self) -> None:
         #: By id.
@@ -82,6 +82,8 @@ class Timers:
         self._buckets: dict[int, dict[str, int]] = {}
         #: Heap of instants; some have no bucket any more, some stand here twice.
         self._instants: list[int] = []
+        #: Instants whose bucket is not by order.
+        self._unsorted: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._at)
@@ -96,14 +98,18 @@ class Timers:
             del self._at[task.id], bucket[task.id]
             if not bucket:
                 del self._buckets[known]
+                self._unsorted.discard(known)
         if at:
             self._at[task.id] = at
             self._add(at, task)
 
     def _add(self, at: int, task: Task) -> None:
         buckets = self._buckets
-        if at in buckets:
-            buckets[at][task.id] = task.order
+        bucket = buckets.get(at)
+        if bucket is not None:
+            if task.order < next(reversed(bucket.values())):
+                self._unsorted.add(at)
+            bucket[task.id] = task.order
             return
         buckets[at] = {task.id: task.order}
         heapq.heappush(self._instants, at)
@@ -140,8 +146,8 @@ class Timers:
     def _in_order(self, at: int) -> dict[str, int]:
         """The bucket, by order from here on."""
         bucket = self._buckets[at]
-        orders = list(bucket.values())
-        if any(map(gt, orders, islice(orders, 1, None))):
+        if at in self._unsorted:
+            self._unsorted.discard(at)
             bucket = self._buckets[at] = dict(sorted(bucket.items(), key=itemgetter(1)))
         return bucket
 

@@ -63,6 +63,8 @@ class Children:
         self._endings: dict[int, _Ending] = {}
         #: Stray -> the children it may be of; one of none is to die.
         self._strays: dict[int, set[int]] = {}
+        #: Of them, those that stand in the ledger.
+        self._noted: set[int] = set()
         self._listing = adopt_orphans()
 
     def add(self, pid: int, on_exit: OnExit, token: int = 0, group: Group | None = None) -> None:
@@ -100,6 +102,9 @@ class Children:
                     self._ledger.remove(pid)
             _, code = os.waitpid(pid, 0)
             self._strays.pop(pid, None)
+            if pid in self._noted and self._ledger is not None:
+                self._noted.discard(pid)
+                self._ledger.remove(pid)
             if on_exit is not None:
                 del self._on_exit[pid]
                 group = self._groups.pop(pid, None)
@@ -125,6 +130,15 @@ class Children:
         return owners if owners.isdisjoint(self._on_exit) else set()
 
     # Strays --------------------------------------------------------------------------------------
+
+    def note_strays(self) -> None:
+        """Write down those that came as orphans, for whoever comes after this process."""
+        if self._ledger is None:
+            return
+        for pid in self._listed():
+            if pid not in self._on_exit and pid not in self._noted:
+                self._noted.add(pid)
+                self._ledger.add(pid)
 
     def _end_strays(self) -> None:
         listed = self._listed()

@@ -56,6 +56,12 @@ GATHER_SECONDS = 0.02
 GATHER_MAX = 64
 #: Without a peer and without attempts the runner ends after this.
 IDLE_SECONDS = 60.0
+#: Strays are written down, and the log's size looked at, this often.
+TIDY_SECONDS = 0.5
+#: The runner's log is emptied beyond this: applications that do not start write there.
+LOG_BYTES_MAX = 4 * 1024 * 1024
+#: Stands for a lease where nothing runs that needs one.
+NO_LEASE_SECONDS = 1e6
 #: Output on disk is swept after this many bytes of new output.
 SWEEP_BYTES = 64 * 1024 * 1024
 #: What a file takes on the disk at least.
@@ -96,6 +102,7 @@ class Runner:
         self._http = HttpExecutor(self._spool, mark, self._selector, self._children)
         self._peer = Connection(self._selector)
         self._idle_since = time.monotonic()
+        self._tidy_at = 0.0
         self._output_bytes = 0
         self._sweep: Iterator[None] | None = None
         self._quit = False
@@ -339,10 +346,11 @@ class Runner:
     def _watch(self, now: float) -> None:
         """Deadlines, leases, grown output, and whether anybody still needs this process."""
         self._python.watch(now)
-        shortest = self._leases.node_left(now)
+        shortest = NO_LEASE_SECONDS
         for attempt in list(self._attempts.values()):
             left = self._leases.left(attempt.spec, now)
-            shortest = min(shortest, left)
+            if not attempt.spec.is_kept:
+                shortest = min(shortest, left)
             if left <= self._leases.stop_early(attempt.spec) and not attempt.spec.is_kept:
                 attempt.is_last_call = True
                 grace = max(0.0, left - KILL_MARGIN_SECONDS)
@@ -370,6 +378,10 @@ class Runner:
             self._sweep = None
         if self._ledger is not None:
             self._ledger.beat(Pulse(now, max(now, now + shortest)))
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_SECONDS
+            self._children.note_strays()
+            _bound_log()
         if self._peer.is_open or self._attempts or self._waiting:
             self._idle_since = now
         elif now - self._idle_since > IDLE_SECONDS:
@@ -380,6 +392,14 @@ class Runner:
         for attempt in self._attempts.values():
             attempt.execution.kill()
         self._quit = True
+
+
+def _bound_log() -> None:
+    """Empty what stderr goes to, if that is a file which has grown too long."""
+    with contextlib.suppress(OSError):
+        if os.fstat(sys.stderr.fileno()).st_size > LOG_BYTES_MAX:
+            os.ftruncate(sys.stderr.fileno(), 0)
+            print(f"emptied at {LOG_BYTES_MAX} bytes", file=sys.stderr, flush=True)
 
 
 def run(directory: Path, lease_seconds: float, descriptor: int, *, is_clean: bool) -> int:

@@ -32,7 +32,7 @@ def split(changes: Changes, task: Task) -> str:
     count = len(rooms) if asked == ALL_NODES else asked
     if not rooms or len(rooms) < count:
         return f"nodes-missing: {len(rooms)} of {max(1, count)} may take it"
-    if state.open_count + count > state.settings.tasks_open_max:
+    if state.open_count + len(changes.tasks) + count > state.settings.tasks_open_max:
         later = msgspec.structs.replace(
             task, reason=NO_ROOM, ready_at=state.now + LOOK_AGAIN_MS, modify_index=changes.index
         )
@@ -84,4 +84,5 @@ def _add(changes: Changes, task: Task, number: int, node_id: str) -> None:
             extra=Extra(deadline=deadline_at(task), parent=task.id),
         )
     )
+    changes.subtasks_made.setdefault(task.id, []).append(task_id)
     changes.event("task_queued", task_id)

@@ -49,9 +49,8 @@ def _stop_subtasks(changes: Changes, task: Task, to: TaskStatus, reason: str) ->
         msgspec.structs.replace(task, extra=extra, reason=reason, modify_index=changes.index)
     )
     changes.event("task_changed", task.id, detail="stopping")
-    for subtask_id in changes.state.trees.ids_of(task.id):
-        subtask = changes.task(subtask_id)
-        if subtask is not None and subtask.status not in TERMINAL:
+    for subtask in changes.subtasks(task.id):
+        if subtask.status not in TERMINAL:
             stop(changes, subtask, to, reason)
 
 
@@ -81,11 +80,13 @@ def _subtask_ended(changes: Changes, parent_id: str, to: TaskStatus) -> None:
     ended, succeeded = ended + 1, succeeded + (to is TaskStatus.SUCCEEDED)
     changes.subtasks_ended[parent_id] = ended, succeeded
     parent, before = changes.task(parent_id), changes.state.trees.of(parent_id)
-    assert parent is not None and parent.extra is not None and before is not None
+    assert parent is not None and parent.extra is not None
     count = parent.extra.subtasks
-    if before.ended + ended < count:
+    if before is not None:  # It was split by a command before this one.
+        ended, succeeded = ended + before.ended, succeeded + before.succeeded
+    if ended < count:
         return
-    bad, stopping = count - before.succeeded - succeeded, parent.extra.stopping
+    bad, stopping = count - succeeded, parent.extra.stopping
     if not bad:
         end(changes, parent, TaskStatus.SUCCEEDED, "")
     elif stopping:

@@ -97,6 +97,8 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
         return Rejected(Reason.TASK_RUNNING, str(task.status))
     if is_split(task) or parent_of(task):
         return Rejected(Reason.PART_OF_TREE, parent_of(task))
+    if task.attempts and new.extra is not None and new.extra.broadcast:
+        return Rejected(Reason.INVALID, "a task that has run stays one for one node")
     if command.if_index and command.if_index != task.modify_index:
         return Rejected(Reason.MODIFIED, f"modify index {task.modify_index}")
     if new.queue != task.queue and _is_full(changes, new.queue):
@@ -188,7 +190,7 @@ def _with_pause(changes: Changes, task: Task, paused: bool) -> Task:
 
 def _open_subtasks(changes: Changes, task: Task) -> list[Task]:
     """Those that have not ended, the oldest first."""
-    return [found for found in changes.state.subtasks(task) if found.status not in TERMINAL]
+    return [found for found in changes.subtasks(task.id) if found.status not in TERMINAL]
 
 
 def delete(changes: Changes, command: DeleteTask) -> Outcome:

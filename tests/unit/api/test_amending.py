@@ -161,3 +161,13 @@ async def test_a_taken_key_is_a_conflict_that_names_the_task_or_an_answer_with_i
         "/v1/tasks", {"command": ["x"], "unique": {"key": "u", "on_conflict": "return"}}
     )
     assert (returned.status, returned.json()["id"]) == (200, "t")
+
+
+async def test_a_task_that_has_run_is_not_made_one_for_many_nodes(api: Api) -> None:
+    api.service.add_node()
+    await api.submit("t", retry={"max_attempts": 3, "base": "1h"})
+    api.service.start("t")
+    api.service.finish("t", "failed")
+    for query in ("", "?dry_run=1"):
+        answer = await api.ask("PATCH", f"/v1/tasks/t{query}", {"broadcast": "all"})
+        assert answer.pointer(422, "invalid") == "/broadcast"

@@ -170,3 +170,39 @@ async def test_what_runs_is_not_edited(api: Api) -> None:
     await api.populate()
     answer = (await api.post("/v1/tasks:edit?queue=default", {"priority": 80})).json()
     assert answer["ids"] == ["held", "t"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "query", ["queue=", "parent=", "state=", "q=", "node=", "state=queued&queue="]
+)
+async def test_an_empty_filter_matches_nothing_and_is_refused(
+    api: Api, verb: str, query: str
+) -> None:
+    await fill(api)
+    before = api.service.rows()
+    answer = await api.post(f"/v1/tasks:{verb}?{query}", BODIES.get(verb))
+    name = "queue" if "&" in query else query.rstrip("=")
+    assert answer.pointer(422, "invalid") == f"?{name}"
+    assert api.service.rows() == before
+
+
+async def test_what_is_done_to_a_tree_is_done_once(api: Api) -> None:
+    for node_id in ("n1", "n2"):
+        api.service.add_node(node_id)
+    await api.submit("t", broadcast="all", queue="slow")
+    answer = (await api.post("/v1/tasks:cancel?queue=slow", {})).json()
+    assert (answer["ids"], answer["refused"]) == (["t"], [])
+    states = {api.service.task(i).status.value for i in ("t", "t.1", "t.2")}
+    assert states == {"cancelled"}
+    assert (await api.post("/v1/tasks:retry?state=cancelled", {})).json()["changed"] == 1
+    assert (await api.post("/v1/tasks:delete?state=cancelled", {})).json()["ids"] == ["t"]
+
+
+async def test_a_subtask_is_found_where_its_parent_is_not(api: Api) -> None:
+    for node_id in ("n1", "n2"):
+        api.service.add_node(node_id)
+    await api.submit("t", broadcast="all")
+    api.service.start("t.2", "n2")
+    assert (await api.post("/v1/tasks:cancel?node=n2", {})).json()["ids"] == ["t.2"]
+    assert (await api.post("/v1/tasks:pause?parent=t", {})).json()["ids"] == ["t.2", "t.1"]

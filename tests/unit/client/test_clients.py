@@ -528,3 +528,21 @@ def test_a_change_of_many_may_take_longer_than_a_call(connect: Connect) -> None:
         threading.Timer(0.2, done.set).start()
         assert client.pause_many(queue="q") == {"changed": 9}
         assert len(stub.asked) == 1
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(connect: Connect) -> None:
+    answers = sequence(Answer(201, b'{"id"', promised=50), Answer(201, TASK))
+    with Stub(answers) as stub, connect(stub.address, token="") as client:
+        assert client.submit(["/bin/true"]).id == TASK["id"]
+        assert len({asked.headers["idempotency-key"] for asked in stub.asked}) == 1
+        assert len(stub.asked) == 2
+
+
+def test_an_empty_filter_is_no_filter(connect: Connect) -> None:
+    with (
+        Stub(sequence(Answer(200, {}))) as stub,
+        connect(stub.address, token="") as client,
+        pytest.raises(ValueError, match="queue is empty"),
+    ):
+        client.cancel_many(queue="")
+    assert stub.asked == []

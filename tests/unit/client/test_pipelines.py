@@ -239,3 +239,19 @@ def test_only_so_many_requests_are_under_way(connect: Connect) -> None:
         for number in range(4 * gathering.GROUP_TASKS_MAX):
             pipe.submit(name=f"t{number}")
     assert (len(stub.asked), most) == (4, 2)
+
+
+def test_errors_that_were_all_looked_at_are_not_raised_however_many(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "ERRORS_KEPT_MAX", 2)
+    monkeypatch.setattr(gathering, "GROUP_TASKS_MAX", 1)
+    with Stub(made) as stub, connect(stub.address, token="") as client:
+        with client.pipeline(linger_seconds=0) as pipe:
+            for _ in range(9):
+                with pytest.raises(errors.InvalidRequest):
+                    pipe.submit(name="bad").result(5)
+        with pytest.raises(errors.SubmissionsFailed) as left, client.pipeline() as pipe:
+            for _ in range(9):
+                pipe.submit(name="bad")
+    assert left.value.count == 9

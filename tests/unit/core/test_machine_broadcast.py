@@ -290,3 +290,27 @@ def test_the_version_before_knows_no_trees() -> None:
     assert replica.refused(SubmitTasks((new,))).reason is Reason.NEEDS_VERSION
     replica.submit("t1", extra=Extra(delay_ms=BEGIN_MS))
     assert replica.refused(EditTask(new)).reason is Reason.NEEDS_VERSION
+
+
+def test_one_that_is_replaced_in_the_submission_that_made_it_ends() -> None:
+    replica = with_nodes()
+    extra = Extra(broadcast=ALL_NODES, unique_key="u", on_conflict="replace")
+    replica.accepted(SubmitTasks((new_task("t1", extra=extra), new_task("t2", extra=extra))))
+    assert (replica.task("t1").status, replica.task("t1").reason) == (
+        TaskStatus.CANCELLED,
+        "replaced",
+    )
+    assert {replica.task(i).status for i in PARTS} == {TaskStatus.CANCELLED}
+    assert len(replica.state.trees.ids_of("t2")) == 3
+    replica.accepted(CancelTask("t2"))
+    assert replica.task("t2").status is TaskStatus.CANCELLED
+
+
+@pytest.mark.parametrize("end", ["failed", "lost"])
+def test_a_task_that_has_run_is_not_made_one_for_many_nodes(end: str) -> None:
+    replica = with_nodes()
+    replica.submit("t1", attempts_max=3, policy=Policy(backoff_base_ms=60_000))
+    replica.run("t1")
+    replica.finish("t1", end)
+    refused = replica.refused(EditTask(new_task("t1", extra=Extra(broadcast=2))))
+    assert refused.reason is Reason.INVALID

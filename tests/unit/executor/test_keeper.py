@@ -16,6 +16,7 @@ from raftsched.executor import ledger, leftovers, proc
 from raftsched.executor.client import RunnerClient
 from raftsched.executor.keeper import LOOK_SECONDS, STILL_SECONDS
 from raftsched.executor.ledger import Entries, Ledger
+from raftsched.executor.runner import TIDY_SECONDS
 from tests.unit.executor.harness import Node, nothing_runs, running, serve_apps
 
 #: Clears its environment, leaves group and session, ignores requests to end, forks on.
@@ -134,6 +135,24 @@ async def test_ledger_names_what_runs_when_runner_and_keeper_were_killed(tmp_pat
         assert not lives(stray)
         assert (client.adopted, client.clean) == (False, True)
         assert len(list((tmp_path / "n" / ledger.FOLDER).iterdir())) == 1
+        await client.close(stop_runner=False)
+
+
+async def test_ledger_names_strays_that_came_to_the_runner(tmp_path: Path) -> None:
+    async with running(tmp_path / "n") as node:
+        line = f"echo $$ > {tmp_path / 'pid'}; exec sleep 100"
+        node.start("/bin/sh", "-c", f"(env -i setsid /bin/sh -c '{line}' &) ; sleep 100")
+        stray = await pid_in(tmp_path / "pid")
+        runner = runner_of(tmp_path / "n")
+        async with asyncio.timeout(10):
+            while (found := proc.look(stray)) is None or found.parent != runner:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(2 * TIDY_SECONDS)
+        os.kill(keeper_of(tmp_path / "n"), signal.SIGKILL)
+        os.kill(runner, signal.SIGKILL)
+        client = await RunnerClient.adopt_or_start(tmp_path / "n", lease_seconds=30)
+        assert not lives(stray)
+        assert client.clean
         await client.close(stop_runner=False)
 
 

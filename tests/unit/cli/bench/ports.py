@@ -19,6 +19,15 @@ def base_port() -> int:
     raise AssertionError("no free ports")
 
 
+def row_of_ports(count: int) -> int:
+    """The first of so many ports in a row that are free, below the same range."""
+    for _ in range(100):
+        base = random.randrange(20_000, 32_000)
+        if all(_is_free(base + more) for more in range(count)):
+            return base
+    raise AssertionError("no free ports")
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:

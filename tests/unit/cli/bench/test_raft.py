@@ -15,7 +15,7 @@ from raftsched.cli.bench.raft.load import Gatherer, Lost, Shape, run_callers
 from raftsched.cli.bench.raft.machine import BenchMachine, churn_entry, plain_entry, submit_entry
 from raftsched.peer.sizes import ENTRY_ITEMS_MAX
 from raftsched.raft.log import LogFull, NotLeader
-from tests.e2e.cluster import free_ports
+from tests.unit.cli.bench.ports import row_of_ports
 
 # Figures -----------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ def test_entries_do_to_the_state_what_they_say() -> None:
 
 
 def test_small_run_measures_real_peers(tmp_path: Path) -> None:
-    port = min(free_ports(9))
+    port = row_of_ports(9)
     arguments = ["raft", "--only", "reads", "--only", "failover", "--seconds", "0.2"]
     arguments += ["--rounds", "1", "--kills", "1", "--directory", str(tmp_path)]
     result = CliRunner().invoke(bench, [*arguments, "--base-port", str(port)])
