@@ -114,13 +114,15 @@ class Finished:
 class FinishedByQueue:
     """Every queue's own, and all together."""
 
-    __slots__ = ("_queues", "_weigh")
+    __slots__ = ("_queues", "_weigh", "bytes")
 
     def __init__(self, weigh: Weigh = weight) -> None:
         """``weigh``: bytes of a task; the same when it is added and when it is removed."""
         self._weigh = weigh
         #: None is empty.
         self._queues: dict[str, Finished] = {}
+        #: Sum of the weights of all.
+        self.bytes = 0
 
     def __len__(self) -> int:
         return sum([len(finished) for finished in self._queues.values()])
@@ -131,7 +133,9 @@ class FinishedByQueue:
         finished = self._queues.get(queue)
         if finished is None:
             finished = self._queues[queue] = Finished(self._weigh)
+        before = finished.bytes
         finished.add(task)
+        self.bytes += finished.bytes - before
 
     def fill(self, tasks: Iterable[Task]) -> None:
         """Add many, in any order, where there is none."""
@@ -141,12 +145,16 @@ class FinishedByQueue:
         for queue, those in found.items():
             finished = self._queues[queue] = Finished(self._weigh)
             finished.fill(those)
+            self.bytes += finished.bytes
 
     def remove(self, task: Task) -> None:
         """Forget a task."""
         queue = task.terms.queue
-        self._queues[queue].remove(task)
-        if not len(self._queues[queue]):
+        finished = self._queues[queue]
+        before = finished.bytes
+        finished.remove(task)
+        self.bytes += finished.bytes - before
+        if not len(finished):
             del self._queues[queue]
 
     def queues(self) -> list[str]:

@@ -336,6 +336,9 @@ class Settings(msgspec.Struct, frozen=True, array_like=True):
     open_bytes_max: int = 4 << 30
     #: A task of the lowest priority goes before one of the highest that is 100 times this younger.
     ageing_ms: int = 60_000
+    # Since version 5.
+    #: Bytes of finished tasks, with their results and what is kept of their output; the oldest go.
+    finished_bytes_max: int = 1 << 30
 
 
 class DigestReport(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -8,7 +8,7 @@ from raftsched.core.changes import Changes
 from raftsched.core.commands import Accepted, ApplyRetention, Outcome, UpdateSettings
 from raftsched.core.model import Queue, Settings, Task
 from raftsched.core.state import State
-from raftsched.core.versions import POLICIES
+from raftsched.core.versions import POLICIES, TREES
 
 
 def retention(changes: Changes, command: ApplyRetention) -> Outcome:
@@ -42,7 +42,10 @@ def _is_old(state: State, task: Task) -> bool:
 
 
 def _are_too_many(state: State) -> bool:
-    return state.finished_count > state.settings.finished_max
+    settings = state.settings
+    if state.finished_count > settings.finished_max:
+        return True
+    return state.version >= TREES and state.finished.bytes > settings.finished_bytes_max
 
 
 def _over(state: State, name: str) -> Task | None:
@@ -76,6 +79,10 @@ def settings(changes: Changes, command: UpdateSettings) -> Outcome:
         usual = Settings()
         settings = msgspec.structs.replace(
             settings, open_bytes_max=usual.open_bytes_max, ageing_ms=usual.ageing_ms
+        )
+    if changes.state.version < TREES:
+        settings = msgspec.structs.replace(
+            settings, finished_bytes_max=Settings().finished_bytes_max
         )
     changes.state.settings = settings
     return Accepted()

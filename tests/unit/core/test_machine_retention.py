@@ -152,3 +152,14 @@ def test_a_queue_has_no_say_before_its_version_is_in_force() -> None:
     replica.accepted(PutQueue(Queue("a", retention_count=1)))
     replica.state.version = 3
     assert replica.accepted(ApplyRetention()) == (0, 0)
+
+
+def test_finished_tasks_have_so_many_bytes_together_and_no_more() -> None:
+    replica = Replica(finished_bytes_max=25)
+    for name, queue in (("a", "q"), ("b", "p"), ("c", "q")):
+        replica.submit(name, spec=b"0123456789", queue=queue)
+        replica.accepted(CancelTask(name))
+    assert replica.state.finished.bytes == 30
+    assert replica.accepted(ApplyRetention()) == (1, 0)
+    assert (ids(replica), replica.state.finished.bytes) == (["b", "c"], 20)
+    assert replica.accepted(ApplyRetention()) == (0, 0)
