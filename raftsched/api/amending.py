@@ -163,7 +163,7 @@ def another(task: Task, new_id: str) -> NewTask:
     terms, extra = task.terms, task.extra or Extra()
     again = msgspec.structs.replace(
         extra, retry_of=task.id, after="", not_before=0, delay_ms=0, deadline=0,
-        parent="", subtasks=0, stopping="",
+        parent="", subtasks=0, stopping="", schedule="", slot=0,
     )  # fmt: skip
     return NewTask(
         new_id, task.spec, terms.queue, terms.priority, terms.cpu_milli, terms.memory_bytes,

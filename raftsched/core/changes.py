@@ -6,6 +6,7 @@ from zlib import crc32
 
 from raftsched.core.commands import Entry, Event
 from raftsched.core.model import Attempt, KeyRecord, Limit, Node, Queue, Task
+from raftsched.core.schedule import Schedule, Slot
 from raftsched.core.state import Staged, State
 from raftsched.core.tables import SHARD_MASK
 
@@ -26,6 +27,8 @@ class Changes:
         "next_token",
         "nodes",
         "queues",
+        "schedules",
+        "slots",
         "state",
         "subtasks_ended",
         "subtasks_made",
@@ -46,6 +49,8 @@ class Changes:
         #: None: the row is removed.
         self.queues: dict[str, Queue | None] = {}
         self.limits: dict[str, Limit | None] = {}
+        self.schedules: dict[str, Schedule | None] = {}
+        self.slots: dict[str, Slot | None] = {}
         self.deleted: list[Task] = []
         self.events: list[Event] = []
         #: By parent: ids of the parts that this command made.
@@ -82,6 +87,16 @@ class Changes:
         found = [self.task(subtask_id) for subtask_id in ids]
         return [subtask for subtask in found if subtask is not None]
 
+    def schedule(self, name: str) -> Schedule | None:
+        """The schedule as this command leaves it so far."""
+        if name in self.schedules:
+            return self.schedules[name]
+        return self.state.schedules.get(name)
+
+    def slot(self, key: str) -> Slot | None:
+        """The slot as this command leaves it so far."""
+        return self.slots[key] if key in self.slots else self.state.slots.get(key)
+
     def put(self, task: Task) -> None:
         """Insert or replace a task."""
         number, stands, _ = self.find(task.id)
@@ -110,6 +125,10 @@ class Changes:
             state.put_limit(name, limit)
         for task in self.deleted:
             state.delete_task(task)
+        for key, slot in self.slots.items():
+            state.put_slot(key, slot)
+        for name, schedule in self.schedules.items():
+            state.put_schedule(name, schedule)
 
 
 def with_latest(task: Task, attempt: Attempt) -> tuple[Attempt, ...]:

@@ -7,6 +7,7 @@ Whatever the bytes are, reading them ends in a value, ``versions.UnknownVersion`
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from sys import intern
 from typing import TypeVar
 
@@ -15,13 +16,14 @@ import msgspec
 from raftsched.core.commands import Entry
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import Attempt, Check, KeyRecord, Limit, Node, Queue, Settings, Task
+from raftsched.core.schedule import Schedule, Slot
 from raftsched.core.state import State
 from raftsched.core.versions import SUPPORTED, Supports, written
 from raftsched.core.versions import check as check_version
 
 #: Version of the snapshot format this code writes once the cluster's version is as high, and the
 #: lowest it reads.
-SNAPSHOT_VERSION = 4
+SNAPSHOT_VERSION = 6
 SNAPSHOT_VERSION_MIN = 2
 #: Rows encoded into one chunk of a snapshot.
 CHUNK_ROWS = 1_000
@@ -49,11 +51,17 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     # Since version 4.
     queues: tuple[Queue, ...] = ()
     limits: tuple[Limit, ...] = ()
+    # Since version 6: how many rows follow.
+    schedules: int = 0
+    slots: int = 0
 
 
 class _Rows(msgspec.Struct, frozen=True, array_like=True):
     tasks: tuple[Task, ...] = ()
     keys: tuple[tuple[str, KeyRecord], ...] = ()
+    # Since version 6.
+    schedules: tuple[Schedule, ...] = ()
+    slots: tuple[Slot, ...] = ()
 
 
 _T = TypeVar("_T")
@@ -125,8 +133,11 @@ def snapshot_chunks(state: State) -> Iterator[bytes]:
         state.suspect,
         tuple(state.queues[name] for name in sorted(state.queues)),
         tuple(state.limits[key] for key in sorted(state.limits)),
+        len(state.schedules),
+        len(state.slots),
     )
-    return _draw(header, state.tasks.freeze(), state.keys.freeze())
+    rows = _draw(header, state.tasks.freeze(), state.keys.freeze())
+    return chain(rows, _draw_schedules(state.schedules.freeze(), state.slots.freeze()))
 
 
 def _draw(
@@ -155,6 +166,20 @@ def _draw(
             del records[:CHUNK_ROWS]
     if records:
         yield _encoder.encode(_Rows(keys=tuple(records)))
+
+
+def _draw_schedules(
+    schedules: list[dict[str, Schedule]], slots: list[dict[str, Slot]]
+) -> Iterator[bytes]:
+    for rows in _batches(row for shard in schedules for row in shard.values()):
+        yield _encoder.encode(_Rows(schedules=rows))
+    for kept in _batches(row for shard in slots for row in shard.values()):
+        yield _encoder.encode(_Rows(slots=kept))
+
+
+def _batches(rows: Iterator[_T]) -> Iterator[tuple[_T, ...]]:
+    while batch := tuple(islice(rows, CHUNK_ROWS)):
+        yield batch
 
 
 def restore_state(chunks: Iterable[bytes], supports: Supports = SUPPORTED) -> State:
@@ -187,7 +212,7 @@ def _load(state: State, header: _Header, chunks: Iterator[bytes]) -> None:
     """All rows.  Raises DecodeError, and ValueError for a row that stands there twice."""
     share = _Sharing(state)
     tasks: list[Task] = []
-    keys = 0
+    keys = schedules = slots = 0
     for chunk in chunks:
         rows = _decode(_rows, chunk)
         # Hashed at once, as long as they are in the processor's cache.
@@ -195,12 +220,21 @@ def _load(state: State, header: _Header, chunks: Iterator[bytes]) -> None:
         tasks += share.tasks(rows.tasks)
         keys += len(rows.keys)
         state.load_keys(rows.keys)
+        schedules += len(rows.schedules)
+        slots += len(rows.slots)
+        state.load_schedules(rows.schedules, rows.slots)
+    if (schedules, slots) != (header.schedules, header.slots):
+        raise msgspec.DecodeError(
+            f"{schedules} schedules and {slots} slots in a snapshot of "
+            f"{header.schedules} and {header.slots}: chunks are missing or doubled"
+        )
     if (len(tasks), keys, len(state.keys)) != (header.tasks, header.keys, header.keys):
         raise msgspec.DecodeError(
             f"{len(tasks)} tasks and {keys} keys in a snapshot of "
             f"{header.tasks} and {header.keys}: chunks are missing or doubled"
         )
     state.load(tasks)
+    state.end_schedules()
 
 
 def _read_header(data: bytes, supports: Supports) -> _Header:

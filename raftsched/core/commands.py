@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from raftsched.core.model import Eligibility, Limit, NewTask, Queue, Settings
+from raftsched.core.schedule import Schedule
 
 #: The highest version this code applies, and writes once it is in force (``versions``).
-ENTRY_VERSION = 5
+ENTRY_VERSION = 6
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
@@ -303,6 +304,68 @@ class RunNow(Command, frozen=True, tag=28):
     task_id: str
 
 
+class PutSchedule(Command, frozen=True, tag=29):
+    """Create a schedule, or replace what and when; how far it is stays."""
+
+    schedule: Schedule
+    #: Refused unless the row has this modify index; 0: whatever it has.
+    if_index: int = 0
+    #: Refused if there is one.
+    is_new: bool = False
+
+
+class DeleteSchedule(Command, frozen=True, tag=30):
+    """Remove a schedule with its slots; its tasks stay, or are told to end."""
+
+    name: str
+    ends_tasks: bool = False
+
+
+class PauseSchedule(Command, frozen=True, tag=31):
+    """Nothing of it fires, or it goes on: what was due meanwhile is passed over."""
+
+    name: str
+    paused: bool = True
+
+
+class Fire(msgspec.Struct, frozen=True, array_like=True):
+    """What the leader reckoned for one schedule: instants that are due, and the one after them."""
+
+    schedule: str
+    #: Of the schedule it reckoned with.
+    version: int
+    #: What the row says is next: refused if it says something else.
+    next_at: int
+    #: Ascending, behind those that are passed over.
+    instants: tuple[int, ...]
+    #: The first instant that is not due yet; 0: none ever comes.
+    following: int
+    #: Instants before them that are too late, or were due during a pause: the first, the last, and
+    #: how many.
+    passed: tuple[int, int, int] | None = None
+
+
+class FireSlots(Command, frozen=True, tag=32):
+    """Make tasks of what is due; each fire is accepted or refused on its own."""
+
+    fires: tuple[Fire, ...]
+
+
+class TriggerSchedule(Command, frozen=True, tag=33):
+    """Run it now, beside its instants."""
+
+    name: str
+
+
+class BackfillSchedule(Command, frozen=True, tag=34):
+    """Run it for instants of the past that have no run, one after the other."""
+
+    name: str
+    version: int
+    #: Ascending.
+    instants: tuple[int, ...]
+
+
 AnyCommand = (
     SubmitTasks
     | CancelTask
@@ -332,6 +395,12 @@ AnyCommand = (
     | DrainNode
     | EditTask
     | RunNow
+    | PutSchedule
+    | DeleteSchedule
+    | PauseSchedule
+    | FireSlots
+    | TriggerSchedule
+    | BackfillSchedule
 )
 
 
@@ -383,6 +452,10 @@ class Reason(StrEnum):
     UNKNOWN_STRATEGY = "unknown-strategy"
     UNKNOWN_QUEUE = "unknown-queue"
     UNKNOWN_LIMIT = "unknown-limit"
+    UNKNOWN_SCHEDULE = "unknown-schedule"
+    SCHEDULE_EXISTS = "schedule-exists"
+    #: Somebody fired it, or changed it, before.
+    STALE_FIRE = "stale-fire"
     QUEUE_PAUSED = "queue-paused"
     QUEUE_FULL = "queue-full"
     #: As many of its attempts are held as its concurrency allows.
@@ -405,7 +478,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an accepted command changed, as data: the shells act on it, core does not."""
 
     #: ``task_queued | task_assigned | task_started | task_finished | task_cancelling |
-    #: task_changed | task_deleted | node_changed | report_refused``
+    #: task_changed | task_deleted | node_changed | report_refused | schedule_changed``
     kind: str
     task_id: str = ""
     node_id: str = ""

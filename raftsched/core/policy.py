@@ -139,6 +139,9 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     #: Run once on each of so many nodes, `ALL_NODES` for every one that may take it; 0: as usual.
     broadcast: int = 0
     # Set by ``apply``:
+    #: The schedule that made it, and for which instant.  Since version 6.
+    schedule: str = ""
+    slot: int = 0
     #: The task that this one is a part of.
     parent: str = ""
     #: Into how many it was split; from then on it runs only as they do.

@@ -10,12 +10,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 
 from raftsched.core.board import Board
 from raftsched.core.digest import as_bytes, row_hash, sum_of
 from raftsched.core.finished import FinishedByQueue, weight
+from raftsched.core.firings import Firings
 from raftsched.core.indexes import Listing, QueueUses, Usage, in_order
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import LIMIT, QUEUE
@@ -33,6 +35,7 @@ from raftsched.core.model import (
 )
 from raftsched.core.policy import Policy
 from raftsched.core.ready import ReadyQueue
+from raftsched.core.schedule import Schedule, Slot, slot_key
 from raftsched.core.tables import Table, shard_of
 from raftsched.core.timers import Timers
 from raftsched.core.trees import Trees, is_split, parent_of
@@ -47,7 +50,7 @@ _QUEUED = TaskStatus.QUEUED
 _WAITING = TaskStatus.WAITING
 _RETRYING = TaskStatus.RETRYING
 #: Numbers of the tables in the digest; they never change.
-_TASKS, _KEYS, _NODES, _SCALARS, _QUEUES, _LIMITS = range(1, 7)
+_TASKS, _KEYS, _NODES, _SCALARS, _QUEUES, _LIMITS, _SCHEDULES, _SLOTS = range(1, 9)
 
 
 class State:
@@ -74,6 +77,9 @@ class State:
         #: Rows of queues and limits that were set; all others are as their defaults say.
         self.queues: dict[str, Queue] = {}
         self.limits: dict[str, Limit] = {}
+        self.schedules: Table[Schedule] = Table(_SCHEDULES)
+        #: By `schedule.slot_key`.
+        self.slots: Table[Slot] = Table(_SLOTS)
         #: The latest comparison of the replicas, done or not.
         self.check: Check | None = None
         #: The replicas differ and no digest has a majority: what anybody wants is refused.
@@ -105,6 +111,7 @@ class State:
         #: Ids of waiting tasks, by the id of the task whose end they wait for.
         self.waiters: dict[str, dict[str, None]] = {}
         self.trees = Trees()
+        self.firings = Firings()
         #: Heap of (expiry, key).
         self._expiring: list[tuple[int, str]] = []
         #: By their fields; only so that equal ones are kept once.
@@ -181,24 +188,30 @@ class State:
 
     def digest(self) -> bytes:
         """Of the state as it is.  Changes nothing; takes as long as all rows not hashed yet."""
-        tables = self.tasks.sum.now(self.tasks.get) + self.keys.sum.now(self.keys.get)
-        return as_bytes(tables + self._sum_rest())
+        return as_bytes(
+            sum([table.sum.now(table.get) for table in self._tables]) + self._rest_sum()
+        )
 
     def freeze_digest(self) -> None:
         """Begin the digest of the state as it stands; the state may go on."""
-        self._rest = self._sum_rest()
-        self.tasks.sum.freeze()
-        self.keys.sum.freeze()
+        self._rest = self._rest_sum()
+        for table in self._tables:
+            table.sum.freeze()
 
     def frozen_digest(self, limit: int) -> bytes | None:
         """The digest begun last; None: ask again.  Hashes up to ``limit`` rows of each table."""
-        tasks = self.tasks.sum.frozen(limit, self.tasks.get)
-        keys = self.keys.sum.frozen(limit, self.keys.get)
-        if tasks is None or keys is None:
-            return None
-        return as_bytes(tasks + keys + self._rest)
+        total = self._rest
+        for found in [table.sum.frozen(limit, table.get) for table in self._tables]:
+            if found is None:
+                return None
+            total += found
+        return as_bytes(total)
 
-    def _sum_rest(self) -> int:
+    @property
+    def _tables(self) -> tuple[Table[Any], ...]:
+        return self.tasks, self.keys, self.schedules, self.slots
+
+    def _rest_sum(self) -> int:
         """Of what is small enough to be hashed whenever the digest is wanted."""
         scalars = (
             self.cluster_id,
@@ -230,11 +243,11 @@ class State:
             counts[status] += 1
             was_holding = False
             if task.extra is not None or task.terms.policy is not None or status is _RETRYING:
-                self.timers.set(task)
+                self.timers.put(task)
                 if task.extra is not None:
                     self._relate(old, task)
             elif old is not None and old.status is _RETRYING:
-                self.timers.set(task)
+                self.timers.put(task)
             if old is None:
                 self.listing.add(task)
                 self.open_count += 1
@@ -276,7 +289,7 @@ class State:
         self.spec_bytes += len(task.spec) - len(old.spec)
         self.queue_use[old.terms.queue].open -= 1
         self.queue_use[task.terms.queue].open += 1
-        self.timers.set(task)
+        self.timers.put(task)
 
     def _hold(self, task: Task) -> None:
         """An attempt holds what its task asks for."""
@@ -313,6 +326,8 @@ class State:
         assert extra is not None
         if extra.parent:
             self.trees.set(extra.parent, old, task)
+        if extra.schedule:
+            self.firings.run(extra.schedule, task)
         self._relate_to_others(old, task)
 
     def _relate_to_others(self, old: Task | None, task: Task) -> None:
@@ -395,6 +410,37 @@ class State:
             self.limits[key] = limit
         self.board.wake(LIMIT, key)
 
+    def put_schedule(self, name: str, schedule: Schedule | None) -> None:
+        """Insert, replace or remove a schedule's row; its slots are removed before."""
+        if schedule is None:
+            self.schedules.pop(name)
+        else:
+            self.schedules.put(name, schedule)
+        self.firings.schedule(name, schedule)
+
+    def put_slot(self, key: str, slot: Slot | None) -> None:
+        """Insert, replace or remove a slot's row."""
+        if slot is not None:
+            self.firings.slot(slot, self.slots.put(key, slot))
+        elif (gone := self.slots.pop(key)) is not None:
+            self.firings.forget(gone)
+
+    def load_schedules(self, schedules: Sequence[Schedule], slots: Sequence[Slot]) -> None:
+        """Some of a snapshot.  Raises ValueError if one stands there twice."""
+        named = [(schedule.name, schedule) for schedule in schedules]
+        self.schedules.sum.add(named)
+        self.schedules.load([(shard_of(name), name, row) for name, row in named])
+        for name, row in named:
+            self.firings.schedule(name, row)
+        keyed = [(slot_key(slot.schedule, slot.at), slot) for slot in slots]
+        self.slots.sum.add(keyed)
+        self.slots.load([(shard_of(key), key, slot) for key, slot in keyed])
+
+    def end_schedules(self) -> None:
+        """All schedules and slots of a snapshot are there."""
+        for slot in sorted(self.slots.values(), key=attrgetter("order")):
+            self.firings.slot(slot, None)
+
     def put_key(self, key: str, record: KeyRecord) -> None:
         """Insert or replace an idempotency key."""
         self.keys.put(key, record)
@@ -446,9 +492,11 @@ class State:
             if task.status in TERMINAL:
                 continue
             if task.extra is not None or task.terms.policy is not None or task.ready_at:
-                self.timers.set(task)
+                self.timers.put(task)
             if task.extra is not None:
                 self._relate_to_others(None, task)
+                if task.extra.schedule:
+                    self.firings.run(task.extra.schedule, task)
 
     def load_keys(self, keys: Sequence[tuple[str, KeyRecord]]) -> None:
         """Some idempotency keys of a snapshot.  Raises ValueError if one stands there twice."""
@@ -459,16 +507,16 @@ class State:
 
     def end_snapshot(self) -> None:
         """The view taken last is not used any more."""
-        self.tasks.thaw()
-        self.keys.thaw()
+        for table in self._tables:
+            table.thaw()
 
     def take_apart(self) -> Iterator[object]:
         """All rows in pieces that are small enough to be freed at a stroke; none stays here.
 
         For a state that nobody looks at any more.
         """
-        yield from self.tasks.take_apart()
-        yield from self.keys.take_apart()
+        for table in self._tables:
+            yield from table.take_apart()
 
 
 def waits_for_another(task: Task) -> bool:

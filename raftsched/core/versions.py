@@ -9,6 +9,7 @@ had it, on every peer alike.
  3    Time is bounded (``machine``); the commands in `SINCE`; the group of peers may change.
  4    Policies: timers, backoff, leases by task, queues, limits, constraints; what `SINCE` says.
  5    Trees: a task may be split into subtasks, one for each of several nodes.
+ 6    Schedules.
 ====  ==========================================================================================
 """
 
@@ -33,6 +34,8 @@ MEMBERSHIP = 3
 POLICIES = 4
 #: From this version on tasks may have subtasks.
 TREES = 5
+#: From this version on there are schedules.
+SCHEDULES = 6
 #: Version that a command needs; those that are not here were always there.
 SINCE: dict[type[Any], int] = {
     commands.CheckReplicas: 3,
@@ -49,6 +52,12 @@ SINCE: dict[type[Any], int] = {
     commands.DrainNode: POLICIES,
     commands.EditTask: POLICIES,
     commands.RunNow: POLICIES,
+    commands.PutSchedule: SCHEDULES,
+    commands.DeleteSchedule: SCHEDULES,
+    commands.PauseSchedule: SCHEDULES,
+    commands.FireSlots: SCHEDULES,
+    commands.TriggerSchedule: SCHEDULES,
+    commands.BackfillSchedule: SCHEDULES,
 }
 
 

@@ -20,6 +20,7 @@ from raftsched.core.handlers import (
     housekeeping,
     nodes,
     queues,
+    schedules,
     submit,
     tasks,
     timers,
@@ -57,6 +58,12 @@ HANDLERS: dict[type[Any], _Handler] = {
     commands.DrainNode: nodes.drain,
     commands.EditTask: tasks.edit,
     commands.RunNow: tasks.run_now,
+    commands.PutSchedule: schedules.put,
+    commands.DeleteSchedule: schedules.delete,
+    commands.PauseSchedule: schedules.pause,
+    commands.FireSlots: schedules.fire,
+    commands.TriggerSchedule: schedules.trigger,
+    commands.BackfillSchedule: schedules.backfill,
 }
 
 #: Taken also while the state is suspect: what is so whether it is written down or not, and what

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from raftsched.core.changes import Changes
+from raftsched.core.handlers import slots
 from raftsched.core.handlers.broadcast import split
 from raftsched.core.lifecycle import HOLDING, move
 from raftsched.core.model import TERMINAL, Task, TaskStatus
@@ -68,6 +69,8 @@ def set_free(changes: Changes, task: Task, to: TaskStatus) -> None:
     """A task ended: those that wait for it go on, and with the last part the whole ends."""
     if task.extra is not None and task.extra.parent:
         _subtask_ended(changes, task.extra.parent, to)
+    if task.extra is not None and task.extra.schedule:
+        slots.ended(changes, task, to)
     for waiting_id in changes.state.waiters.get(task.id, ()):
         waiting = changes.task(waiting_id)
         if waiting is not None and waiting.status is TaskStatus.WAITING and not waiting.ready_at:

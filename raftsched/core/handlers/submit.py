@@ -173,7 +173,7 @@ class _Creation:
                 changes.next_order = order + 1
                 task = Task(task_id, new.spec, terms, now, index, order, _QUEUED, index)
                 if new.extra is not None:
-                    if not _is_askable(new.extra):
+                    if not is_askable(new.extra):
                         self._refuse(position, Reason.INVALID, task_id)
                         continue
                     special = self._special(task, new.extra)
@@ -257,10 +257,10 @@ def extra_with(extra: Extra, after: str) -> Extra:
     return extra if extra.after == after else msgspec.structs.replace(extra, after=after)
 
 
-def _is_askable(extra: Extra) -> bool:
+def is_askable(extra: Extra) -> bool:
     """Is there nothing in it that only ``apply`` says?"""
     return (
-        not (extra.parent or extra.subtasks or extra.stopping)
+        not (extra.parent or extra.subtasks or extra.stopping or extra.schedule or extra.slot)
         and ALL_NODES <= extra.broadcast <= BROADCAST_MAX
     )
 
