@@ -34,7 +34,7 @@ class Instants:
         return len(self._at)
 
     def set(self, key: str, at: int, order: int) -> None:
-        """When it is due, in milliseconds; 0: not any more.  ``order``: among those of an instant."""
+        """When it is due, in milliseconds; 0: not any more.  ``order``: its place in an instant."""
         known = self._at.get(key, 0)
         if at == known and (not at or self._buckets[at][key] == order):
             return

@@ -8,10 +8,12 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
+from raftsched.core.firings import AT_ONCE
 from raftsched.core.indexes import QueueUse, Usage
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import ATTEMPT_TERMINAL, TERMINAL, AttemptStatus, Task, TaskStatus, Terms
 from raftsched.core.policy import RetryNode
+from raftsched.core.schedule import SLOTS_MAX, UNRECKONED, SlotStatus, slot_key
 from raftsched.core.state import State, waits_for_another
 from raftsched.core.tables import Table
 from raftsched.core.timers import due_at
@@ -77,6 +79,8 @@ def _derived(state: State) -> Iterator[str]:
     yield from _relations(state, tasks)
     yield from _sums("tasks", state.tasks)
     yield from _sums("keys", state.keys)
+    yield from _sums("schedules", state.schedules)
+    yield from _sums("slots", state.slots)
 
 
 def _ready(state: State, tasks: list[Task]) -> list[str]:
@@ -131,10 +135,43 @@ def _relations(state: State, tasks: list[Task]) -> Iterator[str]:
         if waits_for_another(task):
             waiters.setdefault(extra.after, []).append(task.id)
     yield from _trees(state, tasks)
+    yield from _schedules(state, tasks)
     if state.unique != unique:
         yield "the unique keys differ from the rows"
     if {after: list(ids) for after, ids in state.waiters.items()} != waiters:
         yield "who waits for another task differs from the rows"
+
+
+def _schedules(state: State, tasks: list[Task]) -> Iterator[str]:
+    """Schedules, their slots, and what runs of them."""
+    due: list[tuple[int, str]] = []
+    for name, row in state.schedules.items():
+        if name != row.name:
+            yield f"schedule {row.name} is kept as {name}"
+        if not row.paused and row.next_at:
+            due.append((AT_ONCE if row.next_at == UNRECKONED else row.next_at, name))
+    if sorted(state.firings.due) != sorted(due):
+        yield "the instants of schedules differ from the rows"
+    runs: dict[str, list[str]] = {}
+    for task in tasks:
+        if task.extra is not None and task.extra.schedule and task.status not in TERMINAL:
+            runs.setdefault(task.extra.schedule, []).append(task.id)
+    slots: dict[str, list[int]] = {}
+    for key, slot in sorted(state.slots.items(), key=lambda item: item[1].order):
+        slots.setdefault(slot.schedule, []).append(slot.at)
+        if key != slot_key(slot.schedule, slot.at):
+            yield f"a slot of {slot.schedule} is kept as {key}"
+        if state.schedules.get(slot.schedule) is None:
+            yield f"a slot of {slot.schedule}, which is not there"
+        if (slot.status is SlotStatus.FIRED) and not slot.task_id:
+            yield f"{slot.schedule} fired at {slot.at} and has no task"
+    for name in sorted({*runs, *slots, *state.firings.names()}):
+        if state.firings.runs_of(name) != runs.get(name, []):
+            yield f"what runs of schedule {name} differs from the rows"
+        if state.firings.slots_of(name) != slots.get(name, []):
+            yield f"the slots of schedule {name} differ from the rows"
+        if len(slots.get(name, [])) > SLOTS_MAX:
+            yield f"schedule {name} has {len(slots[name])} slots"
 
 
 def _is_root(task: Task) -> bool:

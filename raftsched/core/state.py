@@ -43,6 +43,8 @@ from raftsched.core.versions import POLICIES
 
 #: Number of a task's shard, the row that stands there or None, the row to write.
 Staged = tuple[int, Task | None, Task]
+#: Of the tables of schedules and slots: there are fewer of them than tasks.
+SCHEDULE_SHARDS = 64
 #: Different terms kept for sharing; when there are more, all are forgotten and learnt anew.
 TERMS_MAX = 10_000
 
@@ -77,9 +79,9 @@ class State:
         #: Rows of queues and limits that were set; all others are as their defaults say.
         self.queues: dict[str, Queue] = {}
         self.limits: dict[str, Limit] = {}
-        self.schedules: Table[Schedule] = Table(_SCHEDULES)
+        self.schedules: Table[Schedule] = Table(_SCHEDULES, SCHEDULE_SHARDS)
         #: By `schedule.slot_key`.
-        self.slots: Table[Slot] = Table(_SLOTS)
+        self.slots: Table[Slot] = Table(_SLOTS, SCHEDULE_SHARDS)
         #: The latest comparison of the replicas, done or not.
         self.check: Check | None = None
         #: The replicas differ and no digest has a majority: what anybody wants is refused.
@@ -429,12 +431,12 @@ class State:
         """Some of a snapshot.  Raises ValueError if one stands there twice."""
         named = [(schedule.name, schedule) for schedule in schedules]
         self.schedules.sum.add(named)
-        self.schedules.load([(shard_of(name), name, row) for name, row in named])
+        self.schedules.load([(self.schedules.shard_of(name), name, row) for name, row in named])
         for name, row in named:
             self.firings.schedule(name, row)
         keyed = [(slot_key(slot.schedule, slot.at), slot) for slot in slots]
         self.slots.sum.add(keyed)
-        self.slots.load([(shard_of(key), key, slot) for key, slot in keyed])
+        self.slots.load([(self.slots.shard_of(key), key, slot) for key, slot in keyed])
 
     def end_schedules(self) -> None:
         """All schedules and slots of a snapshot are there."""

@@ -34,13 +34,14 @@ class Table(Generic[Row]):
     the shards' numbers and hands them to `update`.
     """
 
-    __slots__ = ("_frozen", "_length", "_shards", "sum")
+    __slots__ = ("_frozen", "_length", "_mask", "_shards", "sum")
 
-    def __init__(self, number: int = 0) -> None:
-        """``number``: the table's own in the digest."""
-        self._shards: list[dict[str, Row]] = [{} for _ in range(SHARDS)]
+    def __init__(self, number: int = 0, shards: int = SHARDS) -> None:
+        """``number``: the table's own in the digest.  ``shards``: a power of two."""
+        self._shards: list[dict[str, Row]] = [{} for _ in range(shards)]
+        self._mask = shards - 1
         #: Shards that a view shares; copied before their first change.
-        self._frozen: list[bool] = [False] * SHARDS
+        self._frozen: list[bool] = [False] * shards
         self._length = 0
         #: The digest's part of this table; every change below is told to it.
         self.sum: RowSum[Row] = RowSum(number)
@@ -49,11 +50,15 @@ class Table(Generic[Row]):
         return self._length
 
     def __contains__(self, key: str) -> bool:
-        return key in self._shards[crc32(key.encode()) & SHARD_MASK]
+        return key in self._shards[crc32(key.encode()) & self._mask]
 
     def get(self, key: str) -> Row | None:
         """The row, or None."""
-        return self._shards[crc32(key.encode()) & SHARD_MASK].get(key)
+        return self._shards[crc32(key.encode()) & self._mask].get(key)
+
+    def shard_of(self, key: str) -> int:
+        """The number of a key's shard; the same on every peer and in every process."""
+        return crc32(key.encode()) & self._mask
 
     @property
     def shards(self) -> Sequence[Mapping[str, Row]]:
@@ -62,7 +67,7 @@ class Table(Generic[Row]):
 
     def put(self, key: str, row: Row) -> Row | None:
         """Insert or replace; the row that stood there, None if there was none."""
-        number = shard_of(key)
+        number = self.shard_of(key)
         old = self._shards[number].get(key)
         self.update({key: (number, old, row)})
         return old
@@ -94,7 +99,7 @@ class Table(Generic[Row]):
 
     def pop(self, key: str) -> Row | None:
         """Remove and return the row; None if there was none."""
-        row = self._writable(shard_of(key)).pop(key, None)
+        row = self._writable(self.shard_of(key)).pop(key, None)
         if row is not None:
             self._length -= 1
             self.sum.changed.setdefault(key, row)
@@ -113,18 +118,18 @@ class Table(Generic[Row]):
 
     def freeze(self) -> list[dict[str, Row]]:
         """The shards as they are now; they will not change, the table goes on with copies."""
-        self._frozen = [True] * SHARDS
+        self._frozen = [True] * len(self._shards)
         return list(self._shards)
 
     def thaw(self) -> None:
         """The view taken last is not used any more."""
-        self._frozen = [False] * SHARDS
+        self._frozen = [False] * len(self._shards)
 
     def take_apart(self) -> Iterator[dict[str, Row]]:
         """The shards, one by one; the table is empty afterwards."""
         self._length = 0
         self.sum.clear()
-        for number in range(SHARDS):
+        for number in range(len(self._shards)):
             shard, self._shards[number] = self._shards[number], {}
             yield shard
 

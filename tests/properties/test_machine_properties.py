@@ -19,22 +19,28 @@ from raftsched.core.commands import (
     AttemptFinished,
     AttemptProgress,
     AttemptStarted,
+    BackfillSchedule,
     Batch,
     CancelTask,
     CancelTasks,
     DeleteLimit,
     DeleteQueue,
+    DeleteSchedule,
     DeleteTask,
     DrainNode,
     EditTask,
     Entry,
+    Fire,
+    FireSlots,
     FireTimers,
     LoseAttempts,
     NodeLeft,
     NodeLost,
+    PauseSchedule,
     PauseTask,
     PutLimit,
     PutQueue,
+    PutSchedule,
     RegisterNode,
     Rejected,
     ReportAttempts,
@@ -44,6 +50,7 @@ from raftsched.core.commands import (
     SetEligibility,
     SetNodeLabels,
     SubmitTasks,
+    TriggerSchedule,
     UpdateSettings,
 )
 from raftsched.core.model import TERMINAL, Eligibility, Limit, NewTask, Queue, Settings, Task
@@ -58,9 +65,11 @@ from raftsched.core.policy import (
     Policy,
     RetryNode,
 )
+from raftsched.core.schedule import UNRECKONED, Misfire, Overlap, Schedule, slot_key
 from raftsched.core.state import State
 
 IDS = st.sampled_from([f"t{i}" for i in range(12)] + ["t1.1", "t1.2", "t2.1"])
+SCHEDULES = st.sampled_from(["s1", "s2"])
 NODES = st.sampled_from(["n1", "n2", "n3"])
 INCARNATIONS = st.sampled_from(["a", "b"])
 TOKENS = st.integers(0, 30)
@@ -124,13 +133,13 @@ class Machine(RuleBasedStateMachine):
         small = Settings(tasks_open_max=9, keys_max=3, finished_max=4, losses_max=2)
         self.do(UpdateSettings(small))
         if new:
-            self.do(ActivateVersion(5))
+            self.do(ActivateVersion(6))
 
     def do(self, command: Any) -> Any:
         self.index += 1
         self.now += 10
         batch = Batch("n1", 1, self.index, (command,))
-        version = command.version if isinstance(command, ActivateVersion) else 5
+        version = command.version if isinstance(command, ActivateVersion) else 6
         entry = Entry(max(1, version), 1, self.now, (batch,))
         entry = codec.decode_entry(codec.encode_entry(entry))
         before = copy(self.states[0])
@@ -341,7 +350,7 @@ class Machine(RuleBasedStateMachine):
         self.now += days * 86_400_000
         self.do(ApplyRetention(limit))
 
-    @rule(version=st.sampled_from([1, 2, 3, 4, 5, 5]))
+    @rule(version=st.sampled_from([1, 2, 3, 4, 5, 6, 6]))
     def activate(self, version: int) -> None:
         self.do(ActivateVersion(version))
 
@@ -356,12 +365,67 @@ class Machine(RuleBasedStateMachine):
         """An entry whose time is off: the clock never falls, and jumps only as agreed."""
         before = self.states[0].now
         self.index += 1
-        entry = Entry(5, 1, before + ahead, (), agreed)
+        entry = Entry(6, 1, before + ahead, (), agreed)
         for state in self.states:
             machine.apply(state, self.index, entry)
             assert state.now >= before
             if state.version >= 3 and not agreed:
                 assert state.now <= before + machine.CLOCK_SKEW_MS_MAX
+
+    @rule(
+        name=SCHEDULES,
+        timing=st.sampled_from([b"a", b"b"]),
+        misfire=st.sampled_from(list(Misfire)),
+        overlap=st.sampled_from(list(Overlap)),
+        jitter=st.sampled_from([0, 0, 50]),
+        extra=st.sampled_from([None, Extra(broadcast=ALL_NODES), Extra(expires_ms=30)]),
+        paused=st.sampled_from([False, False, True]),
+    )
+    def put_schedule(self, name: str, timing: bytes, extra: Extra | None, **a: Any) -> None:
+        task = NewTask("", b"s", extra=extra)
+        fields = {"misfire": a["misfire"], "overlap": a["overlap"], "jitter_ms": a["jitter"]}
+        self.do(PutSchedule(Schedule(name, task, timing, paused=a["paused"], **fields)))
+
+    @rule(name=SCHEDULES, paused=st.booleans())
+    def pause_schedule(self, name: str, paused: bool) -> None:
+        self.do(PauseSchedule(name, paused))
+
+    @rule(name=SCHEDULES, ends=st.booleans())
+    def delete_schedule(self, name: str, ends: bool) -> None:
+        self.do(DeleteSchedule(name, ends))
+
+    @rule(name=SCHEDULES)
+    def trigger(self, name: str) -> None:
+        self.do(TriggerSchedule(name))
+
+    @rule(name=SCHEDULES, first=st.integers(0, 3_000), count=st.integers(0, 3))
+    def backfill(self, name: str, first: int, count: int) -> None:
+        self.do(BackfillSchedule(name, 1, tuple(range(first, first + 10 * count, 10))))
+
+    @rule(name=SCHEDULES, at=st.integers(-1, 3_000), count=st.integers(0, 3))
+    def fire_anything(self, name: str, at: int, count: int) -> None:
+        instants = tuple(range(at, at + count))
+        self.do(FireSlots((Fire(name, 1, at, instants, at + count),)))
+
+    @rule(count=st.integers(1, 4), step=st.sampled_from([5, 20_000]), ahead=st.integers(0, 9))
+    def fire_what_is_due(self, count: int, step: int, ahead: int) -> None:
+        """As a leader would, for the schedule that is due first."""
+        state = self.states[0]
+        self.now += ahead * step
+        for name in state.firings.due.due(self.now, 1):
+            row = state.schedules.get(name)
+            assert row is not None
+            if row.next_at == UNRECKONED:
+                following = max(row.after, row.resumed_at, state.now) + step
+                fired = Fire(name, row.version, UNRECKONED, (), following)
+            else:
+                instants = tuple(range(row.next_at, self.now + 11, step))[:count]
+                fired = Fire(name, row.version, row.next_at, instants, instants[-1] + step)
+            before = {k: slot.task_id for k, slot in state.slots.items()}
+            outcome = self.do(FireSlots((fired,)))
+            if isinstance(outcome, Accepted) and isinstance(outcome.value[0], Accepted):
+                for at in fired.instants:
+                    assert not before.get(slot_key(name, at)), "an instant ran twice"
 
     @rule()
     def restore(self) -> None:
@@ -415,6 +479,8 @@ def _derived(state: State) -> Any:
         state.oldest_key(),
         list(state.timers),
         (state.unique, state.waiters, state.limit_use, state.spec_bytes),
+        list(state.firings.due),
+        {n: (state.firings.runs_of(n), state.firings.slots_of(n)) for n in state.firings.names()},
         {parent: state.trees.ids_of(parent) for parent in state.trees.parents()},
         {name: use for name, use in state.queue_use.items() if use.open or use.held},
     )

@@ -17,25 +17,31 @@ from raftsched.core.commands import (
     AssignTasks,
     AttemptFinished,
     AttemptStarted,
+    BackfillSchedule,
     Batch,
     CancelTask,
     CancelTasks,
     CheckReplicas,
     DeleteLimit,
     DeleteQueue,
+    DeleteSchedule,
     DeleteTask,
     DrainNode,
     EditTask,
     Entry,
     Event,
+    Fire,
+    FireSlots,
     FireTimers,
     LoseAttempts,
     NodeLeft,
     NodeLost,
     Outcome,
+    PauseSchedule,
     PauseTask,
     PutLimit,
     PutQueue,
+    PutSchedule,
     RegisterNode,
     Rejected,
     ReportAttempts,
@@ -46,6 +52,7 @@ from raftsched.core.commands import (
     SetEligibility,
     SetNodeLabels,
     SubmitTasks,
+    TriggerSchedule,
     UpdateSettings,
 )
 from raftsched.core.model import (
@@ -63,6 +70,7 @@ from raftsched.core.model import (
     Terms,
 )
 from raftsched.core.policy import Policy
+from raftsched.core.schedule import Schedule
 from raftsched.core.state import State
 
 #: Stamp of a replica's first entry; each further one adds `STEP_MS`.
@@ -212,6 +220,12 @@ ONE_OF_EACH: tuple[AnyCommand, ...] = (
     DrainNode("n1", 1_000),
     EditTask(new_task("t1", priority=60)),
     RunNow("t1"),
+    PutSchedule(Schedule("nightly", new_task(""), b"timing")),
+    DeleteSchedule("nightly"),
+    PauseSchedule("nightly"),
+    FireSlots((Fire("nightly", 1, 2_000, (2_000,), 3_000, (1_000, 1_500, 2)),)),
+    TriggerSchedule("nightly"),
+    BackfillSchedule("nightly", 1, (1_000,)),
 )
 
 
