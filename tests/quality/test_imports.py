@@ -47,7 +47,8 @@ ONLY_IN = {
     "aiohttp": ("api/", "client/", "executor/http.py"),
     "click": ("cli/",),
     "prometheus_client": ("api/",),
-    "cronsim": ("core/cron.py",),
+    "cronsim": ("core/cron/",),
+    "tzdata": ("core/cron/",),
     "cryptography": ("peer/certificates.py",),
 }
 
@@ -56,6 +57,10 @@ IMPURE = {
     "asyncio", "datetime", "io", "logging", "os", "pathlib", "random", "secrets", "selectors",
     "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
+
+#: Calendars are arithmetic; what must not be asked for there is the present.
+CALENDAR = "core/cron/"
+PRESENT = {"now", "today", "utcnow"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -94,4 +99,12 @@ def test_imports_follow_the_architecture(path: Path) -> None:
     assert not names & {"pickle", "marshal", "shelve", "dill"}, f"{relative} imports a pickle"
     if room == "core":
         impure = {name.split(".")[0] for name in names} & IMPURE
+        if str(relative).startswith(CALENDAR):
+            impure -= {"datetime"}
+            asked = {
+                n.attr
+                for n in ast.walk(ast.parse(path.read_text()))
+                if isinstance(n, ast.Attribute)
+            }
+            assert not asked & PRESENT, f"{relative} asks the clock"
         assert not impure, f"{relative} is pure and may not import {impure}"
