@@ -30,6 +30,7 @@ from raftsched.core.commands import (
 from raftsched.core.leases import draining, evictable
 from raftsched.core.versions import POLICIES
 from raftsched.peer.errors import PeerError, UnknownOutcome
+from raftsched.peer.firing import Firing
 from raftsched.peer.leases import LeaseBook, Verdict
 from raftsched.peer.messages import Grant, Renew
 from raftsched.peer.pace import Pace
@@ -86,6 +87,7 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._judge_at = 0.0
         self._retention_at = 0.0
+        self.firing = Firing(propose, now_ms)
         self._pace = Pace()
         #: Assignments are on their way that the state does not show yet.
         self._proposed = 0
@@ -127,8 +129,11 @@ class Scheduler:
                     self.assignments += len(command.assignments)
                     if batch.origin == ALONG:
                         self._proposed = max(0, self._proposed - 1)
-        if len(self._replica.state.ready):
+        if len(self._replica.state.ready) or self._is_slot_due():
             self._wake.set()
+
+    def _is_slot_due(self) -> bool:
+        return 0 < self.firing.due(self._replica.state) <= self._now_ms()
 
     def along(self, batches: Sequence[Batch]) -> Batch | None:
         """Assignments for the new tasks of an entry that is about to be appended, if there is room.
@@ -204,6 +209,7 @@ class Scheduler:
         if self._replica.state.suspect:
             return  # Whatever it would propose now is refused.
         await self._fire()
+        await self.firing.run(self._replica.state, lambda: bool(self._leading_term))
         while self._leading_term and not self._proposed:
             plan = planner.plan(self._replica.state, self._policy())
             self._rate_due = plan.due
@@ -229,7 +235,8 @@ class Scheduler:
         state = self._replica.state
         if not self._leading_term or state.suspect:
             return IDLE_SECONDS
-        due = [at for at in (state.timers.first(), self._rate_due) if at]
+        instants = (state.timers.first(), self._rate_due, self.firing.due(state))
+        due = [at for at in instants if at]
         if not due:
             return IDLE_SECONDS
         return min(IDLE_SECONDS, max(TIMER_SECONDS_MIN, (min(due) - self._now_ms()) / 1000))

@@ -179,7 +179,7 @@ def _fire(changes: Changes, fired: Fire) -> Outcome:
         else:
             runs.note(first, last, count, SlotStatus.MISSED, "late")
     made: list[str] = []
-    reasons = _misfires(row, fired.instants, changes.state.now)
+    reasons = _misfires(row, fired, changes.state.now)
     for at, reason in zip(fired.instants, reasons, strict=True):
         if reason:
             runs.note(at, at, 1, SlotStatus.MISSED, reason)
@@ -187,9 +187,13 @@ def _fire(changes: Changes, fired: Fire) -> Outcome:
             made += _run(runs, row, at)
     # A forerunner that ended for it may have changed the row.
     row = changes.schedule(row.name) or row
-    changes.schedules[row.name] = msgspec.structs.replace(
-        row, next_at=fired.following, after=0, resumed_at=0, modify_index=changes.index
-    )
+    if fired.following == UNRECKONED and fired.passed is not None:
+        row = msgspec.structs.replace(row, after=fired.passed[1], modify_index=changes.index)
+    else:
+        row = msgspec.structs.replace(
+            row, next_at=fired.following, after=0, resumed_at=0, modify_index=changes.index
+        )
+    changes.schedules[row.name] = row
     changes.event("schedule_changed", detail=row.name)
     return Accepted(tuple(made))
 
@@ -213,12 +217,14 @@ def _why_not(row: Schedule, fired: Fire, now: int) -> str:
         return "the first instant is the one that is next"
     if fired.following and fired.following <= all_due[-1]:
         return "the next instant is later"
+    is_more_due = 0 < fired.following <= now
     if not passed:
         return ""
     runs_at_least = {Misfire.SKIP: 0, Misfire.LATEST: 1, Misfire.ALL: row.misfire_limit}
     if passed[1] > now - LATE_MS:
         return "what is passed over is late"
-    if passed[1] > now - row.window_ms and len(fired.instants) < runs_at_least[row.misfire]:
+    might_run = len(fired.instants) < runs_at_least[row.misfire] and not is_more_due
+    if passed[1] > now - row.window_ms and might_run:
         return "what is passed over might run"
     return ""
 
@@ -231,19 +237,22 @@ def _why_not_reckoned(row: Schedule, fired: Fire) -> str:
         first, last, _ = fired.passed
         if first <= row.after or last > row.resumed_at:
             return "what is passed over was due during the pause"
+        if fired.following == UNRECKONED:
+            return ""  # There was more during the pause.
     if fired.following and fired.following <= max(row.after, row.resumed_at):
         return "the next instant is later"
     return ""
 
 
-def _misfires(row: Schedule, instants: tuple[int, ...], now: int) -> list[str]:
-    """Why each of them does not run; empty: it does."""
+def _misfires(row: Schedule, fired: Fire, now: int) -> list[str]:
+    """Why each instant does not run; empty: it does."""
+    instants, is_more_due = fired.instants, 0 < fired.following <= now
     late = [at for at in instants if at < now - LATE_MS]
     if row.misfire is Misfire.SKIP:
         allowed = 0
     elif row.misfire is Misfire.LATEST:
         # The last one of all, which is late only if nothing is due in time.
-        allowed = 1 if len(late) == len(instants) else 0
+        allowed = 1 if len(late) == len(instants) and not is_more_due else 0
     else:
         allowed = row.misfire_limit
     run_from = len(late) - allowed
