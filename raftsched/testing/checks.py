@@ -20,6 +20,7 @@ from zlib import crc32
 
 from raftsched.core import invariants
 from raftsched.core.machine import CLOCK_SKEW_MS_MAX
+from raftsched.core.state import State
 from raftsched.core.versions import BOUNDED_TIME
 from raftsched.peer.peer import Peer
 from raftsched.raft.files import StorageError
@@ -29,6 +30,7 @@ from raftsched.raft.snapshot import SnapshotStore
 from raftsched.testing import runs
 from raftsched.testing.clocks import EPOCH_MS
 from raftsched.testing.machine import Machine
+from raftsched.testing.slots import Clockworks
 from raftsched.testing.world import World
 
 #: Violations that are kept; one is usually followed by others.
@@ -270,12 +272,24 @@ class Checker:
             elif seen[1] != rows:
                 self.violated(f"{seen[0]} and {name} differ at the end")
 
+    def _newest(self) -> State | None:
+        """The state of whoever has applied most."""
+        peers = [m.peer for m in self._machines.values() if m.loop is not None and m.peer]
+        states = [peer.replica.state for peer in peers]
+        return max(states, key=lambda state: state.index, default=None)
+
+    def schedules(self, clockworks: Clockworks) -> None:
+        """Every instant of a schedule has one slot, and at most one run."""
+        state = self._newest()
+        if state is not None:
+            for sentence in clockworks.check(state):
+                self.violated(sentence)
+
     def attempts(self) -> None:
         """No two attempts of a task ran at once, and what else is promised about them."""
-        peers = [m.peer for m in self._machines.values() if m.loop is not None and m.peer]
-        if not peers:
+        state = self._newest()
+        if state is None:
             return
-        state = max([peer.replica.state for peer in peers], key=lambda state: state.index)
         spans = [s for m in self._machines.values() for s in [*m.spans, *m.running()]]
         for sentence in (
             *runs.check(spans, state.tasks.get),

@@ -21,6 +21,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     spec_bytes: tuple[int, int] = (20, 400)
     #: What the tasks ask for beside running.
     wishes: Wishes = USUAL
+    #: Schedules that fire all the while.
+    schedules: int = 0
     #: Seconds a packet takes: at least, at most.
     delay: tuple[float, float] = (0.0001, 0.0008)
     lease_seconds: float = 4.0
@@ -92,5 +94,11 @@ PROFILES: dict[str, Profile] = {
         log=_SMALL,
     ),
     "clock": Profile(faults=_CLOCK, log=_SMALL),
+    "slots": Profile(
+        faults={**_NET, **_KILL, "clock_step": 1.0, "clock_right": 1.5},
+        per_second=1.0,
+        schedules=4,
+        log=_SMALL,
+    ),
     "all": Profile(faults={**_NET, **_KILL, **_POWER, **_DISK, **_CLOCK}, log=_SMALL),
 }

@@ -23,6 +23,7 @@ from raftsched.testing.group import Group
 from raftsched.testing.machine import Machine, standard_script
 from raftsched.testing.network import Network
 from raftsched.testing.profiles import PROFILES, Profile
+from raftsched.testing.slots import Clockworks
 from raftsched.testing.workload import Workload
 from raftsched.testing.world import World, quiet_graves
 
@@ -107,6 +108,7 @@ class Simulation:
             spec_bytes=self.profile.spec_bytes,
             wishes=self.profile.wishes,
         )
+        self.clockworks = Clockworks(self.world, self.machines, self.profile.schedules)
 
     def _watch(self, machine: Machine) -> None:
         machine.on_new_peer = self.checker.watch
@@ -178,6 +180,7 @@ class Simulation:
         self._until(self.seconds)
         self.nemesis.heal()
         self.workload.stop()
+        self.clockworks.stop()
         healed_at = self.world.now
         self._until(healed_at + HEAL_SECONDS, healing=True)
         healed_in = self.world.now - healed_at
@@ -201,7 +204,8 @@ class Simulation:
                 return False
             states.append(machine.peer.replica.state)
         last = self.checker.commit_index
-        return all(state.index >= last and not state.open_count for state in states)
+        is_idle = all(state.index >= last and not state.open_count for state in states)
+        return is_idle and self.clockworks.is_at_rest
 
     def _settle(self) -> None:
         if self.checker.violations:
@@ -224,6 +228,7 @@ class Simulation:
         self.world.run(self.world.now + 8.0)
         self.workload.check()
         self.checker.attempts()
+        self.checker.schedules(self.clockworks)
         self._same_index()
 
     def _same_index(self) -> None:

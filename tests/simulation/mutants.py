@@ -16,13 +16,15 @@ from unittest.mock import patch
 import msgspec
 
 from raftsched.core import codec, machine
+from raftsched.core import reckon as reckoning
 from raftsched.core.commands import SubmitTasks
-from raftsched.core.handlers import HANDLERS, attempts, ends, nodes, submit, timers
+from raftsched.core.handlers import HANDLERS, attempts, ends, nodes, schedules, submit, timers
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import Permits
 from raftsched.core.model import TaskStatus
 from raftsched.core.tables import Table
 from raftsched.core.timers import Timers, due_at
+from raftsched.peer import firing
 from raftsched.peer.intake import Intake
 from raftsched.peer.leases import LeaseBook
 from raftsched.peer.messages import Refused
@@ -336,6 +338,36 @@ def _end_with_the_first_subtask() -> AbstractContextManager[Any]:
     return patch.object(ends, "_subtask_ended", subtask_ended)
 
 
+def _fire_what_has_fired() -> AbstractContextManager[Any]:
+    original = firing.Firing._fires
+    last: dict[int, Any] = {}
+
+    def fires(self: Any, state: Any) -> Any:
+        """A leader that does not know what became of its last fires says them again."""
+        found, before = original(self, state), last.get(id(self), ())
+        last[id(self)] = found
+        return (*before, *found)
+
+    return ExitStackOf(
+        patch.object(firing.Firing, "_fires", fires),
+        patch.object(schedules, "_is_stale", lambda row, fired: row.paused),
+        patch.object(schedules, "_why_not", lambda row, fired, now: ""),
+    )
+
+
+def _begin_from_now() -> AbstractContextManager[Any]:
+    """A leader that fires what is due from now on, and not what the row says is next."""
+
+    def reckon(row: Any, now: int) -> Any:
+        fire = reckoning.reckon(row, now)
+        return msgspec.structs.replace(fire, instants=fire.instants[-1:], passed=None)
+
+    return ExitStackOf(
+        patch.object(firing, "reckon", reckon),
+        patch.object(schedules, "_why_not", lambda row, fired, now: ""),
+    )
+
+
 # Snapshots and members ---------------------------------------------------------------------------
 
 
@@ -393,6 +425,11 @@ def _wiped_majority() -> list[Fault]:
         Fault(9.0, "wipe", "1", 1.0, 0.5),
         Fault(9.2, "isolate", "0", 8.0, 0.5),
     ]
+
+
+def _leaderless() -> list[Fault]:
+    """The leader dies, again and again."""
+    return [Fault(3.0 + 5.0 * n, "kill", "leader", 3.0, 0.5) for n in range(5)]
 
 
 def _lone_pair() -> list[Fault]:
@@ -476,6 +513,12 @@ MUTANTS = (
     Mutant(
         "fire too early", "retries", _fire_too_early, "net", 6,
         shows="before its backoff", changes={"wishes": only("backoff")},
+    ),
+    Mutant(
+        "fire what has fired", "G5", _fire_what_has_fired, "slots", 6, shows="times for",
+    ),
+    Mutant(
+        "begin from now", "G5", _begin_from_now, "slots", 12, 30, _leaderless(), shows="apart",
     ),
     Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1, shows="differs at"),
     Mutant(

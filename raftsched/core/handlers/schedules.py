@@ -166,7 +166,7 @@ def _fire(changes: Changes, fired: Fire) -> Outcome:
     row = changes.schedule(fired.schedule)
     if row is None:
         return Rejected(Reason.UNKNOWN_SCHEDULE, fired.schedule)
-    if row.paused or row.version != fired.version or row.next_at != fired.next_at:
+    if _is_stale(row, fired):
         return Rejected(Reason.STALE_FIRE, fired.schedule)
     why_not = _why_not(row, fired, changes.state.now)
     if why_not:
@@ -196,6 +196,11 @@ def _fire(changes: Changes, fired: Fire) -> Outcome:
     changes.schedules[row.name] = row
     changes.event("schedule_changed", detail=row.name)
     return Accepted(tuple(made))
+
+
+def _is_stale(row: Schedule, fired: Fire) -> bool:
+    """Did somebody fire it already, or change it?"""
+    return row.paused or row.version != fired.version or row.next_at != fired.next_at
 
 
 def _why_not(row: Schedule, fired: Fire, now: int) -> str:
