@@ -18,6 +18,7 @@ from raftsched.raft.files import Damaged
 from raftsched.raft.journal import JournalFailed
 from raftsched.raft.log import RemovedFromCluster
 from raftsched.testing.checks import Checker
+from raftsched.testing.clocks import EPOCH_MS
 from raftsched.testing.faults import Fault, Nemesis, plan
 from raftsched.testing.group import Group
 from raftsched.testing.machine import Machine, standard_script
@@ -182,7 +183,7 @@ class Simulation:
         self.workload.stop()
         self.clockworks.stop()
         healed_at = self.world.now
-        self._until(healed_at + HEAL_SECONDS, healing=True)
+        self._until(healed_at + HEAL_SECONDS + self._ahead_seconds(), healing=True)
         healed_in = self.world.now - healed_at
         self._settle()
         return self._result(healed_in, perf_counter() - began)
@@ -193,6 +194,15 @@ class Simulation:
             self.checker.durable()
             if healing and self._is_at_rest():
                 return
+
+    def _ahead_seconds(self) -> float:
+        """By how much the cluster's time is ahead of the world's, and so will stand still.
+
+        Clocks that were wrong together are believed; what waits for a time then waits longer.
+        """
+        peers = [m.peer for m in self.machines.values() if m.loop is not None and m.peer]
+        now = max([peer.replica.state.now for peer in peers], default=0)
+        return max(0.0, (now - EPOCH_MS) / 1000 - self.world.time)
 
     def _is_at_rest(self) -> bool:
         """Every peer that can runs, has applied the same, and no task is open."""
