@@ -125,6 +125,11 @@ def check_change(where: ZoneInfo, at: dt.datetime) -> None:
         expected = [slot for slot in walk.slots(hours, minutes, gap, fold) if since < slot <= upto]
         found = between(timing, NAME, 0, since, upto, 1_000)
         assert list(found) == expected, (where.key, at, text, gap, fold)
+        # Also asked from within: two instants of every half hour.
+        for after in range(since, upto, 900_000 + 1):
+            later = [slot for slot in expected if slot > after]
+            if later:
+                assert following(timing, NAME, 0, after) == later[0], (where.key, after, timing)
 
 
 @pytest.mark.timeout(3_000 if IS_SOAK else 60)

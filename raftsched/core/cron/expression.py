@@ -69,9 +69,14 @@ class Expression(NamedTuple):
     is_rhythm: bool
 
 
-@lru_cache(maxsize=_KEPT_MAX)
 def expression(text: str, name: str) -> Expression:
     """The times of a schedule of this name.  ValueError says what is wrong, where, what now."""
+    # Without ``H`` (or a name of a month or day with one) all names have the same.
+    return _expression(text, name if "H" in text or "h" in text else "")
+
+
+@lru_cache(maxsize=_KEPT_MAX)
+def _expression(text: str, name: str) -> Expression:
     fields = _fields(text)
     return _parsed(" ".join(resolved(fields, name)), _is_rhythm(fields))
 
@@ -173,24 +178,29 @@ def _is_rhythm(fields: list[str]) -> bool:
     return any(t.startswith("*") or (t.startswith("H") and "/" in t) for t in terms)
 
 
+@lru_cache(maxsize=_KEPT_MAX)
 def _parsed(text: str, is_rhythm: bool) -> Expression:
-    fields = text.split()
-    for index, (field, part) in enumerate(zip(FIELDS, fields, strict=True)):
+    try:
+        sim = CronSim(text, _ANY_TIME)
+    except CronSimError:
+        raise ValueError(_wrong(text)) from None
+    days = " ".join(text.split()[3:])
+    if not _day_from(days, _ANY_TIME.toordinal()):
+        raise ValueError(_never(text))
+    hours, minutes, seconds = sorted(sim.hours), sorted(sim.minutes), sorted(sim.seconds)
+    return Expression(tuple(seconds), tuple(minutes), tuple(hours), days, is_rhythm)
+
+
+def _wrong(text: str) -> str:
+    """Which field it is; none of them: their days exclude each other."""
+    for index, (field, part) in enumerate(zip(FIELDS, text.split(), strict=True)):
         alone = ["0", "0", "0", "*", "*", "*"]
         alone[index] = part
         try:
             CronSim(" ".join(alone), _ANY_TIME)
         except CronSimError:
-            raise ValueError(_bad(field, part)) from None
-    try:
-        sim = CronSim(text, _ANY_TIME)
-    except CronSimError:
-        raise ValueError(_never(text)) from None
-    days = " ".join(fields[3:])
-    if not _day_from(days, _ANY_TIME.toordinal()):
-        raise ValueError(_never(text))
-    hours, minutes, seconds = sorted(sim.hours), sorted(sim.minutes), sorted(sim.seconds)
-    return Expression(tuple(seconds), tuple(minutes), tuple(hours), days, is_rhythm)
+            return _bad(field, part)
+    return _never(text)
 
 
 def _never(text: str) -> str:
