@@ -58,10 +58,11 @@ def preview(
 def warnings(timing: Timing, name: str, after_ms: int, upto_ms: int) -> tuple[str, ...]:
     """What changes of the clocks leave out between two instants; looks `WARN_DAYS_MAX` ahead."""
     where, found = zone(timing.zone), []
+    changes = tuple(_changes(where, after_ms // 1_000, upto_ms // 1_000))
     for text in timing.crons:
         times = expression(text, name)
         gap, fold = policies(timing, times)
-        for change in _changes(where, after_ms // 1_000, upto_ms // 1_000):
+        for change in changes:
             before, after = offset(where, wall_at(where, change - 1)), _offset_at(where, change)
             low, high = sorted((before, after))
             named = next_wall(times, wall_by(change, low) - _SECOND)

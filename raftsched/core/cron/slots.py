@@ -37,19 +37,7 @@ def following(timing: Timing, name: str, anchor_ms: int, after_ms: int) -> int:
     ``anchor_ms`` is where intervals are counted from (the schedule's creation) unless ``start_at``
     is given; it stays the same for ever.  KeyError for a zone that ``tzdata`` does not have.
     """
-    after = max(after_ms, timing.start_at - 1, 0)
-    # Every further pass leaves one excluded range behind.
-    for _ in range(EXCLUDE_MAX + 1):
-        found = _earliest(timing, name, anchor_ms, after)
-        if not found or found > INSTANT_MS_MAX or (timing.end_at and found >= timing.end_at):
-            return 0
-        if not timing.exclude:
-            return found
-        until = _excluded_until(timing, found)
-        if not until:
-            return found
-        after = until - 1
-    return 0
+    return _first(timing, name, anchor_ms, after_ms, INSTANT_MS_MAX)
 
 
 def between(
@@ -59,8 +47,8 @@ def between(
     found: list[int] = []
     at = after_ms
     while len(found) < limit:
-        at = following(timing, name, anchor_ms, at)
-        if not at or at > upto_ms:
+        at = _first(timing, name, anchor_ms, at, upto_ms)
+        if not at:
             break
         found.append(at)
     return tuple(found)
@@ -72,14 +60,12 @@ def last_between(timing: Timing, name: str, anchor_ms: int, after_ms: int, upto_
     However many there are: "is there one after this instant?" turns from yes to no at the last one,
     and halving finds it in about 40 questions.
     """
-    last = following(timing, name, anchor_ms, after_ms)
-    if not last or last > upto_ms:
-        return 0
+    last = _first(timing, name, anchor_ms, after_ms, upto_ms)
     none_after = upto_ms
-    while last < none_after:
+    while last and last < none_after:
         middle = (last + none_after) // 2
-        found = following(timing, name, anchor_ms, middle)
-        if found and found <= upto_ms:
+        found = _first(timing, name, anchor_ms, middle, upto_ms)
+        if found:
             last = found
         else:
             none_after = middle
@@ -103,6 +89,22 @@ def policies(timing: Timing, times: Expression) -> tuple[Gap, Fold]:
     if fold is Fold.USUAL:
         fold = Fold.BOTH if times.is_rhythm else Fold.FIRST
     return gap, fold
+
+
+def _first(timing: Timing, name: str, anchor_ms: int, after_ms: int, upto_ms: int) -> int:
+    """As `following`, and 0 if it is after ``upto_ms``."""
+    upto = min(upto_ms, timing.end_at - 1 if timing.end_at else INSTANT_MS_MAX, INSTANT_MS_MAX)
+    after = max(after_ms, timing.start_at - 1, 0)
+    # Every further pass leaves one excluded range behind.
+    for _ in range(EXCLUDE_MAX + 1):
+        found = _earliest(timing, name, anchor_ms, after) if after < upto else 0
+        if not found or found > upto:
+            return 0
+        until = _excluded_until(timing, found) if timing.exclude else 0
+        if not until:
+            return found
+        after = until - 1
+    return 0
 
 
 def _earliest(timing: Timing, name: str, anchor_ms: int, after_ms: int) -> int:

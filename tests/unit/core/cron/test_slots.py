@@ -205,3 +205,23 @@ def test_far_instants_have_an_answer(after: int) -> None:
     timing = cron("0 0 29 2 *", zone=BERLIN)
     found = following(timing, NAME, 0, after)
     assert found == 0 or found > after
+
+
+def test_daily_time_in_new_yorks_gap_comes_once_a_day_and_never_storms() -> None:
+    # Nomad #5410: 02:30 on the day of the change crippled a cluster.
+    timing = cron("30 2 * * *", zone="America/New_York")
+    assert days_slots(timing, "2027-03-13", "2027-03-16") == [
+        "13 02:30 -0500", "14 03:00 -0400", "15 02:30 -0400",
+    ]  # fmt: skip
+    assert days_slots(timing, "2027-11-06", "2027-11-09") == [
+        "06 02:30 -0400", "07 02:30 -0500", "08 02:30 -0500",
+    ]  # fmt: skip
+    year = between(timing, NAME, 0, at("2026-12-31 12:00"), at("2027-12-31 12:00"), 1_000)
+    assert len(year) == 365
+
+
+def test_late_question_leaves_nothing_out_and_repeats_nothing() -> None:
+    timing = cron("30 2 * * *", zone="America/New_York")
+    asked = following(timing, NAME, 0, at("2027-03-14 07:00"))
+    assert asked == at("2027-03-15 06:30")
+    assert following(timing, NAME, 0, at("2027-03-14 07:00") - 1) == at("2027-03-14 07:00")
