@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from typing import Any
 
 import msgspec
@@ -97,6 +98,10 @@ class Context:
             else:
                 await self.service.wait_index(index, wait_seconds)
         return self.service.state
+
+    def now_ms(self) -> int:
+        """The cluster's time, about: what the state has stands still while nothing happens."""
+        return max(self.service.state.now, time.time_ns() // 1_000_000)
 
     async def propose(self, command: AnyCommand) -> Any:
         """The value of an accepted command; a refusal ends the request."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 from aiohttp import web
 
@@ -53,9 +51,7 @@ async def get(context: Context, request: web.Request) -> web.StreamResponse:
     task_id = request.match_info["id"]
     state = await context.state(request, task_id)
     task = known_task(context, task_id)
-    # The cluster's time stands still while nothing happens; what waits for time does not.
-    now = max(state.now, time.time_ns() // 1_000_000)
-    found = explain(state, task, now)
+    found = explain(state, task, context.now_ms())
     return context.answer(_view(task.id, task.status, found, state.index))
 
 

@@ -23,6 +23,7 @@ from raftsched.api.context import Context, integer
 from raftsched.api.problems import Problem
 from raftsched.api.views import TaskPage, TaskView, task_view
 from raftsched.core.model import Task, TaskStatus
+from raftsched.core.schedule import schedule_of
 from raftsched.core.spec import TaskSpec
 from raftsched.core.state import State
 from raftsched.core.trees import parent_of
@@ -36,7 +37,7 @@ SLICE_SECONDS = 0.005
 CLOCK_ROWS = 64
 
 #: What the query of a list filters by.
-FILTERS = ("state", "queue", "node", "parent", "label", "q", "since", "until")
+FILTERS = ("state", "queue", "node", "parent", "schedule", "label", "q", "since", "until")
 
 Shown = TypeVar("Shown")
 #: ``(create_index, id)`` of the task behind which a page begins.
@@ -127,7 +128,7 @@ def filter_of(request: web.Request) -> Callable[[Task], bool]:
         known = ", ".join(status.value for status in TaskStatus)
         raise Problem("invalid", f"unknown state; known: {known}", pointer="?state")
     queue, node, parent = query.get("queue"), query.get("node"), query.get("parent")
-    name = query.get("q", "")
+    schedule, name = query.get("schedule"), query.get("q", "")
     until = instant_of(request, "until")
     labels = [label.partition(":")[::2] for label in query.getall("label", [])]
     if any(":" not in label for label in query.getall("label", [])):
@@ -142,6 +143,8 @@ def filter_of(request: web.Request) -> Callable[[Task], bool]:
         if (queue and task.queue != queue) or (node and task.node != node):
             return False
         if parent and parent_of(task) != parent:
+            return False
+        if schedule and schedule_of(task) != schedule:
             return False
         if until is not None and task.created_at >= until:
             return False

@@ -44,6 +44,7 @@ CATALOGUE: dict[str, Kind] = {
     "unknown-peer": Kind(404, "No such peer"),
     "unknown-queue": Kind(404, "Nothing was set for this queue"),
     "unknown-limit": Kind(404, "Nothing was set for this limit"),
+    "unknown-schedule": Kind(404, "No such schedule"),
     "method-not-allowed": Kind(405, "This address does not take this method"),
     "change-refused": Kind(409, "This change of the group is not allowed, or not now"),
     "task-terminal": Kind(409, "The task has ended"),
@@ -53,6 +54,7 @@ CATALOGUE: dict[str, Kind] = {
     "part-of-tree": Kind(409, "The task has subtasks, or is one"),
     "task-succeeded": Kind(409, "The task succeeded"),
     "unique-conflict": Kind(409, "A task that has not ended has this unique key"),
+    "schedule-exists": Kind(409, "There is a schedule of this name"),
     "modified": Kind(412, "It has changed since"),
     "duplicate-id": Kind(409, "Another task has this id"),
     "needs-version": Kind(409, "Not all peers run a program that knows this yet"),
@@ -78,6 +80,7 @@ _BY_REASON = {
     Reason.UNKNOWN_STRATEGY: "invalid",
     Reason.INVALID: "invalid",
     Reason.BATCH_REFUSED: "invalid",
+    Reason.STALE_FIRE: "modified",
 }
 
 
@@ -149,6 +152,11 @@ def unknown_task(task_id: str) -> Problem:
     return Problem("unknown-task", f"no task {task_id!r}; it never was, or was deleted")
 
 
+def unknown_schedule(name: str) -> Problem:
+    """There is no such schedule (any more)."""
+    return Problem("unknown-schedule", f"no schedule {name[:100]!a}; it never was, or was deleted")
+
+
 def unknown_node(node_id: str, known: Iterable[str]) -> Problem:
     """There is no such node."""
     names = ", ".join(sorted(known)) or "none has registered yet"
@@ -209,6 +217,11 @@ def of_rejection(
             return task_terminal(asked, detail)
     if isinstance(asked, SetEligibility) and reason is Reason.UNKNOWN_NODE:
         return unknown_node(asked.node_id, nodes)
+    if reason is Reason.UNKNOWN_SCHEDULE:
+        return unknown_schedule(detail)
+    if reason is Reason.SCHEDULE_EXISTS:
+        text = f"there is a schedule {detail!r}; PUT replaces it"
+        return Problem("schedule-exists", text, extra={"schedule": detail})
     if reason is Reason.UNIQUE_CONFLICT:
         # The detail is the id of the task that has the key.
         text = f"task {detail} has this unique key and has not ended"

@@ -15,6 +15,7 @@ from raftsched.api import (
     clock,
     cluster,
     explain,
+    forecasts,
     limits,
     listing,
     nodes,
@@ -22,6 +23,9 @@ from raftsched.api import (
     output,
     peers,
     queues,
+    schedule_documents,
+    schedule_views,
+    schedules,
     submission,
     tasks,
     tree,
@@ -78,6 +82,11 @@ _QUEUE = "/v1/queues/{name}"
 _LIMIT = "/v1/limits/{key}"
 _PUT_QUEUE = ("unknown-queue", "modified", "overloaded", "invalid", "needs-version")
 _PUT_LIMIT = ("unknown-limit", "modified", "overloaded", "invalid", "needs-version")
+_SCHEDULE = "/v1/schedules/{name}"
+_UNKNOWN_SCHEDULE = ("unknown-schedule",)
+_PUT_SCHEDULE = ("modified", "overloaded", "invalid", "too-large", "needs-version")
+_CREATE_SCHEDULE = ("schedule-exists", "idempotency-key-reused", *_PUT_SCHEDULE)
+_RUN_SCHEDULE = ("unknown-schedule", "queue-full", "overloaded", "needs-version")
 _UNKNOWN_NODE = ("unknown-node",)
 _NO_LEADER = ("no-leader",)
 _READY = ("no-leader", "replica-divergence")
@@ -233,6 +242,61 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "DELETE", _LIMIT, "operate", limits.delete, status=204,
         problems=("unknown-limit", "needs-version"), query=_DRY_RUN,
+    ),
+    Route(
+        "GET", "/v1/schedules", "read", schedules.listing, None, schedule_views.SchedulePage,
+        query=("limit", "cursor", *_POLL),
+    ),
+    Route(
+        "POST", "/v1/schedules", "submit", schedules.create, schedule_documents.ScheduleRequest,
+        schedule_views.ScheduleView, 201, _CREATE_SCHEDULE, query=_DRY_RUN,
+    ),
+    Route(
+        "POST", "/v1/schedules:preview", "read", forecasts.preview_of,
+        schedule_documents.PreviewRequest, forecasts.PreviewView,
+        problems=("unknown-schedule", "invalid"), query=("n", "after", *_READ),
+        operation="schedules_preview",
+    ),
+    Route(
+        "GET", _SCHEDULE, "read", schedules.get, None, schedule_views.ScheduleView,
+        problems=_UNKNOWN_SCHEDULE, query=_POLL,
+    ),
+    Route(
+        "PUT", _SCHEDULE, "submit", schedules.put, schedule_documents.ScheduleRequest,
+        schedule_views.ScheduleView, problems=_PUT_SCHEDULE, query=_DRY_RUN,
+    ),
+    Route(
+        "PATCH", _SCHEDULE, "submit", schedules.edit, None, schedule_views.ScheduleView,
+        problems=(*_UNKNOWN_SCHEDULE, *_PUT_SCHEDULE), query=_DRY_RUN,
+    ),
+    Route(
+        "DELETE", _SCHEDULE, "operate", schedules.delete, status=204,
+        problems=("unknown-schedule", "modified", "needs-version"), query=("tasks", *_DRY_RUN),
+    ),
+    *[
+        Route(
+            "POST", f"{_SCHEDULE}/{handler.__name__}", "submit", handler, None,
+            schedule_views.ScheduleView, problems=(*_UNKNOWN_SCHEDULE, "needs-version"),
+            query=_DRY_RUN,
+        )
+        for handler in (schedules.pause, schedules.resume)
+    ],
+    Route(
+        "POST", _SCHEDULE + "/trigger", "submit", schedules.trigger, None, TaskView, 201,
+        _RUN_SCHEDULE, query=_DRY_RUN,
+    ),
+    Route(
+        "POST", _SCHEDULE + "/backfill", "operate", schedules.backfill, schedules.BackfillRequest,
+        schedules.BackfillView, problems=(*_RUN_SCHEDULE, "modified", "task-running", "invalid"),
+        query=_DRY_RUN,
+    ),
+    Route(
+        "GET", _SCHEDULE + "/slots", "read", schedules.slots, None, schedule_views.SlotPage,
+        problems=_UNKNOWN_SCHEDULE, query=("limit", "cursor", *_POLL),
+    ),
+    Route(
+        "GET", "/v1/forecast", "read", forecasts.forecast, None, forecasts.ForecastView,
+        problems=("invalid",), query=("from", "to", "limit", "cursor", *_READ),
     ),
     Route("GET", "/v1/cluster", "read", cluster.cluster),
     Route(

@@ -109,6 +109,9 @@ class TaskView(msgspec.Struct, frozen=True):
     limits: tuple[str, ...]
     unique: Unique | None
     broadcast: Broadcast | None
+    #: The schedule that made it, and the instant that it was due.
+    schedule: str | None
+    slot: str | None
     #: The task that it is a part of.
     parent: str | None
     #: Into how many it was split; it ends when they have ended.
@@ -221,6 +224,8 @@ class NodePage(msgspec.Struct, frozen=True):
 
 #: A task that waits until ``ready_at``.
 _WAITS = (TaskStatus.WAITING, TaskStatus.RETRYING)
+#: Shown in the place of a secret.
+HIDDEN = "(hidden)"
 _SECRET = re.compile(r"auth|cookie|token|key|secret|password", re.IGNORECASE)
 _specs = msgspec.msgpack.Decoder(TaskSpec)
 #: Stands for the latest attempt of a task that has none.
@@ -274,6 +279,8 @@ def task_view(task: Task) -> TaskView:
         policy.limits,
         unique_view(extra),
         broadcast_view(extra),
+        None if extra is None else extra.schedule or None,
+        None if extra is None else instant(extra.slot),
         None if extra is None else extra.parent or None,
         0 if extra is None else extra.subtasks,
         task.status,
@@ -305,7 +312,7 @@ def _http(call: HttpCall) -> HttpView:
     return HttpView(
         call.url,
         call.method,
-        {name: _shown(name, value) for name, value in call.headers.items()},
+        {name: shown_header(name, value) for name, value in call.headers.items()},
         _text(call.body),
         call.expect,
         call.redirects_max,
@@ -313,8 +320,9 @@ def _http(call: HttpCall) -> HttpView:
     )
 
 
-def _shown(name: str, value: str) -> str:
-    return "(hidden)" if _SECRET.search(name) else value
+def shown_header(name: str, value: str) -> str:
+    """The value of a header, unless it carries a secret by its name."""
+    return HIDDEN if _SECRET.search(name) else value
 
 
 def _python(call: PythonCall) -> PythonView:

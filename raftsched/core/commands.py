@@ -319,6 +319,8 @@ class DeleteSchedule(Command, frozen=True, tag=30):
 
     name: str
     ends_tasks: bool = False
+    #: Refused unless the row has this modify index; 0: whatever it has.
+    if_index: int = 0
 
 
 class PauseSchedule(Command, frozen=True, tag=31):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from raftsched.core.model import NewTask
+from raftsched.core.model import NewTask, Task
 from raftsched.core.words import Word
 
 #: `Schedule.next_at` until the leader has reckoned it.
@@ -93,6 +93,10 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     resumed_at: int = 0
     created_at: int = 0
     modify_index: int = 0
+    #: What it was asked for with, as JSON; not looked into by ``apply``.
+    document: bytes = b""
+    #: Idempotency key of the request that made it; empty: it had none.
+    key: str = ""
     #: Runs in a row that succeeded, or that did not; one of them is 0.
     successes: int = 0
     failures: int = 0
@@ -120,3 +124,8 @@ class Slot(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def slot_key(schedule: str, at: int) -> str:
     """The key of a slot's row."""
     return f"{schedule}\0{at}"
+
+
+def schedule_of(task: Task) -> str:
+    """The name of the schedule that made it; empty: none did."""
+    return "" if task.extra is None else task.extra.schedule

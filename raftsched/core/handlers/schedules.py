@@ -105,7 +105,7 @@ def _changed(changes: Changes, known: Schedule, wanted: Schedule) -> Schedule:
     row = msgspec.structs.replace(
         wanted, version=known.version + 1, next_at=known.next_at, after=known.after,
         resumed_at=known.resumed_at, created_at=known.created_at, modify_index=changes.index,
-        successes=known.successes, failures=known.failures,
+        successes=known.successes, failures=known.failures, key=known.key,
     )  # fmt: skip
     if wanted.paused is not known.paused:
         return _paused(changes, msgspec.structs.replace(row, paused=known.paused), wanted.paused)
@@ -140,8 +140,11 @@ def _paused(changes: Changes, row: Schedule, paused: bool) -> Schedule:
 def delete(changes: Changes, command: DeleteSchedule) -> Outcome:
     """No value."""
     state, name = changes.state, command.name
-    if state.schedules.get(name) is None:
+    known = state.schedules.get(name)
+    if known is None:
         return Rejected(Reason.UNKNOWN_SCHEDULE, name)
+    if command.if_index and known.modify_index != command.if_index:
+        return Rejected(Reason.MODIFIED, f"modify index {known.modify_index}")
     for at in state.firings.slots_of(name):
         changes.slots[slot_key(name, at)] = None
     if command.ends_tasks:

@@ -146,6 +146,8 @@ class Api:
         self.service.apply(PauseTask("held"))
         self.service.apply(PutQueue(Queue("q", concurrency=3)))
         self.service.apply(PutLimit(Limit("k", count=2)))
+        await self.ask("PUT", "/v1/schedules/q", SCHEDULE)
+        self.service.proposed.clear()
 
     async def raw(self, request: bytes, timeout_seconds: float = 5.0) -> bytes:
         """Bytes as they are on a connection of their own; everything until it is closed."""
@@ -178,14 +180,28 @@ async def serving(peer_id: str = "n1") -> AsyncIterator[Api]:
 
 
 #: Every route that may change something.
-MUTATING = tuple(route for route in ROUTES if route.method != "GET")
+MUTATING = tuple(
+    route for route in ROUTES if route.method != "GET" and not route.path.endswith(":preview")
+)
 
 
 #: A peer to add.
 PEER = {"id": "n4", "raft": "127.0.0.1:14", "api": "127.0.0.1:4"}
 TASK = {"command": ["true"]}
 #: Bodies of routes that do not take an empty one.
-BODIES = {"/v1/tasks": TASK, "/v1/tasks:batch": TASK, "/v1/cluster/peers": PEER}
+SCHEDULE = {"cron": "0 2 * * *", "task": TASK}
+PAST = {"from": "2023-11-10T00:00:00Z", "to": "2023-11-11T00:00:00Z"}
+#: By method and path.
+BODIES = {
+    "POST /v1/tasks": TASK,
+    "POST /v1/tasks:batch": TASK,
+    "POST /v1/cluster/peers": PEER,
+    "POST /v1/schedules": {"name": "new", **SCHEDULE},
+    "POST /v1/schedules:preview": {"name": "q"},
+    "PUT /v1/schedules/{name}": {**SCHEDULE, "overlap": "allow"},
+    "PATCH /v1/schedules/{name}": {"overlap": "queue"},
+    "POST /v1/schedules/{name}/backfill": PAST,
+}
 #: Queries without which a route does nothing.
 QUERIES = {
     "/v1/tasks:batch": "?atomic=1",
@@ -220,8 +236,8 @@ def filled(route: Route, **values: str) -> str:
 
 def body_of(route: Route) -> Any:
     """A body that the route takes."""
-    if route.path in BODIES and route.method == "POST":
-        return BODIES[route.path]
+    if named(route) in BODIES:
+        return BODIES[named(route)]
     return {} if route.method in ("POST", "PUT", "PATCH") else None
 
 

@@ -70,7 +70,7 @@ def test_every_field_of_a_task_is_shown_under_its_name(task: Task) -> None:
         "lease_seconds": 0, "max_losses": 0, "constraints": [], "affinity": [], "limits": [],
         "resources": {"cpu": 1.25, "memory": 4_096},
         "placement": {"strategy": "binpack", "key": ""}, "unique": None, "result": None,
-        "broadcast": None, "parent": None, "subtasks": 0,
+        "broadcast": None, "schedule": None, "slot": None, "parent": None, "subtasks": 0,
         "progress": None, "progress_text": "", "ready_at": None, "retry_of": None,
         "state": "running", "reason": "why", "paused": True, "attempt": 2, "attempts_max": 9,
         "losses": 3, "node": "n2", "token": 2, "exit_code": 5, "signal": 6,
