@@ -229,8 +229,11 @@ class Calls:
         repeatable: bool = True,
         method: str = "POST",
         patience: float = 0.0,
+        if_match: int = 0,
     ) -> Plan[Document]:
         headers = {"Content-Type": "application/json"}
+        if if_match:
+            headers["If-Match"] = f'"{if_match}"'
         if key:
             headers["Idempotency-Key"] = key
         data = json.dumps(body).encode()

@@ -7,7 +7,6 @@ from typing import Any
 
 from raftsched.client.calls import (
     PAGE_MAX,
-    Calls,
     Document,
     Documents,
     Pages,
@@ -19,9 +18,10 @@ from raftsched.client.calls import (
     query_of,
 )
 from raftsched.client.messages import Request
+from raftsched.client.schedules import ScheduleOperations
 
 
-class Operations(Calls):
+class Operations(ScheduleOperations):
     """The calls about everything but single tasks."""
 
     # Nodes and cluster

@@ -18,6 +18,7 @@ from raftsched.client import AsyncClient, AsyncTask, Client, Task, errors
 from raftsched.client.batches import BATCH_TASKS_MAX
 from raftsched.client.calls import listing, operation, task_operation
 from raftsched.client.operations import Operations
+from raftsched.client.schedules import ScheduleOperations
 from raftsched.client.tasks import TaskOperations
 from tests.unit.client.both import Connect
 from tests.unit.client.stub import Answer, Asked, Stub, problem, sequence
@@ -424,7 +425,41 @@ CALLS: list[tuple[Any, str, str, Any]] = [
     (lambda c: c.delete_many(queue="q", limit=5), "POST", "/v1/tasks:delete?queue=q&limit=5", {}),
     (lambda c: c.edit_many({"name": "x"}, queue="q"), "POST", "/v1/tasks:edit?queue=q",
      {"name": "x"}),
+    (lambda c: list(c.schedules()), "GET", "/v1/schedules?limit=1000", None),
+    (lambda c: c.schedule("s"), "GET", "/v1/schedules/s", None),
+    (lambda c: c.create_schedule("s", cron="@daily"), "POST", "/v1/schedules",
+     {"name": "s", "cron": "@daily"}),
+    (lambda c: c.put_schedule("s", dry_run=True, every="1m"), "PUT", "/v1/schedules/s?dry_run=1",
+     {"every": "1m"}),
+    (lambda c: c.edit_schedule("s", every=None), "PATCH", "/v1/schedules/s", {"every": None}),
+    (lambda c: c.delete_schedule("s", tasks=True), "DELETE", "/v1/schedules/s?tasks=1", None),
+    (lambda c: c.pause_schedule("s"), "POST", "/v1/schedules/s/pause", {}),
+    (lambda c: c.resume_schedule("s"), "POST", "/v1/schedules/s/resume", {}),
+    (lambda c: c.trigger_schedule("s"), "POST", "/v1/schedules/s/trigger", {}),
+    (lambda c: c.backfill_schedule("s", "a", "b"), "POST", "/v1/schedules/s/backfill",
+     {"from": "a", "to": "b", "dry_run": False}),
+    (lambda c: list(c.slots("s")), "GET", "/v1/schedules/s/slots?limit=1000", None),
+    (lambda c: c.preview_schedule("s", n=3), "POST", "/v1/schedules:preview?n=3", {"name": "s"}),
+    (lambda c: list(c.forecast("a", limit=7)), "GET", "/v1/forecast?limit=7&from=a", None),
 ]  # fmt: skip
+
+
+def test_a_schedule_is_replaced_only_as_it_was_seen(connect: Connect) -> None:
+    with Stub(sequence(Answer(200, {}))) as stub, connect(stub.address, token="") as client:
+        client.put_schedule("s", if_match=7, every="1m")
+        client.edit_schedule("s", if_match=8, every="1m")
+    assert [asked.headers.get("if-match") for asked in stub.asked] == ['"7"', '"8"']
+
+
+def test_a_creation_of_a_schedule_has_a_key_and_a_trigger_is_made_once(connect: Connect) -> None:
+    answers = sequence(Answer(hang_up=True), Answer(201, {}), Answer(hang_up=True))
+    with Stub(answers) as stub, connect(stub.address, token="") as client:
+        client.create_schedule("s", cron="@daily")
+        assert len({asked.headers["idempotency-key"] for asked in stub.asked}) == 1
+        assert len(stub.asked) == 2
+        with pytest.raises(errors.OutcomeUnknown):
+            client.trigger_schedule("s")
+        assert len(stub.asked) == 3
 
 
 def test_calls_ask_for_what_they_say(connect: Connect) -> None:
@@ -455,7 +490,11 @@ def test_every_operation_is_among_those_tried() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     names = [
         name
-        for name, value in (*vars(Operations).items(), *vars(TaskOperations).items())
+        for name, value in (
+            *vars(Operations).items(),
+            *vars(ScheduleOperations).items(),
+            *vars(TaskOperations).items(),
+        )
         if isinstance(value, (operation, task_operation, listing))
     ]
     assert len(names) > 40
