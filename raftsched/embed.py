@@ -5,6 +5,7 @@
     async with Peer(config) as peer:
         task = await peer.submit(["/usr/bin/convert", "a.png", "b.jpg"])
         task = await peer.wait(task.id)
+        await peer.schedule("nightly", ["/usr/bin/backup"], cron="0 2 * * *")
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,18 +21,22 @@ import msgspec
 from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.problems import Problem
+from raftsched.api.schedule_documents import differences, wanted_row
 from raftsched.api.server import ApiServer
 from raftsched.core.commands import (
     Accepted,
     AnyCommand,
     CancelTask,
+    DeleteSchedule,
     Outcome,
+    PutSchedule,
     Reason,
     Rejected,
     SubmitTasks,
     Submitted,
 )
 from raftsched.core.model import TERMINAL, Task
+from raftsched.core.schedule import Schedule
 from raftsched.peer.config import PeerConfig, load_config
 from raftsched.peer.errors import (
     MustStop,
@@ -112,15 +117,7 @@ class Peer(_Peer):
         when that lasts until the end of the time.
         """
         deadline = self.clock.monotonic() + timeout_seconds
-        while True:
-            left = deadline - self.clock.monotonic()
-            try:
-                await self.read(timeout_seconds=max(AGAIN_SECONDS, min(READ_SECONDS, left)))
-                break
-            except ReadTimeout:
-                if left <= READ_SECONDS:
-                    raise
-            await asyncio.sleep(AGAIN_SECONDS)
+        await self._read_again(deadline)
         left = max(0.0, deadline - self.clock.monotonic())
         task = await self.wait_finished(task_id, left)
         if task is None:
@@ -137,6 +134,74 @@ class Peer(_Peer):
         if isinstance(outcome, Rejected) and outcome.reason is Reason.UNKNOWN_TASK:
             raise KeyError(task_id)
         return isinstance(outcome, Accepted)
+
+    async def schedule(
+        self,
+        name: str,
+        command: Sequence[str] | str | None = None,
+        *,
+        task: Mapping[str, Any] | None = None,
+        timeout_seconds: float = 30.0,
+        **document: Any,
+    ) -> Schedule:
+        """Make a schedule, or replace what and when, and return it as stored.
+
+        ``document`` are fields of the schedule document of the HTTP API, for example
+        ``cron="0 2 * * *", zone="Europe/Berlin"``; ``task`` those of the task document beside the
+        command.  The same again changes nothing, so that every peer may say it at its start.
+        Raises ValueError for a wrong or refused document, or PeerError.
+        """
+        whole = dict(task or {})
+        if command is not None:
+            whole["command"] = command if isinstance(command, str) else list(command)
+        began = self.clock.monotonic()
+        await self._read_again(began + timeout_seconds)
+        known = self.state.schedules.get(name)
+        now = max(self.state.now, self.clock.wall_ms())
+        try:
+            body = msgspec.json.encode({**document, "task": whole})
+            row = wanted_row(self.state, name, body, now, known)
+        except Problem as error:
+            raise ValueError(
+                f"{error.pointer}: {error}" if error.pointer else str(error)
+            ) from error
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        if known is not None and not differences(known, row):
+            return known
+        while True:
+            left = began + timeout_seconds - self.clock.monotonic()
+            outcome = await self._propose_again(PutSchedule(row), left)
+            is_early = isinstance(outcome, Rejected) and outcome.reason is Reason.NEEDS_VERSION
+            if not is_early or left <= AGAIN_SECONDS:
+                break
+            # A new cluster is about to agree on what its peers know.
+            await asyncio.sleep(AGAIN_SECONDS)
+        if isinstance(outcome, Rejected):
+            raise ValueError(f"{outcome.reason}: {outcome.detail}")
+        stored: Schedule = outcome.value
+        return stored
+
+    async def unschedule(
+        self, name: str, *, tasks: bool = False, timeout_seconds: float = 30.0
+    ) -> bool:
+        """Remove a schedule, with ``tasks`` also end those it made; False: there is none."""
+        outcome = await self._propose_again(DeleteSchedule(name, tasks), timeout_seconds)
+        if isinstance(outcome, Rejected) and outcome.reason is not Reason.UNKNOWN_SCHEDULE:
+            raise ValueError(f"{outcome.reason}: {outcome.detail}")
+        return isinstance(outcome, Accepted)
+
+    async def _read_again(self, deadline: float) -> None:
+        """Have the state current, on the monotonic clock until ``deadline``."""
+        while True:
+            left = deadline - self.clock.monotonic()
+            try:
+                await self.read(timeout_seconds=max(AGAIN_SECONDS, min(READ_SECONDS, left)))
+                return
+            except ReadTimeout:
+                if left <= READ_SECONDS:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def _propose_again(self, command: AnyCommand, timeout_seconds: float) -> Outcome:
         """Of a command that may be applied twice without harm.

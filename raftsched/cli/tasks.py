@@ -195,6 +195,7 @@ def _lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
 @click.option("--node", help="Only tasks on this node.")
 @click.option("--queue", help="Only tasks of this queue.")
 @click.option("--parent", help="Only subtasks of this task.")
+@click.option("--schedule", help="Only tasks that this schedule made.")
 @click.option("--label", help="Only tasks with this label, as NAME:VALUE.")
 @click.option("-q", "--search", "q", help="Only tasks whose name or command contains this.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=50, show_default=True)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from raftsched import Peer, load_config
+from raftsched.core.handlers.runs import run_id
 from raftsched.core.model import TaskStatus
 from raftsched.executor import leftovers
 from raftsched.peer.errors import PeerStopped
@@ -36,6 +37,29 @@ async def _until_gone(cluster: Cluster) -> None:
     for peer_id in cluster.ids:
         assert leftovers.find(cluster.node_directory(peer_id)) == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_embedded_peer_says_its_schedules_at_every_start_and_they_run(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster(tmp_path, size=1)
+    async with _peer(cluster, "n1") as peer:
+        for _ in range(2):
+            row = await peer.schedule("tick", ["true"], every="0.2s", overlap="allow")
+            assert row.version == 1
+        async with asyncio.timeout(10):
+            while len(done := peer.state.firings.slots_of("tick")) < 2:
+                await asyncio.sleep(0.02)
+        task = await peer.wait(f"{run_id('tick', done[0])}", 10)
+        assert task.status == "succeeded"
+        row = await peer.schedule("tick", every="1h", task={"command": ["true"], "timeout": "5s"})
+        assert (row.version, row.paused) == (2, False)
+        for wrong in ({"cron": "61 * * * *"}, {"every": "1h", "colour": 1}, {"every": object()}):
+            with pytest.raises(ValueError):
+                await peer.schedule("wrong", ["true"], **wrong)
+        assert await peer.unschedule("tick", tasks=True) is True
+        assert await peer.unschedule("tick") is False
+    await _until_gone(cluster)
 
 
 async def test_embedded_peer_runs_cancels_and_answers_http_and_leaves_nothing(
