@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("queues", "explain", "Say why a task does not run, node by node."),
     "queue": ("queues", "queue", "Queues: ls, show, set, pause, resume, purge, rm."),
     "limit": ("queues", "limit", "Limits that tasks share: ls, show, set, rm."),
+    "schedule": ("schedules", "schedule", "Schedules: add, ls, preview, slots, apply, ..."),
     "node": ("nodes", "node", "Nodes: ls, cordon, uncordon, drain, labels."),
     "cluster": ("cluster", "cluster", "The cluster: status, verify, reset-clock."),
     "peers": ("peers", "peers", "The group of peers: ls, add, remove, replace."),
