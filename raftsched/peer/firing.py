@@ -10,7 +10,7 @@ import msgspec
 
 from raftsched.core.commands import Accepted, AnyCommand, Fire, FireSlots, Outcome, Rejected
 from raftsched.core.reckon import reckon
-from raftsched.core.schedule import Schedule
+from raftsched.core.schedule import LATE_MS, Schedule
 from raftsched.core.state import State
 from raftsched.core.versions import SCHEDULES
 
@@ -32,7 +32,9 @@ class Firing:
         self._now_ms = now_ms
         #: Schedules that this program cannot reckon, and the version that they had.
         self._unknown: dict[str, int] = {}
+        #: Instants that were decided by this peer's fires, and those of them that were late.
         self.fired = 0
+        self.late = 0
 
     def due(self, state: State) -> int:
         """When a schedule is to be looked at first, in milliseconds; 0: none is."""
@@ -48,12 +50,19 @@ class Firing:
             if not isinstance(outcome, Accepted):
                 return
             refused = [one for one in outcome.value if isinstance(one, Rejected)]
-            self.fired += len(fires) - len(refused)
+            for fire, one in zip(fires, outcome.value, strict=True):
+                if isinstance(one, Accepted):
+                    self._count(fire, state.now)
             for one in refused:
                 logger.debug("not fired: %s %s", one.reason, one.detail)
             if len(refused) == len(fires):
                 return  # Somebody changed them; the next pass looks again.
             await asyncio.sleep(0)  # Whatever else there is to do has its turn in between.
+
+    def _count(self, fire: Fire, now: int) -> None:
+        passed = fire.passed[2] if fire.passed is not None else 0
+        self.fired += passed + len(fire.instants)
+        self.late += passed + sum(at < now - LATE_MS for at in fire.instants)
 
     def _fires(self, state: State) -> tuple[Fire, ...]:
         now = self._now_ms()
