@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX = 16 * 1024 * 1024
 SCHEDULES_MAX = 20_000
 
+#: Fields whose values may be secrets.
+SECRETS = ("task.env", "task.http", "task.stdin")
+
 Document = dict[str, Any]
 
 
@@ -161,14 +164,23 @@ def _plan(client: Client, wanted: list[Document], what: str) -> list[dict[str, A
         row = _row(name, found["action"])
         if found["action"] == "update":
             known = client.schedule(name)
-            row["changes"] = [
-                {"field": changed, "old": known.get(changed), "new": fields.get(changed)}
-                for changed in found["fields"]
-            ]
+            for changed in found["fields"]:
+                row["changes"] += _differences(changed, known.get(changed), fields.get(changed))
         rows.append(row)
     if wrong:
         raise Failure(f"{wrong} of {len(wanted)} are wrong; nothing was changed", Exit.USAGE)
     return rows
+
+
+def _differences(name: str, old: Any, new: Any) -> list[dict[str, Any]]:
+    """A field with what it is and what it is to be; of a task each of its fields."""
+    if name == "task" and isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        found = [_differences(f"task.{key}", old.get(key), new.get(key)) for key in names]
+        return [one for some in found for one in some]
+    if name in SECRETS:
+        old = new = "(not shown)"
+    return [{"field": name, "old": old, "new": new}]
 
 
 def _row(name: str, action: str) -> dict[str, Any]:
