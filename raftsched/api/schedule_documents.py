@@ -81,6 +81,7 @@ class PreviewRequest(Times, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 _plain = msgspec.json.Decoder(dict[str, Any])
 _requests = msgspec.json.Decoder(ScheduleRequest)
+_tasks = msgspec.json.Decoder(TaskRequest)
 _json = msgspec.json.Encoder()
 _rows = msgspec.msgpack.Encoder()
 _DEFAULTS: dict[str, Any] = {
@@ -222,7 +223,7 @@ def _task(state: State, document: dict[str, Any], name: str) -> tuple[NewTask, s
         if document.get(field) is not None:
             raise Problem("invalid", why_not, pointer=f"/task/{field}")
     data = _json.encode(document if document.get("name") else {**document, "name": name})
-    parsed = msgspec.json.decode(data, type=TaskRequest)
+    parsed: TaskRequest = decode(_tasks, data)
     try:
         new = to_new_task(with_defaults(state, parsed, data), "")
     except Problem as problem:
