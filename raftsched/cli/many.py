@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from raftsched.client.sync import Client
 
 #: Options that say which tasks, in the order of ``--help``.
-NAMES = ("state", "queue", "node", "parent", "label", "q", "since", "until")
+NAMES = ("state", "queue", "node", "parent", "schedule", "label", "q", "since", "until")
 #: Refusals reported on stderr at most.
 REFUSALS_SHOWN_MAX = 10
 
@@ -30,6 +30,7 @@ def filters(command: Any) -> Any:
         click.option("--queue", help="All of this queue."),
         click.option("--node", help="All on this node."),
         click.option("--parent", help="All subtasks of this task."),
+        click.option("--schedule", help="All that this schedule made."),
         click.option("--label", help="All with this label, as NAME:VALUE."),
         click.option("-q", "--search", "q", help="All whose name contains this."),
         click.option("--since", metavar="INSTANT", help="All created from then on."),
