@@ -37,6 +37,7 @@ from raftsched.core.cron.slots import between
 from raftsched.core.cron.texts import instants_ms
 from raftsched.core.cron.timing import Fold
 from raftsched.core.cron.zones import zone
+from raftsched.core.handlers.runs import run_id
 from raftsched.core.handlers.schedules import INSTANTS_MAX
 from raftsched.core.reckon import timing_of
 from raftsched.core.schedule import Schedule, slot_key
@@ -283,8 +284,9 @@ def _left(
     if last is None or last.extra is None:
         return ()
     behind = [at for at in wanted if at > last.extra.slot]
-    rows = [(at, state.slots.get(slot_key(name, at))) for at in behind]
-    return tuple(at for at, slot in rows if slot is None or not slot.task_id)
+    without = [at for at in behind if state.tasks.get(run_id(name, at)) is None]
+    slots = [(at, state.slots.get(slot_key(name, at))) for at in without]
+    return tuple(at for at, slot in slots if slot is None or not slot.task_id)
 
 
 def _instant(text: str, zone_name: str, pointer: str) -> int:

@@ -28,7 +28,7 @@ from raftsched.core.commands import (
     TriggerSchedule,
 )
 from raftsched.core.handlers.ends import stop
-from raftsched.core.handlers.runs import Refused, Runs
+from raftsched.core.handlers.runs import Refused, Runs, run_id
 from raftsched.core.handlers.submit import checked_terms, is_askable
 from raftsched.core.model import TaskStatus
 from raftsched.core.schedule import (
@@ -319,7 +319,8 @@ def backfill(changes: Changes, command: BackfillSchedule) -> Outcome:
     made: list[str] = []
     for at in instants:
         slot = changes.slot(slot_key(row.name, at))
-        if slot is not None and slot.task_id:
+        # The slot of a run may have made room for later ones, also for those of this very command.
+        if (slot is not None and slot.task_id) or changes.task(run_id(row.name, at)) is not None:
             continue
         overlap = Overlap.ALLOW if row.overlap is Overlap.ALLOW else Overlap.QUEUE
         run = runs.make(at, overlap, "backfill")

@@ -390,6 +390,25 @@ def test_backfill_runs_what_has_no_run_one_after_the_other() -> None:
     assert replica.refused(stale).reason is Reason.STALE_FIRE
 
 
+def test_a_backfill_said_twice_runs_once_however_many_slots_it_has() -> None:
+    replica = with_schedule(overlap=Overlap.ALLOW)
+    replica.now = T0 + 1_000 * STEP
+    command = BackfillSchedule("s", 1, tuple(T0 + n * STEP for n in range(3 * SLOTS_MAX)))
+    assert len(replica.accepted(command)) == 3 * SLOTS_MAX
+    assert replica.accepted(command) == ()
+
+
+def test_a_schedule_that_was_changed_since_is_not_deleted() -> None:
+    replica = with_schedule(key="k")
+    row = replica.state.schedules.get("s")
+    assert row is not None
+    changed = replica.accepted(PutSchedule(schedule(key="other", jitter_ms=5)))
+    assert changed.key == "k", "it is of the request that made it"
+    stale = DeleteSchedule("s", if_index=row.modify_index)
+    assert replica.refused(stale).reason is Reason.MODIFIED
+    replica.accepted(DeleteSchedule("s", if_index=changed.modify_index))
+
+
 @pytest.mark.parametrize("ends", [False, True])
 def test_delete_takes_the_slots_and_the_tasks_if_asked(ends: bool) -> None:
     replica = with_schedule()
