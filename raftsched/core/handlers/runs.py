@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import msgspec
 
 from raftsched.core.changes import Changes
 from raftsched.core.commands import Reason
+from raftsched.core.cron.stamps import stamp
 from raftsched.core.handlers.ends import make_ready, stop
 from raftsched.core.handlers.submit import checked_terms, new_row
 from raftsched.core.model import TERMINAL, Task, TaskStatus
@@ -152,9 +152,7 @@ class Runs:
 
 def run_id(name: str, at: int) -> str:
     """The id of the run of an instant: ``nightly.20261121T020000Z``."""
-    when = dt.datetime(1970, 1, 1) + dt.timedelta(milliseconds=at)
-    part = f"{at % 1_000:03}" if at % 1_000 else ""
-    return f"{name}.{when:%Y%m%dT%H%M%S}{part}Z"
+    return f"{name}.{stamp(at)}"
 
 
 def jitter(schedule: Schedule, at: int) -> int:
