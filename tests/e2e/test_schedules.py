@@ -50,6 +50,7 @@ def test_every_second_has_one_slot_and_runs_once_while_leaders_are_killed(tmp_pa
         _fail_over(cluster)
         _fail_over(cluster)
         peer = cluster.leader()
+        until(lambda: len(_slots(cluster, peer)) >= 5)  # Both may have been over in three seconds.
         assert cluster.request(peer, "POST", f"{PATH}/pause", {}).status == 200
 
         slots = until(lambda: _ended(_slots(cluster, peer)))
@@ -57,7 +58,6 @@ def test_every_second_has_one_slot_and_runs_once_while_leaders_are_killed(tmp_pa
         seconds = sorted(dt.datetime.fromisoformat(slot["at"]) for slot in slots)
         steps = {later - earlier for earlier, later in pairwise(seconds)}
         assert steps == {dt.timedelta(seconds=1)}
-        assert len(seconds) >= 5
         assert sorted(runs.read_text().split()) == sorted(slot["task"] for slot in slots)
 
         view = cluster.request(peer, "GET", PATH).json
