@@ -39,7 +39,7 @@ def edit(session: Session, words: tuple[str, ...], **options: Any) -> None:
     if not changes:
         raise click.UsageError("give the id of a task, or a filter, and FIELD=VALUE")
     if options["limit"]:
-        raise click.UsageError("--limit goes with --state, --queue, --node or --label")
+        raise click.UsageError("--limit goes with a filter such as --state or --queue")
     patch = make_patch(tuple(changes))
     with session.client() as client:
         show_one(client.edit(task_id, patch, dry_run=options["dry_run"]), session.form)

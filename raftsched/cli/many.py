@@ -48,9 +48,9 @@ def which(task_ids: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     """The filters that were given; either these or ids."""
     given = given_filters(options)
     if bool(task_ids) == bool(given):
-        raise click.UsageError("give ids of tasks, or --state, --queue, --node or --label")
+        raise click.UsageError("give ids of tasks, or a filter such as --state or --queue")
     if task_ids and (options["limit"] or options["dry_run"]):
-        raise click.UsageError("--limit and --dry-run go with --state, --queue, --node or --label")
+        raise click.UsageError("--limit and --dry-run go with a filter such as --state or --queue")
     return given
 
 

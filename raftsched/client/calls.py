@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -144,7 +145,7 @@ class Pages:
         return items
 
 
-class Calls:
+class Calls(ABC):
     """What all calls of a client share: the endpoints, the index seen."""
 
     def __init__(
@@ -177,9 +178,9 @@ class Calls:
         self.last_index = 0
         self._open(self._endpoints)
 
+    @abstractmethod
     def _open(self, endpoints: Endpoints) -> None:
         """Make the client's own connections."""
-        raise NotImplementedError
 
     @property
     def endpoints(self) -> tuple[str, ...]:

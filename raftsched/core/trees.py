@@ -58,9 +58,6 @@ class Trees:
     def __init__(self) -> None:
         self._subtasks: dict[str, Subtasks] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._subtasks)
-
     def of(self, task_id: str) -> Subtasks | None:
         """The parts of a task; None: it has none."""
         return self._subtasks.get(task_id)

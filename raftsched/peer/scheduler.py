@@ -133,7 +133,8 @@ class Scheduler:
             self._wake.set()
 
     def _is_slot_due(self) -> bool:
-        return 0 < self.firing.due(self._replica.state) <= self._now_ms()
+        state = self._replica.state
+        return 0 < self.firing.due(state) <= state.now  # What comes later has its own wake.
 
     def along(self, batches: Sequence[Batch]) -> Batch | None:
         """Assignments for the new tasks of an entry that is about to be appended, if there is room.

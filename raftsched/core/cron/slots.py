@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_right
-from hashlib import blake2b
 from zoneinfo import ZoneInfo
 
 from raftsched.core.cron.expression import Expression, expression, next_wall
@@ -23,6 +22,7 @@ from raftsched.core.cron.places import (
     wall_at,
     wall_by,
 )
+from raftsched.core.cron.stamps import jitter
 from raftsched.core.cron.timing import EXCLUDE_MAX, INSTANT_MS_MAX, Fold, Gap, Timing
 from raftsched.core.cron.zones import zone
 
@@ -74,10 +74,7 @@ def last_between(timing: Timing, name: str, anchor_ms: int, after_ms: int, upto_
 
 def starts_at(timing: Timing, name: str, slot_ms: int) -> int:
     """When the run of a slot is to start: jitter after it, by a hash of name and slot."""
-    if not timing.jitter_ms:
-        return slot_ms
-    drawn = blake2b(f"{name}\0{slot_ms}".encode(), digest_size=8).digest()
-    return slot_ms + int.from_bytes(drawn, "little") % timing.jitter_ms
+    return slot_ms + jitter(name, slot_ms, timing.jitter_ms)
 
 
 def policies(timing: Timing, times: Expression) -> tuple[Gap, Fold]:

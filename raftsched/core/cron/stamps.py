@@ -1,10 +1,19 @@
-"""Instants as short texts in UTC."""
+"""What ``apply``, too, says of instants: short texts in UTC, and jitter.  No time zones here."""
 
 from __future__ import annotations
 
 import datetime as dt
+from hashlib import blake2b
 
 _EPOCH = dt.datetime(1970, 1, 1)
+
+
+def jitter(name: str, at_ms: int, most_ms: int) -> int:
+    """By how much the run of an instant begins later: below ``most_ms``, always the same."""
+    if not most_ms:
+        return 0
+    drawn = blake2b(f"{name}\0{at_ms}".encode(), digest_size=8).digest()
+    return int.from_bytes(drawn, "little") % most_ms
 
 
 def stamp(at_ms: int) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
 
 from raftsched.core.changes import Changes
 from raftsched.core.commands import Reason
-from raftsched.core.cron.stamps import stamp
+from raftsched.core.cron.stamps import jitter, stamp
 from raftsched.core.handlers.ends import make_ready, stop
 from raftsched.core.handlers.submit import checked_terms, new_row
 from raftsched.core.model import TERMINAL, Task, TaskStatus
@@ -123,12 +122,13 @@ class Runs:
         order = changes.next_order
         changes.next_order = order + 1
         now, index = changes.state.now, changes.index
+        most_ms = schedule.jitter_ms
         extra = msgspec.structs.replace(
             new.extra or Extra(),
             schedule=schedule.name,
             slot=at,
             after=after,
-            not_before=at + jitter(schedule, at) if schedule.jitter_ms else 0,
+            not_before=at + jitter(schedule.name, at, most_ms) if most_ms else 0,
         )
         task_id = self._free_id(at)
         task = new_row(
@@ -153,10 +153,3 @@ class Runs:
 def run_id(name: str, at: int) -> str:
     """The id of the run of an instant: ``nightly.20261121T020000Z``."""
     return f"{name}.{stamp(at)}"
-
-
-def jitter(schedule: Schedule, at: int) -> int:
-    """By how much the run of an instant begins later, in milliseconds."""
-    name = f"{schedule.name}\0{at}".encode()
-    number = int.from_bytes(blake2b(name, digest_size=8).digest(), "little")
-    return number % schedule.jitter_ms
