@@ -23,19 +23,9 @@ from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.problems import Problem
 from raftsched.api.schedule_documents import differences, wanted_row
 from raftsched.api.server import ApiServer
-from raftsched.core.commands import (
-    Accepted,
-    AnyCommand,
-    CancelTask,
-    DeleteSchedule,
-    Outcome,
-    PutSchedule,
-    Reason,
-    Rejected,
-    SubmitTasks,
-    Submitted,
-)
+from raftsched.core.commands import AnyCommand, CancelTask, DeleteSchedule, PutSchedule, SubmitTasks
 from raftsched.core.model import TERMINAL, Task
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected, Submitted
 from raftsched.core.schedule import Schedule
 from raftsched.peer.config import PeerConfig, load_config
 from raftsched.peer.errors import (

@@ -14,9 +14,10 @@ from raftsched.api.problems import Problem, part_of_tree, task_not_terminal, tas
 from raftsched.api.submission import key_of
 from raftsched.api.tasks import etag, known_task
 from raftsched.api.views import task_view
-from raftsched.core.commands import EditTask, RunNow, SubmitTasks, Submitted
+from raftsched.core.commands import EditTask, RunNow, SubmitTasks
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
+from raftsched.core.outcomes import Submitted
 from raftsched.core.policy import Extra
 from raftsched.core.spec import TaskSpec
 from raftsched.core.trees import is_split, parent_of

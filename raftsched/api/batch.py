@@ -23,8 +23,9 @@ from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest
 from raftsched.api.problems import Problem, of_rejection
 from raftsched.api.submission import key_of, new_task
-from raftsched.core.commands import Rejected, SubmitTasks, Submitted
+from raftsched.core.commands import SubmitTasks
 from raftsched.core.model import NewTask
+from raftsched.core.outcomes import Rejected, Submitted
 from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.ids import request_hash
 

@@ -30,21 +30,19 @@ from raftsched.api.listing import FILTERS, Scan, filter_of, instant_of
 from raftsched.api.problems import Problem, of_rejection, task_terminal, unknown_task
 from raftsched.api.tasks import REASON_CHARACTERS_MAX
 from raftsched.core.commands import (
-    Accepted,
     AnyCommand,
     CancelTask,
     CancelTasks,
     DeleteTask,
     EditTask,
     PauseTask,
-    Rejected,
     ResumeTask,
     RunNow,
     SubmitTasks,
-    Submitted,
 )
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, Task, TaskStatus
+from raftsched.core.outcomes import Accepted, Rejected, Submitted
 from raftsched.core.state import State
 from raftsched.core.trees import parent_of
 from raftsched.peer.errors import PeerError, UnknownOutcome

@@ -12,7 +12,8 @@ import msgspec
 from aiohttp import hdrs, web
 
 from raftsched.api.problems import Problem, of_rejection
-from raftsched.core.commands import Accepted, AnyCommand, Rejected
+from raftsched.core.commands import AnyCommand
+from raftsched.core.outcomes import Accepted, Rejected
 from raftsched.core.state import State
 from raftsched.peer.service import PeerService
 

@@ -14,12 +14,11 @@ from raftsched.core.commands import (
     DeleteTask,
     EditTask,
     PauseTask,
-    Reason,
-    Rejected,
     ResumeTask,
     RunNow,
     SetEligibility,
 )
+from raftsched.core.outcomes import Reason, Rejected
 from raftsched.peer import errors
 
 

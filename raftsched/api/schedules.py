@@ -29,8 +29,6 @@ from raftsched.core.commands import (
     DeleteSchedule,
     PauseSchedule,
     PutSchedule,
-    Reason,
-    Rejected,
     TriggerSchedule,
 )
 from raftsched.core.cron.slots import between
@@ -39,6 +37,7 @@ from raftsched.core.cron.timing import Fold
 from raftsched.core.cron.zones import zone
 from raftsched.core.handlers.runs import run_id
 from raftsched.core.handlers.schedules import INSTANTS_MAX
+from raftsched.core.outcomes import Reason, Rejected
 from raftsched.core.reckon import timing_of
 from raftsched.core.schedule import Schedule, slot_key
 

@@ -11,8 +11,9 @@ from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.problems import Problem
 from raftsched.api.tasks import etag, known_task
 from raftsched.api.views import task_view
-from raftsched.core.commands import SubmitTasks, Submitted
+from raftsched.core.commands import SubmitTasks
 from raftsched.core.model import NewTask
+from raftsched.core.outcomes import Submitted
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 
 KEY_CHARACTERS_MAX = 200

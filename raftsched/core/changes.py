@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from raftsched.core.commands import Entry, Event
+from raftsched.core.commands import Entry
 from raftsched.core.model import Attempt, KeyRecord, Limit, Node, Queue, Task
+from raftsched.core.outcomes import Event
 from raftsched.core.schedule import Schedule, Slot
 from raftsched.core.state import Staged, State
 from raftsched.core.tables import SHARD_MASK

@@ -11,11 +11,11 @@ from itertools import islice
 
 import msgspec
 
-from raftsched.core.commands import Reason
 from raftsched.core.constraints import broken, constraint_text
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import LIMIT, Permits, Shut, gate_of
 from raftsched.core.model import TERMINAL, Eligibility, NodeStatus, Task, TaskStatus
+from raftsched.core.outcomes import Reason
 from raftsched.core.policy import RetryNode
 from raftsched.core.rooms import Room, Rooms
 from raftsched.core.state import State, waits_for_another

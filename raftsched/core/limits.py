@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from raftsched.core.commands import Reason
 from raftsched.core.model import Limit, NewTask, Terms
+from raftsched.core.outcomes import Reason
 
 if TYPE_CHECKING:
     from raftsched.core.state import State

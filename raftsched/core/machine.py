@@ -12,17 +12,9 @@ Rules
 from __future__ import annotations
 
 from raftsched.core.changes import Changes
-from raftsched.core.commands import (
-    Accepted,
-    AnyCommand,
-    Applied,
-    Entry,
-    Event,
-    Outcome,
-    Reason,
-    Rejected,
-)
+from raftsched.core.commands import AnyCommand, Entry
 from raftsched.core.handlers import HANDLERS, TAKEN_WHEN_SUSPECT
+from raftsched.core.outcomes import Accepted, Applied, Event, Outcome, Reason, Rejected
 from raftsched.core.state import State
 from raftsched.core.versions import BOUNDED_TIME
 

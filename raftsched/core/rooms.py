@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from raftsched.core.commands import Reason
 from raftsched.core.constraints import broken, labels_of
 from raftsched.core.indexes import Usage
 from raftsched.core.model import Eligibility, NewTask, Node, NodeStatus, Terms
+from raftsched.core.outcomes import Reason
 from raftsched.core.policy import RetryNode
 
 if TYPE_CHECKING:

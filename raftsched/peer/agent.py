@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from raftsched.core import reconciler
-from raftsched.core.commands import Applied, Entry
+from raftsched.core.commands import Entry
+from raftsched.core.outcomes import Applied
 from raftsched.core.spec import TaskSpec
 from raftsched.executor.client import RunnerLost
 from raftsched.executor.messages import AttemptReport, StartAttempt

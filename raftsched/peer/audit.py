@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from raftsched.core.commands import Accepted, ActivateVersion, Applied, Entry, ResetClock
+from raftsched.core.commands import ActivateVersion, Entry, ResetClock
+from raftsched.core.outcomes import Accepted, Applied
 
 logger = logging.getLogger(__name__)
 

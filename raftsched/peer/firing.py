@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from raftsched.core.commands import Accepted, AnyCommand, Fire, FireSlots, Outcome, Rejected
+from raftsched.core.commands import AnyCommand, Fire, FireSlots
+from raftsched.core.outcomes import Accepted, Outcome, Rejected
 from raftsched.core.reckon import reckon
 from raftsched.core.schedule import LATE_MS, Schedule
 from raftsched.core.state import State

@@ -14,8 +14,9 @@ from typing import Literal, Self
 import msgspec
 
 from raftsched import __version__
-from raftsched.core.commands import AnyCommand, Applied, Entry, Outcome
+from raftsched.core.commands import AnyCommand, Entry
 from raftsched.core.model import Check, Task
+from raftsched.core.outcomes import Applied, Outcome
 from raftsched.core.state import State
 from raftsched.core.versions import FIRST, SUPPORTED, Supports, missing
 from raftsched.executor.output import OutputReader

@@ -21,7 +21,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from raftsched.core.commands import AnyCommand, Batch, Entry, Outcome
+from raftsched.core.commands import AnyCommand, Batch, Entry
+from raftsched.core.outcomes import Outcome
 from raftsched.peer.errors import NoLeader, Overloaded, PeerStopped, TooLarge, UnknownOutcome
 from raftsched.peer.intake import Companion, Intake
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Callable
 
 from raftsched import __version__
-from raftsched.core.commands import Accepted, AnyCommand, NodeLeft, Reason, RegisterNode
+from raftsched.core.commands import AnyCommand, NodeLeft, RegisterNode
 from raftsched.core.model import Node, NodeStatus
+from raftsched.core.outcomes import Accepted, Reason
 from raftsched.core.versions import POLICIES
 from raftsched.peer.config import PeerConfig
 from raftsched.peer.errors import PeerError

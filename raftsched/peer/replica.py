@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable, Iterable
 
 from raftsched.core import codec, invariants, machine
-from raftsched.core.commands import Applied, Entry, Event
+from raftsched.core.commands import Entry
 from raftsched.core.model import TERMINAL, Task
+from raftsched.core.outcomes import Applied, Event
 from raftsched.core.state import State
 from raftsched.core.versions import SUPPORTED, Supports, UnknownVersion
 from raftsched.peer.audit import log_changes

@@ -15,10 +15,10 @@ from raftsched.core.commands import (
     AttemptFinished,
     AttemptProgress,
     AttemptStarted,
-    Outcome,
     ReportAttempts,
 )
 from raftsched.core.model import REASON_MAX
+from raftsched.core.outcomes import Outcome
 from raftsched.executor.messages import AttemptReport
 from raftsched.peer.errors import PeerError
 

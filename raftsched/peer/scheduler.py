@@ -12,9 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from raftsched.core import planner
 from raftsched.core.commands import (
-    Accepted,
     AnyCommand,
-    Applied,
     ApplyRetention,
     AssignTasks,
     Batch,
@@ -22,12 +20,12 @@ from raftsched.core.commands import (
     FireTimers,
     LoseAttempts,
     NodeLost,
-    Outcome,
     RegisterNode,
     ReportAttempts,
     SubmitTasks,
 )
 from raftsched.core.leases import draining, evictable
+from raftsched.core.outcomes import Accepted, Applied, Outcome
 from raftsched.core.versions import POLICIES
 from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.firing import Firing

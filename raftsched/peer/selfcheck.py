@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raftsched.core import codec, digest
-from raftsched.core.commands import Accepted, CheckReplicas, Outcome, ReportDigest
+from raftsched.core.commands import CheckReplicas, ReportDigest
 from raftsched.core.model import Check
+from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.core.state import State
 from raftsched.core.versions import missing
 from raftsched.peer import evidence

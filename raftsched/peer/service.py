@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Protocol
 
-from raftsched.core.commands import AnyCommand, Outcome
+from raftsched.core.commands import AnyCommand
 from raftsched.core.model import Check, Task
+from raftsched.core.outcomes import Outcome
 from raftsched.core.state import State
 from raftsched.peer.config import PeerAddress, PeerConfig
 from raftsched.peer.messages import MemberRow, MembersTold

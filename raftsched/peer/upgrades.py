@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from raftsched.core.commands import ActivateVersion, Rejected
+from raftsched.core.commands import ActivateVersion
+from raftsched.core.outcomes import Rejected
 from raftsched.core.versions import UNSPOKEN, Supports, next_version
 from raftsched.peer.replica import Replica
 from raftsched.peer.reports import Propose

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from raftsched.core.commands import Applied, AssignTasks, Entry, ReportAttempts
+from raftsched.core.commands import AssignTasks, Entry, ReportAttempts
+from raftsched.core.outcomes import Applied
 from raftsched.peer.peer import Peer
 from raftsched.raft.log import LogStatus, Role
 from raftsched.testing.runner import Connection

@@ -11,15 +11,10 @@ from itertools import pairwise
 
 import msgspec
 
-from raftsched.core.commands import (
-    Accepted,
-    AnyCommand,
-    PauseSchedule,
-    PutSchedule,
-    TriggerSchedule,
-)
+from raftsched.core.commands import AnyCommand, PauseSchedule, PutSchedule, TriggerSchedule
 from raftsched.core.cron.timing import Timing
 from raftsched.core.model import NewTask
+from raftsched.core.outcomes import Accepted
 from raftsched.core.schedule import Misfire, Overlap, Schedule, Slot, SlotStatus
 from raftsched.core.spec import TaskSpec
 from raftsched.core.state import State

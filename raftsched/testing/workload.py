@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from raftsched.core.commands import Accepted, CancelTask, Rejected, SubmitTasks, Submitted
+from raftsched.core.commands import CancelTask, SubmitTasks
 from raftsched.core.model import NewTask
+from raftsched.core.outcomes import Accepted, Rejected, Submitted
 from raftsched.core.spec import TaskSpec
 from raftsched.core.versions import TREES
 from raftsched.peer.errors import PeerError, UnknownOutcome

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.core.commands import Accepted, AnyCommand, ResetClock, RunNow, SubmitTasks
+from raftsched.core.commands import AnyCommand, ResetClock, RunNow, SubmitTasks
+from raftsched.core.outcomes import Accepted
 from raftsched.core.policy import Extra
 from raftsched.core.versions import SUPPORTED, Supports
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt

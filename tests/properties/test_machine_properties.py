@@ -11,7 +11,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from raftsched.core import codec, invariants, machine, planner, rooms, strategies
 from raftsched.core.commands import (
-    Accepted,
     ActivateVersion,
     ApplyRetention,
     Assignment,
@@ -42,7 +41,6 @@ from raftsched.core.commands import (
     PutQueue,
     PutSchedule,
     RegisterNode,
-    Rejected,
     ReportAttempts,
     ResetClock,
     ResumeTask,
@@ -54,6 +52,7 @@ from raftsched.core.commands import (
     UpdateSettings,
 )
 from raftsched.core.model import TERMINAL, Eligibility, Limit, NewTask, Queue, Settings, Task
+from raftsched.core.outcomes import Accepted, Rejected
 from raftsched.core.policy import (
     ALL_NODES,
     Affinity,

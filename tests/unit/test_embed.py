@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from raftsched import Peer
-from raftsched.core.commands import AnyCommand, Outcome
+from raftsched.core.commands import AnyCommand
+from raftsched.core.outcomes import Outcome
 from raftsched.peer.config import PeerAddress, PeerConfig
 from raftsched.peer.errors import (
     NoLeader,

@@ -12,7 +12,6 @@ from typing import Any
 
 from raftsched.core import commands
 from raftsched.core.changes import Changes
-from raftsched.core.commands import Outcome, Reason, Rejected
 from raftsched.core.handlers import (
     attempts,
     checks,
@@ -25,6 +24,7 @@ from raftsched.core.handlers import (
     tasks,
     timers,
 )
+from raftsched.core.outcomes import Outcome, Reason, Rejected
 from raftsched.core.versions import SINCE, missing
 
 _Handler = Callable[[Changes, Any], Outcome]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from raftsched.core.commands import Reason, Rejected, Submitted
 from raftsched.core.model import TASK_ID_MAX
+from raftsched.core.outcomes import Reason, Rejected, Submitted
 
 
 class _Answer(msgspec.Struct, frozen=True, array_like=True):

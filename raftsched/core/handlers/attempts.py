@@ -8,17 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from raftsched.core.changes import Changes, with_latest
-from raftsched.core.commands import (
-    Accepted,
-    AssignTasks,
-    AttemptFinished,
-    AttemptProgress,
-    Event,
-    Outcome,
-    Reason,
-    Rejected,
-    ReportAttempts,
-)
+from raftsched.core.commands import AssignTasks, AttemptFinished, AttemptProgress, ReportAttempts
 from raftsched.core.handlers.ends import set_free, stopped_as
 from raftsched.core.lifecycle import HOLDING, end_attempt, move, move_attempt
 from raftsched.core.limits import Permits, gate_of
@@ -31,6 +21,7 @@ from raftsched.core.model import (
     Task,
     TaskStatus,
 )
+from raftsched.core.outcomes import Accepted, Event, Outcome, Reason, Rejected
 from raftsched.core.policy import USUAL, Delivery
 from raftsched.core.retry import may_retry, wait_ms
 from raftsched.core.rooms import Rooms

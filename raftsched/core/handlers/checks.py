@@ -9,16 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from raftsched.core.changes import Changes
-from raftsched.core.commands import (
-    Accepted,
-    CheckReplicas,
-    Outcome,
-    Reason,
-    Rejected,
-    ReportDigest,
-)
+from raftsched.core.commands import CheckReplicas, ReportDigest
 from raftsched.core.digest import DIGEST_BYTES
 from raftsched.core.model import Check, DigestReport
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 
 #: Most peers that can vote.
 VOTERS_MAX = 99

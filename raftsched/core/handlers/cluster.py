@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from raftsched.core.changes import Changes
-from raftsched.core.commands import (
-    Accepted,
-    ActivateVersion,
-    Outcome,
-    Reason,
-    Rejected,
-    ResetClock,
-)
+from raftsched.core.commands import ActivateVersion, ResetClock
 from raftsched.core.limits import settled
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 from raftsched.core.versions import written
 
 #: The last millisecond of the year 9999: what every calendar can show.

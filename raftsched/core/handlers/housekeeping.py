@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from raftsched.core.changes import Changes
-from raftsched.core.commands import Accepted, ApplyRetention, Outcome, UpdateSettings
+from raftsched.core.commands import ApplyRetention, UpdateSettings
 from raftsched.core.model import Queue, Settings, Task
+from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.core.state import State
 from raftsched.core.versions import POLICIES, TREES
 

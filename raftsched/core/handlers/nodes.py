@@ -6,15 +6,11 @@ import msgspec
 
 from raftsched.core.changes import Changes, with_latest
 from raftsched.core.commands import (
-    Accepted,
     DrainNode,
     LoseAttempts,
     NodeLeft,
     NodeLost,
-    Outcome,
-    Reason,
     RegisterNode,
-    Rejected,
     SetEligibility,
     SetNodeLabels,
 )
@@ -28,6 +24,7 @@ from raftsched.core.model import (
     NodeStatus,
     TaskStatus,
 )
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 from raftsched.core.versions import POLICIES
 
 #: Labels set at run time.

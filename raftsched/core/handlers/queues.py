@@ -7,17 +7,9 @@ from typing import Any
 import msgspec
 
 from raftsched.core.changes import Changes
-from raftsched.core.commands import (
-    Accepted,
-    DeleteLimit,
-    DeleteQueue,
-    Outcome,
-    PutLimit,
-    PutQueue,
-    Reason,
-    Rejected,
-)
+from raftsched.core.commands import DeleteLimit, DeleteQueue, PutLimit, PutQueue
 from raftsched.core.limits import settled
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 
 #: Rows of queues, and of limits, that are kept.
 ROWS_MAX = 10_000

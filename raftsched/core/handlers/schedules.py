@@ -15,22 +15,19 @@ import msgspec
 
 from raftsched.core.changes import Changes
 from raftsched.core.commands import (
-    Accepted,
     BackfillSchedule,
     DeleteSchedule,
     Fire,
     FireSlots,
-    Outcome,
     PauseSchedule,
     PutSchedule,
-    Reason,
-    Rejected,
     TriggerSchedule,
 )
 from raftsched.core.handlers.ends import stop
 from raftsched.core.handlers.runs import Refused, Runs, run_id
 from raftsched.core.handlers.submit import checked_terms, is_askable
 from raftsched.core.model import TaskStatus
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 from raftsched.core.schedule import (
     LATE_MS,
     MISFIRE_LIMIT_MAX,

@@ -8,19 +8,12 @@ from typing import NamedTuple
 import msgspec
 
 from raftsched.core.changes import Changes
-from raftsched.core.commands import (
-    Accepted,
-    Event,
-    Outcome,
-    Reason,
-    Rejected,
-    SubmitTasks,
-    Submitted,
-)
+from raftsched.core.commands import SubmitTasks
 from raftsched.core.handlers import answers
 from raftsched.core.handlers.ends import make_ready, stop
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TASK_ID_MAX, TERMINAL, KeyRecord, NewTask, Task, TaskStatus, Terms
+from raftsched.core.outcomes import Accepted, Event, Outcome, Reason, Rejected, Submitted
 from raftsched.core.policy import ALL_NODES, BROADCAST_MAX, Extra, Policy
 from raftsched.core.state import State, waits_for_another
 from raftsched.core.strategies import STRATEGIES, STRATEGIES_FIRST

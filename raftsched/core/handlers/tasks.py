@@ -6,15 +6,11 @@ import msgspec
 
 from raftsched.core.changes import Changes
 from raftsched.core.commands import (
-    Accepted,
     CancelTask,
     CancelTasks,
     DeleteTask,
     EditTask,
-    Outcome,
     PauseTask,
-    Reason,
-    Rejected,
     ResumeTask,
     RunNow,
 )
@@ -22,6 +18,7 @@ from raftsched.core.handlers.ends import DEADLINE, make_ready, stop
 from raftsched.core.handlers.submit import checked_terms, extra_with, new_row
 from raftsched.core.lifecycle import HOLDING, move
 from raftsched.core.model import REASON_MAX, TERMINAL, NewTask, Task, TaskStatus
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 from raftsched.core.policy import Extra
 from raftsched.core.state import waits_for_another
 from raftsched.core.trees import is_split, is_to_be_split, parent_of

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from raftsched.core.changes import Changes
-from raftsched.core.commands import Accepted, FireTimers, Outcome
+from raftsched.core.commands import FireTimers
 from raftsched.core.handlers.ends import DEADLINE, QUEUE_TIMEOUT, stop, wake
 from raftsched.core.handlers.nodes import evict
 from raftsched.core.leases import draining
 from raftsched.core.lifecycle import move
 from raftsched.core.model import Task, TaskStatus
+from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.core.timers import deadline_at, due_at, queue_timeout_at
 
 

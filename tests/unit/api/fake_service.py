@@ -12,7 +12,6 @@ import msgspec
 from raftsched.core import codec, digest, machine
 from raftsched.core.commands import (
     ENTRY_VERSION,
-    Accepted,
     AnyCommand,
     Assignment,
     AssignTasks,
@@ -21,12 +20,12 @@ from raftsched.core.commands import (
     Batch,
     CheckReplicas,
     Entry,
-    Outcome,
     RegisterNode,
     ReportAttempts,
     ReportDigest,
 )
 from raftsched.core.model import TERMINAL, Attempt, Check, Task
+from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.core.state import State
 from raftsched.peer.config import PeerAddress, PeerConfig
 from raftsched.peer.errors import NoLeader, OutputGone, UnknownPeer

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from raftsched.api.cluster import CONTACT_MS_MAX
 from raftsched.api.problems import CATALOGUE
 from raftsched.api.routes import ROUTES
-from raftsched.core.commands import Reason
+from raftsched.core.outcomes import Reason
 from raftsched.raft.log import Role
 from tests.unit.api.harness import Api, body_of, filled
 

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from raftsched.api.schedule_documents import wanted_row
-from raftsched.core.commands import Accepted, Fire, FireSlots, PutQueue, PutSchedule
+from raftsched.core.commands import Fire, FireSlots, PutQueue, PutSchedule
 from raftsched.core.model import Queue
+from raftsched.core.outcomes import Accepted
 from raftsched.core.schedule import UNRECKONED
 from raftsched.peer.errors import UnknownOutcome
 from tests.unit.api.harness import Api

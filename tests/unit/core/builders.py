@@ -9,7 +9,6 @@ import msgspec
 from raftsched.core import codec, invariants, machine
 from raftsched.core.commands import (
     ENTRY_VERSION,
-    Accepted,
     ActivateVersion,
     AnyCommand,
     ApplyRetention,
@@ -29,21 +28,18 @@ from raftsched.core.commands import (
     DrainNode,
     EditTask,
     Entry,
-    Event,
     Fire,
     FireSlots,
     FireTimers,
     LoseAttempts,
     NodeLeft,
     NodeLost,
-    Outcome,
     PauseSchedule,
     PauseTask,
     PutLimit,
     PutQueue,
     PutSchedule,
     RegisterNode,
-    Rejected,
     ReportAttempts,
     ReportDigest,
     ResetClock,
@@ -69,6 +65,7 @@ from raftsched.core.model import (
     TaskStatus,
     Terms,
 )
+from raftsched.core.outcomes import Accepted, Event, Outcome, Rejected
 from raftsched.core.policy import Policy
 from raftsched.core.schedule import Schedule
 from raftsched.core.state import State

@@ -22,7 +22,6 @@ from raftsched.core.commands import (
     PauseTask,
     PutLimit,
     PutQueue,
-    Rejected,
     ResetClock,
     ResumeTask,
     SetEligibility,
@@ -32,6 +31,7 @@ from raftsched.core.commands import (
 )
 from raftsched.core.limits import Permits, gate_of
 from raftsched.core.model import Eligibility, Limit, NewTask, Queue, Settings, Task, Terms
+from raftsched.core.outcomes import Rejected
 from raftsched.core.planner import PlanPolicy, plan
 from raftsched.core.policy import Affinity, Constraint, Extra, Op, Policy, RetryNode
 from raftsched.core.rooms import Rooms

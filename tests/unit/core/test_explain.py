@@ -14,12 +14,12 @@ from raftsched.core.commands import (
     PauseTask,
     PutLimit,
     PutQueue,
-    Reason,
     SetEligibility,
     SubmitTasks,
 )
 from raftsched.core.explain import Explanation, Verdict, explain
 from raftsched.core.model import Eligibility, Limit, Queue
+from raftsched.core.outcomes import Reason
 from raftsched.core.planner import PlanPolicy, plan
 from raftsched.core.policy import Constraint, Extra, Op, Policy, RetryNode
 from tests.unit.core.builders import Replica, finished, new_task, register

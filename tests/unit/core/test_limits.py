@@ -15,13 +15,12 @@ from raftsched.core.commands import (
     NodeLost,
     PutLimit,
     PutQueue,
-    Reason,
-    Rejected,
     ResetClock,
     SubmitTasks,
 )
 from raftsched.core.limits import full_at_us, interval_us
 from raftsched.core.model import Limit, Queue
+from raftsched.core.outcomes import Reason, Rejected
 from raftsched.core.planner import PlanPolicy, plan
 from raftsched.core.policy import Policy
 from tests.unit.core.builders import Replica, finished, new_task, register

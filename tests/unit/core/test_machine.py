@@ -8,7 +8,6 @@ import pytest
 
 from raftsched.core import invariants, machine
 from raftsched.core.commands import (
-    Accepted,
     AnyCommand,
     Assignment,
     AssignTasks,
@@ -17,16 +16,13 @@ from raftsched.core.commands import (
     CancelTask,
     DeleteTask,
     Entry,
-    Event,
     PauseTask,
-    Reason,
-    Rejected,
     ReportAttempts,
     SubmitTasks,
-    Submitted,
     UpdateSettings,
 )
 from raftsched.core.model import Settings, TaskStatus
+from raftsched.core.outcomes import Accepted, Event, Reason, Rejected, Submitted
 from raftsched.core.state import State
 from tests.unit.core.builders import BEGIN_MS, ONE_OF_EACH, Replica, dump, entry, new_task, register
 

@@ -8,18 +8,15 @@ import msgspec
 import pytest
 
 from raftsched.core.commands import (
-    Accepted,
     Assignment,
     AssignTasks,
-    Event,
     NodeLeft,
     NodeLost,
     PauseTask,
-    Reason,
-    Rejected,
     SetEligibility,
 )
 from raftsched.core.model import Eligibility, TaskStatus
+from raftsched.core.outcomes import Accepted, Event, Reason, Rejected
 from raftsched.core.rooms import AHEAD_MAX
 from tests.unit.core.builders import Replica, attempt, finished, register
 

@@ -7,15 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from raftsched.core.commands import (
-    Accepted,
-    AttemptFinished,
-    AttemptStarted,
-    Event,
-    PauseTask,
-    ReportAttempts,
-)
+from raftsched.core.commands import AttemptFinished, AttemptStarted, PauseTask, ReportAttempts
 from raftsched.core.model import OUTPUT_TAIL_BYTES_MAX, AttemptStatus, TaskStatus
+from raftsched.core.outcomes import Accepted, Event
 from tests.unit.core.builders import Replica, finished, register, started
 
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import pytest
 
 from raftsched.core.commands import (
-    Accepted,
     ApplyRetention,
     CancelTask,
     CancelTasks,
     DeleteTask,
     EditTask,
-    Event,
     FireTimers,
     NodeLost,
     PauseTask,
-    Reason,
-    Rejected,
     ResumeTask,
     RunNow,
     SetEligibility,
@@ -24,6 +20,7 @@ from raftsched.core.commands import (
     UpdateSettings,
 )
 from raftsched.core.model import Eligibility, Settings, TaskStatus
+from raftsched.core.outcomes import Accepted, Event, Reason, Rejected
 from raftsched.core.planner import PlanPolicy, plan
 from raftsched.core.policy import ALL_NODES, BROADCAST_MAX, Constraint, Extra, Op, Policy
 from raftsched.core.versions import POLICIES

@@ -6,18 +6,15 @@ import msgspec
 import pytest
 
 from raftsched.core.commands import (
-    Accepted,
     Assignment,
     AssignTasks,
     CancelTask,
-    Event,
     NodeLost,
     PauseTask,
-    Reason,
-    Rejected,
     SubmitTasks,
 )
 from raftsched.core.model import TERMINAL, AttemptStatus, TaskStatus
+from raftsched.core.outcomes import Accepted, Event, Reason, Rejected
 from tests.unit.core.builders import Replica, finished, new_task, register, started
 
 

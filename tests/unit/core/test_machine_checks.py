@@ -7,17 +7,11 @@ import typing
 import pytest
 
 from raftsched.core import codec, machine
-from raftsched.core.commands import (
-    Accepted,
-    AnyCommand,
-    CheckReplicas,
-    Reason,
-    Rejected,
-    ReportDigest,
-)
+from raftsched.core.commands import AnyCommand, CheckReplicas, ReportDigest
 from raftsched.core.digest import FORMAT
 from raftsched.core.handlers import TAKEN_WHEN_SUSPECT
 from raftsched.core.model import Check
+from raftsched.core.outcomes import Accepted, Reason, Rejected
 from raftsched.core.state import State
 from tests.unit.core.builders import (
     ONE_OF_EACH,

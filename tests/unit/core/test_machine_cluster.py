@@ -6,18 +6,10 @@ import msgspec
 import pytest
 
 from raftsched.core import codec, machine
-from raftsched.core.commands import (
-    ENTRY_VERSION,
-    Accepted,
-    ActivateVersion,
-    AnyCommand,
-    Entry,
-    Reason,
-    Rejected,
-    ResetClock,
-)
+from raftsched.core.commands import ENTRY_VERSION, ActivateVersion, AnyCommand, Entry, ResetClock
 from raftsched.core.handlers.cluster import CLOCK_MS_MAX
 from raftsched.core.machine import CLOCK_SKEW_MS_MAX
+from raftsched.core.outcomes import Accepted, Reason, Rejected
 from raftsched.core.state import State
 from raftsched.core.versions import SINCE, SUPPORTED, Supports, UnknownVersion, next_version
 from tests.unit.core.builders import BEGIN_MS, ONE_OF_EACH, Replica, dump, entry

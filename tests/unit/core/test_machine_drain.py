@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from raftsched.core import reconciler
-from raftsched.core.commands import CancelTask, DrainNode, FireTimers, Reason, SetEligibility
+from raftsched.core.commands import CancelTask, DrainNode, FireTimers, SetEligibility
 from raftsched.core.model import AttemptStatus, Eligibility, TaskStatus
+from raftsched.core.outcomes import Reason
 from raftsched.core.policy import Delivery, Policy
 from tests.unit.core.builders import Replica, finished, register
 

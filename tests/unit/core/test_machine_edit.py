@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from raftsched.core.commands import EditTask, FireTimers, PutQueue, Reason, SubmitTasks
+from raftsched.core.commands import EditTask, FireTimers, PutQueue, SubmitTasks
 from raftsched.core.model import Queue, TaskStatus
+from raftsched.core.outcomes import Reason
 from raftsched.core.policy import Extra, Policy
 from tests.unit.core.builders import Replica, finished, new_task, register
 

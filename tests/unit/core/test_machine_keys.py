@@ -8,16 +8,8 @@ import msgspec
 import pytest
 
 from raftsched.core import codec
-from raftsched.core.commands import (
-    Accepted,
-    ApplyRetention,
-    CancelTask,
-    DeleteTask,
-    Reason,
-    Rejected,
-    SubmitTasks,
-    Submitted,
-)
+from raftsched.core.commands import ApplyRetention, CancelTask, DeleteTask, SubmitTasks
+from raftsched.core.outcomes import Accepted, Reason, Rejected, Submitted
 from tests.unit.core.builders import Replica, dump, new_task
 
 RETENTION_MS = 1_000

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from raftsched.core.commands import LoseAttempts, Reason
+from raftsched.core.commands import LoseAttempts
 from raftsched.core.leases import SUSPECT_MS, held_leases
 from raftsched.core.model import AttemptStatus, NodeStatus, TaskStatus
+from raftsched.core.outcomes import Reason
 from raftsched.core.policy import Delivery, Policy
 from tests.unit.core.builders import TERM, Replica, register
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from raftsched.core.commands import Accepted, CancelTask, Event, NodeLost
+from raftsched.core.commands import CancelTask, NodeLost
 from raftsched.core.model import AttemptStatus, NodeStatus, TaskStatus
+from raftsched.core.outcomes import Accepted, Event
 from tests.unit.core.builders import Replica, attempt, finished, register, started
 
 

@@ -9,18 +9,15 @@ import pytest
 
 from raftsched.core import codec, machine
 from raftsched.core.commands import (
-    Accepted,
     Assignment,
     AssignTasks,
     CancelTask,
-    Event,
     NodeLeft,
     NodeLost,
-    Reason,
-    Rejected,
     SetEligibility,
 )
 from raftsched.core.model import AttemptStatus, Eligibility, NodeStatus, TaskStatus
+from raftsched.core.outcomes import Accepted, Event, Reason, Rejected
 from raftsched.core.rooms import AHEAD_MAX
 from tests.unit.core.builders import TERM, Replica, dump, entry, finished, node, register
 

@@ -6,15 +6,9 @@ from typing import Any
 
 import pytest
 
-from raftsched.core.commands import (
-    Accepted,
-    ApplyRetention,
-    CancelTask,
-    Event,
-    PutQueue,
-    SubmitTasks,
-)
+from raftsched.core.commands import ApplyRetention, CancelTask, PutQueue, SubmitTasks
 from raftsched.core.model import Queue
+from raftsched.core.outcomes import Accepted, Event
 from tests.unit.core.builders import Replica, finished, new_task, register
 
 DAY_MS = 86_400_000

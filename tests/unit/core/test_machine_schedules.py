@@ -8,24 +8,21 @@ import msgspec
 import pytest
 
 from raftsched.core.commands import (
-    Accepted,
     BackfillSchedule,
     CancelTask,
     DeleteSchedule,
     Fire,
     FireSlots,
-    Outcome,
     PauseSchedule,
     PutQueue,
     PutSchedule,
-    Reason,
-    Rejected,
     SubmitTasks,
     TriggerSchedule,
     UpdateSettings,
 )
 from raftsched.core.handlers.runs import run_id
 from raftsched.core.model import Queue, Settings, TaskStatus
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 from raftsched.core.policy import Extra
 from raftsched.core.schedule import (
     LATE_MS,

@@ -7,18 +7,9 @@ from typing import Any
 import pytest
 
 from raftsched.core import state
-from raftsched.core.commands import (
-    Accepted,
-    CancelTask,
-    DeleteTask,
-    Event,
-    Reason,
-    Rejected,
-    SubmitTasks,
-    Submitted,
-    UpdateSettings,
-)
+from raftsched.core.commands import CancelTask, DeleteTask, SubmitTasks, UpdateSettings
 from raftsched.core.model import TASK_ID_MAX, Settings, TaskStatus
+from raftsched.core.outcomes import Accepted, Event, Reason, Rejected, Submitted
 from tests.unit.core.builders import AT_ONCE, Replica, new_task, register, task
 
 

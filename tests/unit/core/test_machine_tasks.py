@@ -7,17 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from raftsched.core.commands import (
-    Accepted,
-    CancelTask,
-    DeleteTask,
-    Event,
-    PauseTask,
-    Reason,
-    Rejected,
-    ResumeTask,
-)
+from raftsched.core.commands import CancelTask, DeleteTask, PauseTask, ResumeTask
 from raftsched.core.model import TaskStatus
+from raftsched.core.outcomes import Accepted, Event, Reason, Rejected
 from tests.unit.core.builders import Replica, finished, register, started
 
 OPEN = [TaskStatus.QUEUED, TaskStatus.ASSIGNED, TaskStatus.RUNNING, TaskStatus.CANCELLING]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from raftsched.core.commands import (
-    Accepted,
     CancelTask,
     EditTask,
     FireTimers,
@@ -14,6 +13,7 @@ from raftsched.core.commands import (
     UpdateSettings,
 )
 from raftsched.core.model import Settings, TaskStatus
+from raftsched.core.outcomes import Accepted
 from raftsched.core.policy import Backoff, Extra, Policy
 from tests.unit.core.builders import Replica, finished, new_task, register
 

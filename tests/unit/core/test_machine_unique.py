@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from raftsched.core.commands import (
-    Accepted,
-    CancelTask,
-    DeleteTask,
-    Outcome,
-    PutQueue,
-    Reason,
-    Rejected,
-    SubmitTasks,
-    Submitted,
-)
+from raftsched.core.commands import CancelTask, DeleteTask, PutQueue, SubmitTasks
 from raftsched.core.model import Queue, TaskStatus
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected, Submitted
 from raftsched.core.policy import Extra
 from tests.unit.core.builders import Replica, finished, new_task, register
 

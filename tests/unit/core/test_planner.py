@@ -12,11 +12,11 @@ from raftsched.core.commands import (
     NodeLeft,
     NodeLost,
     PauseTask,
-    Rejected,
     ResumeTask,
     SetEligibility,
 )
 from raftsched.core.model import Eligibility
+from raftsched.core.outcomes import Rejected
 from raftsched.core.planner import PlanPolicy, plan
 from raftsched.core.rooms import AHEAD_MAX
 from tests.unit.core.builders import Replica, dump, register

@@ -11,12 +11,11 @@ from raftsched.core.commands import (
     AssignTasks,
     DrainNode,
     NodeLost,
-    Reason,
-    Rejected,
     SetEligibility,
     SetNodeLabels,
 )
 from raftsched.core.model import Eligibility
+from raftsched.core.outcomes import Reason, Rejected
 from raftsched.core.planner import PlanPolicy, plan
 from raftsched.core.policy import Constraint, Op, Policy, RetryNode
 from tests.unit.core.builders import Replica, finished, register

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.core.commands import Accepted, AnyCommand, Outcome
+from raftsched.core.commands import AnyCommand
+from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.core.spec import TaskSpec
 from raftsched.executor import leftovers, messages
 from raftsched.executor.client import RunnerClient, RunnerLost

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.core.commands import Applied, Entry, Event
+from raftsched.core.commands import Entry
+from raftsched.core.outcomes import Applied, Event
 from raftsched.executor import removal
 from raftsched.executor.removal import OutputRemoval
 

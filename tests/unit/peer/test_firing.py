@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from raftsched.core.commands import AnyCommand, Outcome, PutSchedule
+from raftsched.core.commands import AnyCommand, PutSchedule
 from raftsched.core.cron.timing import Timing
+from raftsched.core.outcomes import Outcome
 from raftsched.core.schedule import LATE_MS, Misfire, Schedule
 from raftsched.peer.firing import Firing
 from tests.unit.core.builders import Replica, new_task, register

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from raftsched.core import codec
-from raftsched.core.commands import Accepted, Batch, Outcome, PauseTask, RegisterNode, SubmitTasks
+from raftsched.core.commands import Batch, PauseTask, RegisterNode, SubmitTasks
 from raftsched.core.model import NewTask
+from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.peer.errors import NoLeader, Overloaded, TooLarge, UnknownOutcome
 from raftsched.peer.messages import AnyFrame, Forward, Refused, Resend
 from raftsched.peer.proposer import Proposer

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from raftsched.core.commands import Accepted, AnyCommand, Outcome, ReportAttempts
+from raftsched.core.commands import AnyCommand, ReportAttempts
+from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.executor.messages import AttemptReport
 from raftsched.peer.errors import NoLeader
 from raftsched.peer.reports import GATHER_MAX, GATHER_SECONDS, REPORTS_BYTES, Reports

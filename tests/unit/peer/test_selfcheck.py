@@ -14,11 +14,11 @@ from raftsched.core.commands import (
     Batch,
     CheckReplicas,
     Entry,
-    Outcome,
     ReportDigest,
     SubmitTasks,
 )
 from raftsched.core.model import Check, KeyRecord
+from raftsched.core.outcomes import Outcome
 from raftsched.peer import evidence
 from raftsched.peer.errors import NoLeader, ReplicaDiverged
 from raftsched.peer.replica import Replica

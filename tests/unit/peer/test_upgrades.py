@@ -11,14 +11,13 @@ import pytest
 from raftsched.core import codec
 from raftsched.core.commands import (
     ENTRY_VERSION,
-    Accepted,
     ActivateVersion,
     AnyCommand,
     Batch,
     Entry,
-    Outcome,
     SubmitTasks,
 )
+from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.core.versions import SUPPORTED, Supports
 from raftsched.peer.errors import UpgradeNeeded
 from raftsched.peer.intake import Intake
