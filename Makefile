@@ -31,7 +31,7 @@ demo: $(STAMP)  ## Real work on three peers, the leader killed in the middle, ev
 	@$(PY) -m raftsched.cli.demo
 
 test: $(STAMP)  ## The gate: lint, types and all tests (under ten minutes on two cores)
-	$(PY) -m pytest -q -n 2 --dist loadfile tests
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 lint: $(STAMP)  ## Format and lint
 	$(VENV)/bin/ruff format raftsched tests

@@ -12,6 +12,7 @@
     resize("a.png")                     # an ordinary call
     handle = resize.submit("a.png")     # a task; raftsched serve --app images:app runs it
     handle.result(timeout_seconds=60)
+    app.map(resize, ["a.png", "b.png"]).then(report).submit()      # see `raftsched.flows`
 
 Rules
 1. Importing this module is cheap and starts nothing; the client is made at the first submission.
@@ -21,41 +22,38 @@ Rules
 
 from __future__ import annotations
 
-import contextvars
 import json
 import math
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from raftsched.attempt import Cancelled as Cancelled
+from raftsched.attempt import Context as Context
+from raftsched.attempt import context as context
+from raftsched.attempt import current as current
+from raftsched.attempt import enter as enter
+from raftsched.attempt import enter_task as enter_task
 
 if TYPE_CHECKING:
     from inspect import Signature
 
     from raftsched.client.sync import Client, Task
+    from raftsched.client.trees import Progress
+    from raftsched.flows import Flow
 
 #: Calls of coroutines that one worker has under way at once, unless an application says otherwise.
 CONCURRENCY = 100
 #: A worker is replaced after so many calls, or when it has grown beyond so many bytes of memory.
 WORKER_TASKS_MAX = 1_000_000
 WORKER_BYTES_MAX = 1024 * 1024 * 1024
-#: Progress leaves a worker this often at most, for each attempt.
-PROGRESS_SECONDS = 1.0
-PROGRESS_TEXT_MAX = 200
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Document = dict[str, Any]
-
-
-class Cancelled(BaseException):
-    """The attempt is to end: it was cancelled, took too long, or lost its lease.
-
-    Like KeyboardInterrupt no Exception, so that it is not swallowed on its way.
-    """
 
 
 class TaskFailed(Exception):
@@ -79,81 +77,6 @@ class BatchRefused(Exception):
         self.refused = refused
         first = refused[0][1].get("detail") or refused[0][1].get("title")
         super().__init__(f"{len(refused)} of {len(handles)} tasks were refused; first: {first}")
-
-
-# In an attempt ---------------------------------------------------------------------------------
-
-
-class Context:
-    """The attempt that a function runs in."""
-
-    __slots__ = ("_tell", "_told_at", "attempt", "fencing_token", "is_cancelled", "news", "task_id")
-
-    def __init__(
-        self,
-        task_id: str = "",
-        attempt: int = 0,
-        fencing_token: int = 0,
-        tell: Callable[[Context], object] | None = None,
-    ) -> None:
-        #: Empty outside of an attempt.
-        self.task_id = task_id
-        #: 1 for the first.
-        self.attempt = attempt
-        #: Rises with every attempt; a sink that refuses lower ones is safe from late writers.
-        self.fencing_token = fencing_token
-        #: The attempt is to end; whoever goes on is killed after the task's grace.
-        self.is_cancelled = False
-        #: Thousandths and words that were not told yet.
-        self.news: tuple[int, str] | None = None
-        self._tell = tell
-        self._told_at = -PROGRESS_SECONDS
-
-    def raise_if_cancelled(self) -> None:
-        """Raise Cancelled when the attempt is to end."""
-        if self.is_cancelled:
-            raise Cancelled(f"task {self.task_id} is to end")
-
-    def report_progress(self, fraction: float, text: str = "") -> None:
-        """Say how far it is, 0 to 1.  May be called often: what is told is the latest of a second.
-
-        Outside of an attempt nothing happens.  Raises ValueError.
-        """
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"progress is {fraction!r}; it goes from 0 to 1")
-        self.news = (int(fraction * 1_000), text[:PROGRESS_TEXT_MAX])
-        self.tell_if_due()
-
-    def tell_if_due(self) -> None:
-        """Hand the latest progress on, if the last one was a second ago; for the worker."""
-        now = time.monotonic()
-        if self._tell and self.news is not None and now - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = now
-            self._tell(self)
-
-
-_NOWHERE = Context()
-_of_task: contextvars.ContextVar[Context] = contextvars.ContextVar("raftsched-attempt")
-_of_process = _NOWHERE
-
-
-def current() -> Context:
-    """The attempt that calls this, from any of its threads; outside of one an empty context."""
-    return _of_task.get(_of_process)
-
-
-context = current
-
-
-def enter(context: Context) -> None:
-    """This process is in this attempt from now on; for the worker."""
-    global _of_process
-    _of_process = context
-
-
-def enter_task(context: Context) -> None:
-    """This asyncio task is in this attempt; for the worker."""
-    _of_task.set(context)
 
 
 # What is submitted -----------------------------------------------------------------------------
@@ -191,9 +114,11 @@ class App:
         self._module = module
         self._addresses = addresses
         self._token_file = token_file
-        self._defaults = _document(defaults)
+        self._defaults = document_of(defaults)
         self._client: Client | None = None
         self._client_pid = 0
+        #: In a worker: where its peer answers, and the cluster's token.
+        self._home = ("", "")
         self._lock = threading.Lock()
 
     @overload
@@ -210,7 +135,7 @@ class App:
         The other options are fields of the task document: ``queue``, ``priority``, ``timeout``,
         ``retry``, ``limits``, ``resources``, ...
         """
-        document = {**self._defaults, **_document(options)}
+        document = {**self._defaults, **document_of(options)}
 
         def register(function: Callable[P, R]) -> Function[P, R]:
             registered = Function(self, function, self._name_of(function), document)
@@ -230,11 +155,65 @@ class App:
         """What submits its tasks; made at first use, and anew in a forked process."""
         with self._lock:
             if self._client is None or self._client_pid != os.getpid():
-                from raftsched.client.sync import Client
-
-                self._client = Client(self._addresses, token_file=self._token_file)
+                self._client = self._connected()
                 self._client_pid = os.getpid()
             return self._client
+
+    def _connected(self) -> Client:
+        from raftsched.client.sync import Client
+
+        address, token = self._home
+        if address and not self._addresses and not os.environ.get("RAFTSCHED_ADDR"):
+            return Client(address, token=token)
+        return Client(self._addresses, token_file=self._token_file)
+
+    def at_home(self, address: str, token: str) -> None:
+        """Its client asks this peer unless the application says otherwise; for the worker."""
+        self._home = (address, token)
+
+    # Calls that belong together ------------------------------------------------------------------
+
+    def map(
+        self,
+        step: Function[..., Any] | Bound,
+        items: Iterable[Any] | Function[..., Any] | Bound,
+        /,
+        *,
+        max_parallel: int = 0,
+        on_failure: str | Mapping[str, Any] = "fail_fast",
+        **options: Any,
+    ) -> Flow:
+        """Call a function with each item; its value is the list of results in their order.
+
+        ``items``: values of JSON, a ``range``, or a function that returns them where it runs.
+        ``max_parallel``: so many at once (0: as many as there is room for).  ``on_failure`` of
+        one: ``fail_fast``, ``finish``, ``ignore`` or ``{"allow": n}``; a result that is missing is
+        None.  ``options`` are fields of the task that is made of all.  Raises TypeError for an
+        item that is no JSON.
+        """
+        from raftsched.flows import map_of
+
+        return map_of(
+            self, step, items, max_parallel=max_parallel, on_failure=on_failure, options=options
+        )
+
+    def group(self, /, *members: Function[..., Any] | Bound | Flow, **options: Any) -> Flow:
+        """Calls that run at the same time; the value is the list of theirs."""
+        from raftsched.flows import group_of
+
+        return group_of(self, members, options)
+
+    def chain(
+        self,
+        first: Function[..., Any] | Bound | Flow,
+        /,
+        *rest: Function[..., Any] | Bound,
+        **options: Any,
+    ) -> Flow:
+        """Calls one after the other, each with the value of the one before as first argument."""
+        from raftsched.flows import chain_of
+
+        return chain_of(self, first, rest, options)
 
     def close(self) -> None:
         """Close the client's connections, if there are any."""
@@ -272,7 +251,9 @@ class Function(Generic[P, R]):
 
         ``idempotency_key="..."`` makes a submission that is repeated take effect once.
         """
-        return Function(self.app, self.function, self.name, {**self._options, **_document(options)})
+        return Function(
+            self.app, self.function, self.name, {**self._options, **document_of(options)}
+        )
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
         """Make a task of this call.  Raises TypeError for what is no JSON, or ClientError."""
@@ -302,6 +283,10 @@ class Function(Generic[P, R]):
             raise BatchRefused(handles, result.refused)
         return [handle for handle in handles if handle is not None]
 
+    def bind(self, *args: Any, **kwargs: Any) -> Bound:
+        """A call of it for a flow (`App.map`, `App.chain`, `App.group`); nothing is called yet."""
+        return Bound(self, args, kwargs)
+
     def document(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Document:
         """The task document of a call.  Raises TypeError for what is no JSON."""
         return {**self._options, "python": self._call(tuple(args), kwargs)}
@@ -313,10 +298,27 @@ class Function(Generic[P, R]):
             self._signature = inspect.signature(self.function)
         self._signature.bind(*args, **kwargs)
         for number, value in enumerate(args, 1):
-            _check_json(value, f"argument {number} of {self.__name__}")
+            check_json(value, f"argument {number} of {self.__name__}")
         for name, value in kwargs.items():
-            _check_json(value, f"{name} of {self.__name__}")
+            check_json(value, f"{name} of {self.__name__}")
         return {"function": self.name, "args": list(args), "kwargs": dict(kwargs)}
+
+
+class Bound:
+    """A function with arguments, behind those that it gets when it is called."""
+
+    def __init__(
+        self, function: Function[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        self.function = function
+        self._args = args
+        self._kwargs = dict(kwargs)
+
+    def document(self, *first: Any) -> Document:
+        """The task document of the call with these arguments first.  Raises TypeError."""
+        document = self.function.document((*first, *self._args), self._kwargs)
+        document.pop("idempotency_key", None)
+        return document
 
 
 class Handle:
@@ -350,6 +352,10 @@ class Handle:
         self._task = self._task.refresh()
         return self._task
 
+    def progress(self) -> Progress:
+        """How many of its subtasks have ended; ``fraction`` is 0 to 1."""
+        return self._task.progress()
+
     def wait(self, timeout_seconds: float | None = None) -> Task:
         """The task's document when it has ended.  Raises WaitTimeout."""
         if not self._task.is_terminal:
@@ -357,11 +363,14 @@ class Handle:
         return self._task
 
     def result(self, timeout_seconds: float | None = None) -> Any:
-        """What the function returned, as JSON gives it back.  Raises TaskFailed or WaitTimeout."""
+        """What the function returned, as JSON gives it back.
+
+        Raises TaskFailed or WaitTimeout, and of a large result, which is fetched, ClientError.
+        """
         task = self.wait(timeout_seconds)
         if task.state != "succeeded":
             raise TaskFailed(task)
-        return task.get("result")
+        return task.result()
 
     async def aresult(self, timeout_seconds: float | None = None) -> Any:
         """`result` for coroutines: in a thread, so that the loop goes on."""
@@ -374,7 +383,7 @@ class Handle:
         self._task = self._task.cancel(reason)
 
 
-def _document(options: dict[str, Any]) -> Document:
+def document_of(options: dict[str, Any]) -> Document:
     """Options of a decorator as fields of the task document."""
     document = dict(options)
     retries = document.pop("retries", None)
@@ -384,7 +393,7 @@ def _document(options: dict[str, Any]) -> Document:
         if not isinstance(retries, int) or retries < 0:
             raise ValueError(f"retries is {retries!r}; it is a number from 0")
         document["retry"] = {"max_attempts": retries + 1}
-    for name in ("command", "http", "python"):
+    for name in ("command", "http", "python", "map", "workflow"):
         if name in document:
             raise TypeError(f"{name} is no option of a function")
     return document
@@ -401,7 +410,7 @@ def _module_of(function: Callable[..., Any]) -> str:
     return Path(getattr(main, "__file__", None) or "__main__").stem
 
 
-def _check_json(value: object, what: str) -> None:
+def check_json(value: object, what: str) -> None:
     """Raise TypeError unless JSON gives back just this (tuples as lists)."""
     if value is None or isinstance(value, (str, bool, int)):
         return
@@ -410,12 +419,12 @@ def _check_json(value: object, what: str) -> None:
             raise TypeError(f"{what} is {value}, for which JSON has no number")
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
-            _check_json(item, f"{what}[{number}]")
+            check_json(item, f"{what}[{number}]")
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise TypeError(f"{what} has the key {key!r}; keys of JSON are texts")
-            _check_json(item, f"{what}[{json.dumps(key)}]")
+            check_json(item, f"{what}[{json.dumps(key)}]")
     else:
         raise TypeError(
             f"{what} is a {type(value).__name__}, which is no JSON; pass texts, numbers, lists "

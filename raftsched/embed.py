@@ -11,26 +11,54 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest, to_new_task
+from raftsched.api.expansion import expanded, uses_templates
+from raftsched.api.fanout import check, is_in_pieces
+from raftsched.api.forks import check_whole, filled
 from raftsched.api.problems import Problem
+from raftsched.api.results import read_result
 from raftsched.api.schedule_documents import differences, wanted_row
 from raftsched.api.server import ApiServer
-from raftsched.core.commands import AnyCommand, CancelTask, DeleteSchedule, PutSchedule, SubmitTasks
+from raftsched.api.template_documents import checked_template
+from raftsched.api.tree import result_line, was_split
+from raftsched.client.trees import (
+    LOOKED_INTO_MAX,
+    Progress,
+    map_document,
+    nested,
+    progress_of,
+)
+from raftsched.core.commands import (
+    AddSubtasks,
+    AnyCommand,
+    CancelTask,
+    DeleteSchedule,
+    DeleteTemplate,
+    PutSchedule,
+    PutTemplate,
+    SubmitTasks,
+)
+from raftsched.core.items import pieces, template_of
 from raftsched.core.model import TERMINAL, Task
 from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected, Submitted
 from raftsched.core.schedule import Schedule
+from raftsched.core.state import State
+from raftsched.core.template import Template
 from raftsched.peer.config import PeerConfig, load_config
 from raftsched.peer.errors import (
     MustStop,
     NoLeader,
+    OutputGone,
     Overloaded,
     ReadTimeout,
     UnknownOutcome,
@@ -78,7 +106,12 @@ class Peer(_Peer):
             whole["command"] = command if isinstance(command, str) else list(command)
         try:
             parsed = msgspec.convert(whole, TaskRequest)
-            parsed = with_defaults(self.state, parsed, msgspec.json.encode(whole))
+            data = msgspec.json.encode(whole)
+            if uses_templates(parsed):
+                await self._read_again(self.clock.monotonic() + timeout_seconds)
+                parsed, data = expanded(self.state, data)
+            check_whole(parsed)
+            parsed = with_defaults(self.state, parsed, data)
             if parsed.id is not None:
                 task_id = parsed.id
             elif idempotency_key:
@@ -86,11 +119,14 @@ class Peer(_Peer):
             else:
                 task_id = uuid7(self.clock.wall_ms(), self._host.unique_bytes(10))
             new = to_new_task(parsed, task_id)
+            is_long = parsed.map is not None and is_in_pieces(parsed, new)
+            items = await check(parsed.map, new) if is_long and parsed.map else ()
         except (msgspec.ValidationError, Problem) as error:
             raise ValueError(str(error)) from error
         digest = request_hash([whole]) if idempotency_key else b""
         submission = SubmitTasks((new,), parsed.namespace, idempotency_key, digest)
-        outcome = await self._propose_again(submission, timeout_seconds)
+        began = self.clock.monotonic()
+        outcome = await self._propose_early(submission, timeout_seconds)
         if isinstance(outcome, Rejected):
             raise ValueError(f"{outcome.reason}: {outcome.detail}")
         assert isinstance(outcome.value, Submitted)
@@ -98,7 +134,23 @@ class Peer(_Peer):
         task = self.state.tasks.get(task_id)
         if task is None:
             raise ValueError(f"task {task_id} of this idempotency key has been deleted")
-        return task
+        if is_long and task.status not in TERMINAL:
+            left = began + timeout_seconds - self.clock.monotonic()
+            await self._add_subtasks(task, items, left)
+        return self.state.tasks.get(task_id) or task
+
+    async def map(
+        self,
+        task: Sequence[str] | Mapping[str, Any],
+        items: Iterable[Any] | str,
+        *,
+        max_parallel: int = 0,
+        on_failure: str | Mapping[str, Any] = "fail_fast",
+        **document: Any,
+    ) -> Task:
+        """Run a command, or what a task document says, once for each item, as `Client.map`."""
+        whole = map_document(task, items, max_parallel=max_parallel, on_failure=on_failure)
+        return await self.submit(map=whole, **document)
 
     async def wait(self, task_id: str, timeout_seconds: float = 3_600.0) -> Task:
         """The task once it is terminal.  Raises KeyError if unknown, or TimeoutError.
@@ -115,6 +167,51 @@ class Peer(_Peer):
         if task.status not in TERMINAL:
             raise TimeoutError(f"task {task_id} is {task.status} after {timeout_seconds:g} s")
         return task
+
+    async def progress(self, task_id: str, *, timeout_seconds: float = 30.0) -> Progress:
+        """How many subtasks of a task have ended, as `Client.progress`.  Raises KeyError."""
+        await self._read_again(self.clock.monotonic() + timeout_seconds)
+        return progress_in(self.state, task_id)
+
+    async def results(
+        self, task_id: str, *, timeout_seconds: float = 30.0
+    ) -> AsyncIterator[dict[str, Any]]:
+        """What became of a task's subtasks, in their order, as `Client.results`.
+
+        Raises KeyError if the task is unknown, LookupError if it was not split, or PeerError.
+        """
+        await self._read_again(self.clock.monotonic() + timeout_seconds)
+        task = self.state.tasks.get(task_id)
+        if task is None:
+            raise KeyError(task_id)
+        if not was_split(task):
+            raise LookupError(f"task {task_id} was not split; its own result is in it")
+        for index, subtask_id in enumerate(self.state.trees.ids_of(task_id)):
+            subtask = self.state.tasks.get(subtask_id)
+            if subtask is not None:
+                yield json.loads(result_line(index, subtask))
+
+    async def result(self, task_id: str, *, timeout_seconds: float = 30.0) -> Any:
+        """What a task left as its result, decoded, whichever node keeps it.
+
+        Raises KeyError if the task is unknown, LookupError if it left none or has not ended,
+        OutputGone when the node that keeps it does not answer or has swept it away, TimeoutError
+        or PeerError.
+        """
+        deadline = self.clock.monotonic() + timeout_seconds
+        await self._read_again(deadline)
+        task = self.state.tasks.get(task_id)
+        if task is None:
+            raise KeyError(task_id)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self.clock.monotonic())):
+                data = await read_result(self, task)
+                # A large one takes a while, which others need not wait for.
+                return await asyncio.to_thread(json.loads, data)
+        except Problem as problem:
+            if problem.code == "no-result":
+                raise LookupError(str(problem)) from problem
+            raise OutputGone(str(problem)) from problem
 
     async def cancel(
         self, task_id: str, reason: str = "", *, timeout_seconds: float = 30.0
@@ -159,14 +256,8 @@ class Peer(_Peer):
             raise ValueError(str(error)) from error
         if known is not None and not differences(known, row):
             return known
-        while True:
-            left = began + timeout_seconds - self.clock.monotonic()
-            outcome = await self._propose_again(PutSchedule(row), left)
-            is_early = isinstance(outcome, Rejected) and outcome.reason is Reason.NEEDS_VERSION
-            if not is_early or left <= AGAIN_SECONDS:
-                break
-            # A new cluster is about to agree on what its peers know.
-            await asyncio.sleep(AGAIN_SECONDS)
+        left = began + timeout_seconds - self.clock.monotonic()
+        outcome = await self._propose_early(PutSchedule(row), left)
         if isinstance(outcome, Rejected):
             raise ValueError(f"{outcome.reason}: {outcome.detail}")
         stored: Schedule = outcome.value
@@ -181,6 +272,41 @@ class Peer(_Peer):
             raise ValueError(f"{outcome.reason}: {outcome.detail}")
         return isinstance(outcome, Accepted)
 
+    async def put_template(
+        self, name: str, *, timeout_seconds: float = 30.0, **document: Any
+    ) -> Template:
+        """Make a template, or replace its document, and return it as stored.
+
+        ``document`` are ``task``, ``parameters`` and ``description`` of the template document of
+        the HTTP API.  The same again changes nothing, so that every peer may say it at its start.
+        Its task is made by ``submit(template={"name": name, "parameters": {...}})``.  Raises
+        ValueError for a wrong or refused document, or PeerError.
+        """
+        began = self.clock.monotonic()
+        await self._read_again(began + timeout_seconds)
+        try:
+            body = msgspec.json.encode(document)
+            data, namespace = checked_template(name, body, self.state.templates.get(name))
+        except Problem as error:
+            raise ValueError(
+                f"{error.pointer}: {error}" if error.pointer else str(error)
+            ) from error
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        left = began + timeout_seconds - self.clock.monotonic()
+        outcome = await self._propose_early(PutTemplate(name, data, namespace), left)
+        if isinstance(outcome, Rejected):
+            raise ValueError(f"{outcome.reason}: {outcome.detail}")
+        stored: Template = outcome.value
+        return stored
+
+    async def delete_template(self, name: str, *, timeout_seconds: float = 30.0) -> bool:
+        """Remove a template, and nothing that was made of it; False: there is none."""
+        outcome = await self._propose_again(DeleteTemplate(name), timeout_seconds)
+        if isinstance(outcome, Rejected) and outcome.reason is not Reason.UNKNOWN_TEMPLATE:
+            raise ValueError(f"{outcome.reason}: {outcome.detail}")
+        return isinstance(outcome, Accepted)
+
     async def _read_again(self, deadline: float) -> None:
         """Have the state current, on the monotonic clock until ``deadline``."""
         while True:
@@ -192,6 +318,29 @@ class Peer(_Peer):
                 if left <= READ_SECONDS:
                     raise
             await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _propose_early(self, command: AnyCommand, timeout_seconds: float) -> Outcome:
+        """Of a command that a new cluster may not know yet, whose peers are about to agree."""
+        deadline = self.clock.monotonic() + timeout_seconds
+        while True:
+            left = deadline - self.clock.monotonic()
+            outcome = await self._propose_again(command, left)
+            is_early = isinstance(outcome, Rejected) and outcome.reason is Reason.NEEDS_VERSION
+            if not is_early or left <= AGAIN_SECONDS:
+                return outcome
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _add_subtasks(self, task: Task, items: Sequence[Any], timeout_seconds: float) -> None:
+        """Those of a map whose items are too many for its submission.  Raises ValueError."""
+        assert task.extra is not None
+        deadline = self.clock.monotonic() + timeout_seconds
+        template, first = template_of(task.spec), task.extra.subtasks
+        made = pieces(filled(template, items[first:], first), first)
+        commands = (AddSubtasks(task.id, at, piece) for at, piece in made)
+        for command in chain(commands, [AddSubtasks(task.id, len(items), (), is_last=True)]):
+            outcome = await self._propose_again(command, deadline - self.clock.monotonic())
+            if isinstance(outcome, Rejected) and outcome.reason is not Reason.TASK_TERMINAL:
+                raise ValueError(f"{outcome.reason}: {outcome.detail}")
 
     async def _propose_again(self, command: AnyCommand, timeout_seconds: float) -> Outcome:
         """Of a command that may be applied twice without harm.
@@ -245,6 +394,25 @@ class Peer(_Peer):
         if self._api is not None:
             await self._api.stop()
             self._api = None
+
+
+def progress_in(state: State, task_id: str, *, looks_into: bool = True) -> Progress:
+    """How many subtasks of a task have ended, as this state has them.  Raises KeyError."""
+    task, ids = state.tasks.get(task_id), state.trees.ids_of(task_id)
+    if task is None:
+        raise KeyError(task_id)
+    subtasks = state.trees.of(task_id)
+    is_open = task.extra is not None and task.extra.fork is not None and task.extra.fork.is_open
+    counts = {} if subtasks is None else {str(k): n for k, n in sorted(subtasks.counts.items())}
+    said = {"state": str(task.status), "fork": {"is_open": is_open}}
+    whole = progress_of({"task": said, "counts": counts})
+    if not looks_into or len(ids) > LOOKED_INTO_MAX:
+        return whole
+    for part in map(state.tasks.get, ids):
+        if part is not None and was_split(part):
+            within = progress_in(state, part.id, looks_into=False)
+            whole = nested(whole, str(part.status), within)
+    return whole
 
 
 async def serve(config: PeerConfig) -> int:

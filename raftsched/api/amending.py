@@ -10,28 +10,29 @@ from aiohttp import hdrs, web
 from raftsched.api.context import Context, body_of, decode, flag, no_fields, pointer_of
 from raftsched.api.defaults import merged
 from raftsched.api.documents import TaskRequest, to_new_task
-from raftsched.api.problems import Problem, part_of_tree, task_not_terminal, task_terminal
+from raftsched.api.problems import Problem, part_of_tree, task_terminal
+from raftsched.api.retries import another, check_can_retry
 from raftsched.api.submission import key_of
 from raftsched.api.tasks import etag, known_task
 from raftsched.api.views import task_view
 from raftsched.core.commands import EditTask, RunNow, SubmitTasks
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
+from raftsched.core.model import TERMINAL, NewTask, Task
 from raftsched.core.outcomes import Submitted
-from raftsched.core.policy import Extra
 from raftsched.core.spec import TaskSpec
 from raftsched.core.trees import is_split, parent_of
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 
 #: Before the keys of a retry; no key that is sent may have it.
 RETRY_SCOPE = "tasks:retry\0"
-#: What a task is called and where it belongs stays as it is.
-_FIXED = ("id", "namespace")
+#: What a task is called and where it belongs stays as it is, and so does what others it concerns.
+_FIXED = ("id", "namespace", "depends_on", "needs", "map", "workflow", "template")
 
 _plain = msgspec.json.Decoder(dict[str, Any])
 _requests = msgspec.json.Decoder(TaskRequest)
 _specs = msgspec.msgpack.Decoder(TaskSpec)
 _json = msgspec.json.Encoder()
+_packed = msgspec.msgpack.Encoder()
 
 
 async def edit(context: Context, request: web.Request) -> web.StreamResponse:
@@ -41,6 +42,8 @@ async def edit(context: Context, request: web.Request) -> web.StreamResponse:
     check_names(patch)
     await context.service.read()
     task = known_task(context, task_id)
+    if task.extra is not None and task.extra.fork is not None:
+        raise part_of_tree(task.id, parent_of(task))
     new = edited(task, patch)
     wanted = if_match(request)
     if flag(request, "dry_run"):
@@ -62,6 +65,10 @@ def edited(task: Task, patch: dict[str, Any]) -> NewTask:
     if task.attempts and new.extra is not None and new.extra.broadcast:
         text = "a task that has run stays one for one node; submit another"
         raise Problem("invalid", text, pointer="/broadcast")
+    origin = _specs.decode(task.spec).origin
+    if origin:
+        spec = msgspec.structs.replace(_specs.decode(new.spec), origin=origin)
+        new = msgspec.structs.replace(new, spec=_packed.encode(spec))
     return new
 
 
@@ -91,7 +98,8 @@ def check_can_edit(task: Task, wanted: int) -> None:
         raise task_terminal(EditTask(NewTask(task.id, b"")), task.status.value)
     if task.status in HOLDING:
         raise Problem("task-running", f"task {task.id} is {task.status}")
-    if is_split(task) or parent_of(task):
+    is_fork = task.extra is not None and task.extra.fork is not None
+    if is_fork or is_split(task) or parent_of(task):
         raise part_of_tree(task.id, parent_of(task))
     if wanted and wanted != task.modify_index:
         raise Problem("modified", f"its modify index is {task.modify_index}, not {wanted}")
@@ -100,9 +108,10 @@ def check_can_edit(task: Task, wanted: int) -> None:
 def document_of(task: Task) -> dict[str, Any]:
     """The document that asks for this task as it is; nothing of it is hidden."""
     view = msgspec.json.decode(_json.encode(task_view(task)))
-    names = TaskRequest.__struct_fields__
-    # The id says nothing of what it asks for, and a subtask's is none that can be asked for.
-    found = {name: view[name] for name in names if name != "id" and view.get(name) is not None}
+    # An id says nothing of what is asked for, and a subtask's is none that can be asked for.
+    fields = TaskRequest.__struct_fields__
+    names = [name for name in fields if name == "namespace" or name not in _FIXED]
+    found = {name: view[name] for name in names if view.get(name) is not None}
     http = _specs.decode(task.spec).http
     if http is not None:
         found["http"]["headers"] = dict(http.headers)
@@ -137,7 +146,7 @@ async def retry(context: Context, request: web.Request) -> web.StreamResponse:
     state = context.service.state
     new_id = derived_id(task.namespace, RETRY_SCOPE + key, 0) if key else uuid7(state.now)
     command = SubmitTasks(
-        (another(task, new_id),),
+        (another(state, task, new_id),),
         namespace=task.namespace,
         key=key and RETRY_SCOPE + key,
         request_hash=request_hash([{"retry_of": task_id}]) if key else b"",
@@ -149,24 +158,3 @@ async def retry(context: Context, request: web.Request) -> web.StreamResponse:
         headers["Idempotency-Replayed"] = "true"
     is_new = not (submitted.replayed or submitted.existing)
     return context.answer(task_view(made), 201 if is_new else 200, headers)
-
-
-def check_can_retry(task: Task) -> None:
-    """Raises Problem."""
-    if task.status not in TERMINAL:
-        raise task_not_terminal(task.id, task.status.value, "tried again")
-    if task.status is TaskStatus.SUCCEEDED:
-        raise Problem("task-succeeded", f"task {task.id} succeeded; submit it again instead")
-
-
-def another(task: Task, new_id: str) -> NewTask:
-    """A new task that asks for the same, at once."""
-    terms, extra = task.terms, task.extra or Extra()
-    again = msgspec.structs.replace(
-        extra, retry_of=task.id, after="", not_before=0, delay_ms=0, deadline=0,
-        parent="", subtasks=0, stopping="", schedule="", slot=0,
-    )  # fmt: skip
-    return NewTask(
-        new_id, task.spec, terms.queue, terms.priority, terms.cpu_milli, terms.memory_bytes,
-        terms.strategy, terms.attempts_max, terms.policy, again,
-    )  # fmt: skip

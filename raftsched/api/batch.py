@@ -21,6 +21,9 @@ from aiohttp import web
 from raftsched.api.context import Context, decode, flag
 from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest
+from raftsched.api.expansion import expanded, uses_templates
+from raftsched.api.fanout import is_in_pieces
+from raftsched.api.forks import check_whole, linked
 from raftsched.api.problems import Problem, of_rejection
 from raftsched.api.submission import key_of, new_task
 from raftsched.core.commands import SubmitTasks
@@ -37,6 +40,8 @@ ATOMIC_BYTES_MAX = 2 * 1024 * 1024
 GROUP_TASKS_MAX = 500
 GROUP_BYTES_MAX = 1024 * 1024
 GROUPS_IN_FLIGHT_MAX = 16
+#: A byte of a task's parts counts as so many.
+PART_BYTES_COUNT = 4
 #: Before the keys of this route; no key that is sent may have it.
 BATCH_SCOPE = "tasks:batch\0"
 #: Most that is taken of the body at once.
@@ -59,6 +64,8 @@ class _Group:
         self.tasks: list[NewTask] = []
         #: Why a line is refused, by its position in the group.
         self.refused: dict[int, Problem] = {}
+        #: What they are called, for those that wait for one another.
+        self.names: list[str] = []
         #: The lines as parsed, for the hash; empty without a key.
         self.documents: list[Any] = []
 
@@ -131,11 +138,17 @@ async def _groups(
     reader = _Reader(context, key, atomic)
     total = 0
     rest = b""
+    is_fresh = False
     async for chunk in request.content.iter_chunked(CHUNK_BYTES_MAX):
+        data = rest + chunk
+        if not is_fresh and b'"template"' in data:
+            # One may have been written a moment ago, through another peer.
+            await context.service.read()
+            is_fresh = True
         total += len(chunk)
         if total > BATCH_BYTES_MAX:
             raise Problem("too-large", f"a batch may have {BATCH_BYTES_MAX} bytes")
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, rest = data.split(b"\n")
         for group in reader.take(lines):
             yield group
         reader.check_length(rest)
@@ -163,17 +176,21 @@ class _Reader:
                 continue
             self.check_length(data)
             group.bytes += len(data)
-            if atomic and (group.lines >= ATOMIC_TASKS_MAX or group.bytes > ATOMIC_BYTES_MAX):
-                raise Problem(
-                    "too-large",
-                    f"an atomic batch may have {ATOMIC_TASKS_MAX} tasks and "
-                    f"{ATOMIC_BYTES_MAX} bytes",
-                )
+            self._check_atomic()
             self._add(data, now_ms)
             if not atomic and (group.lines >= GROUP_TASKS_MAX or group.bytes >= GROUP_BYTES_MAX):
                 self.group = _Group(group.number + 1, group.first + group.lines)
                 yield group
                 group = self.group
+
+    def _check_atomic(self) -> None:
+        """Is there more than fits into one entry?"""
+        group = self.group
+        if self._atomic and (group.lines >= ATOMIC_TASKS_MAX or group.bytes > ATOMIC_BYTES_MAX):
+            raise Problem(
+                "too-large",
+                f"an atomic batch may have {ATOMIC_TASKS_MAX} tasks and {ATOMIC_BYTES_MAX} bytes",
+            )
 
     def check_length(self, data: bytes) -> None:
         """Is the line that comes next (or its beginning) too long?"""
@@ -194,8 +211,22 @@ class _Reader:
                     "invalid", "a batch is of namespace default; submit others one by one",
                     pointer="/namespace",
                 )  # fmt: skip
-            parsed = with_defaults(self._context.service.state, parsed, data)
-            group.tasks.append(new_task(parsed, key, line, now_ms))
+            whole, state = data, self._context.service.state
+            if uses_templates(parsed):
+                parsed, whole = expanded(state, data)
+                group.bytes += max(0, len(whole) - len(data))
+                self._check_atomic()
+            check_whole(parsed)
+            parsed = with_defaults(state, parsed, whole)
+            new = new_task(parsed, key, line, now_ms)
+            if is_in_pieces(parsed, new):
+                text = "a map as large as this is submitted by itself"
+                raise Problem("too-large", text, pointer="/map")
+            if new.extra is not None and new.extra.fork is not None:
+                # To make the parts takes its time: fewer of such lines go together.
+                group.bytes += PART_BYTES_COUNT * len(new.extra.fork.parts)
+            group.tasks.append(new)
+            group.names.append(parsed.name)
             if key:
                 group.documents.append(_plain.decode(data))
         except Problem as problem:
@@ -217,8 +248,9 @@ async def _submit(context: Context, key: str, group: _Group, atomic: bool) -> _A
     refused = group.refused
     if not group.tasks:
         return _Answers(_lines(group, refused, ()))
+    order = linked(group.tasks, group.names) if atomic else range(len(group.tasks))
     command = SubmitTasks(
-        tuple(group.tasks),
+        tuple([group.tasks[at] for at in order]),
         key=f"{key}#{group.number}" if key else "",
         request_hash=request_hash(group.documents) if key else b"",
         atomic=atomic,
@@ -234,7 +266,7 @@ async def _submit(context: Context, key: str, group: _Group, atomic: bool) -> _A
     refused = refused | {positions[i]: of_rejection(why) for i, why in submitted.refused}
     if submitted.replayed:
         return _Answers(_lines(group, refused, range(group.lines)), replayed=True)
-    return _Answers(_lines(group, refused, {positions[i] for i in submitted.existing}))
+    return _Answers(_lines(group, refused, {positions[order[i]] for i in submitted.existing}))
 
 
 def _lines(group: _Group, refused: dict[int, Problem], existing: Collection[int]) -> bytes:

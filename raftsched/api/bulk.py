@@ -18,16 +18,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from raftsched.api.amending import (
-    another,
-    check_can_edit,
-    check_can_retry,
-    check_names,
-    edited,
-)
+from raftsched.api.amending import check_can_edit, check_names, edited
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
 from raftsched.api.listing import FILTERS, Scan, filter_of, instant_of
 from raftsched.api.problems import Problem, of_rejection, task_terminal, unknown_task
+from raftsched.api.retries import another, check_can_retry
 from raftsched.api.tasks import REASON_CHARACTERS_MAX
 from raftsched.core.commands import (
     AnyCommand,
@@ -41,8 +36,8 @@ from raftsched.core.commands import (
     SubmitTasks,
 )
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import TERMINAL, Task, TaskStatus
-from raftsched.core.outcomes import Accepted, Rejected, Submitted
+from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
+from raftsched.core.outcomes import Accepted, Outcome, Rejected, Submitted
 from raftsched.core.state import State
 from raftsched.core.trees import parent_of
 from raftsched.peer.errors import PeerError, UnknownOutcome
@@ -181,18 +176,19 @@ async def retry(context: Context, request: web.Request) -> web.StreamResponse:
 async def _retry(context: Context, report: Report, ids: list[str]) -> None:
     """Submit again what may be."""
     state = context.service.state
-    by_namespace: dict[str, list[Task]] = {}
+    by_namespace: dict[str, list[tuple[Task, NewTask]]] = {}
     for task_id in ids:
         try:
             task = _known(state, task_id)
             check_can_retry(task)
+            new = another(state, task, uuid7(state.now))
         except Problem as problem:
             report.refuse(task_id, problem)
         else:
-            by_namespace.setdefault(task.namespace, []).append(task)
-    for namespace, tasks in by_namespace.items():
-        new = tuple([another(task, uuid7(state.now)) for task in tasks])
-        submitted: Submitted = await context.propose(SubmitTasks(new, namespace=namespace))
+            by_namespace.setdefault(task.namespace, []).append((task, new))
+    for namespace, pairs in by_namespace.items():
+        tasks, again = [task for task, _ in pairs], tuple([new for _, new in pairs])
+        submitted: Submitted = await context.propose(SubmitTasks(again, namespace=namespace))
         refused = {at: of_rejection(why) for at, why in submitted.refused}
         for at, (task, made) in enumerate(zip(tasks, submitted.task_ids, strict=True)):
             if at in refused:
@@ -280,9 +276,8 @@ async def _edits(
 
 async def _propose(context: Context, report: Report, commands: dict[str, AnyCommand]) -> None:
     """Have commands applied, of which the leader makes few entries.  Raises for any trouble."""
-    propose = context.service.propose
     outcomes = await asyncio.gather(
-        *[propose(command) for command in commands.values()], return_exceptions=True
+        *[_applied(context, command) for command in commands.values()], return_exceptions=True
     )
     trouble: BaseException | None = None
     for (task_id, command), outcome in zip(commands.items(), outcomes, strict=True):
@@ -295,6 +290,14 @@ async def _propose(context: Context, report: Report, commands: dict[str, AnyComm
     if trouble is not None:
         with report.told():
             raise trouble
+
+
+async def _applied(context: Context, command: AnyCommand) -> Outcome:
+    """A task that has very many subtasks is deleted in pieces."""
+    outcome = await context.service.propose(command)
+    while isinstance(command, DeleteTask) and isinstance(outcome, Accepted) and outcome.value:
+        outcome = await context.service.propose(command)
+    return outcome
 
 
 def _known(state: State, task_id: str) -> Task:

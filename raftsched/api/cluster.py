@@ -97,6 +97,7 @@ async def cluster(context: Context, request: web.Request) -> web.StreamResponse:
                 "program": facts.program if facts else None,
                 "version_max": facts.version_max if facts else None,
                 "clock_offset_ms": facts.clock_offset_ms if facts else None,
+                "tzdata": facts.tzdata or None if facts else None,
             }
         )
     check = service.state.check

@@ -14,7 +14,7 @@ from raftsched.core.state import State
 #: Bytes of one queue's defaults.
 DEFAULTS_BYTES_MAX = 16 * 1024
 #: What a task is and runs is its own.
-_OWN = ("id", "namespace", "queue", "command", "http", "python", "unique")
+_OWN = ("id", "namespace", "queue", "command", "http", "python", "unique", "template")
 
 _plain = msgspec.json.Decoder()
 _requests = msgspec.json.Decoder(TaskRequest)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from raftsched.api.forks import hash_of_items, is_related, with_relations
 from raftsched.api.policies import (
     USUAL_RETRY,
     Broadcast,
@@ -39,8 +40,57 @@ Word = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$(?
 Account = Annotated[str, msgspec.Meta(pattern=r"^([0-9A-Za-z_][0-9A-Za-z._-]{0,63})?$(?!\n)")]
 
 
+class Use(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stored template, and values for its parameters."""
+
+    name: Word
+    parameters: dict[str, Any] = {}
+    #: Refused unless the template is of this version; 0: whatever it is.
+    version: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] = 0
+
+
+class Depends(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A task that another one waits for, and what end of it."""
+
+    task: Annotated[str, msgspec.Meta(max_length=200)]
+    on: Literal["success", "failure", "always"] = "success"
+
+
+class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """So many subtasks may fail."""
+
+    allow: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+
+
+OnFailure = Literal["fail_fast", "finish", "ignore"] | Allow
+
+
+class Map(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"source": "from"}):
+    """One subtask for each item.  One of items, range and from says which they are."""
+
+    #: With places such as ``{item}`` and ``{index}``.
+    task: TaskRequest
+    items: list[Any] | None = None
+    range: Annotated[list[int], msgspec.Meta(max_length=3)] | None = None
+    #: A task whose result is a list, or that prints an item in JSON a line.
+    source: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    #: Subtasks at once; 0: as many as there is room for.
+    max_parallel: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] = 0
+    on_failure: OnFailure = "fail_fast"
+
+
+class Workflow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Subtasks that wait for one another by their names."""
+
+    tasks: Annotated[list[TaskRequest], msgspec.Meta(min_length=1, max_length=1000)]
+    on_failure: OnFailure = "finish"
+
+
 class TaskRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The task document of a submission.  One of command, http and python says what runs."""
+    """The task document of a submission.
+
+    One of command, http, python, map, workflow and template says what runs.
+    """
 
     #: Program and arguments.
     command: Annotated[list[str], msgspec.Meta(min_length=1, max_length=4096)] | str | None = None
@@ -89,6 +139,14 @@ class TaskRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unique: Unique | None = None
     #: Run once on each of so many nodes; ``"all"``: on every one that may take it.
     broadcast: Broadcast | None = None
+    #: Tasks whose end it waits for: their ids, or names within one submission.
+    depends_on: list[str | Depends] = []
+    #: How many of them are to end so.
+    needs: Literal["all", "any"] | Annotated[int, msgspec.Meta(ge=1, le=1000)] = "all"
+    map: Map | None = None
+    workflow: Workflow | None = None
+    #: A stored template instead of these; the other fields are stronger than what it says.
+    template: Use | None = None
 
 
 def to_new_task(request: TaskRequest, task_id: str) -> NewTask:
@@ -101,9 +159,15 @@ def to_new_task(request: TaskRequest, task_id: str) -> NewTask:
             pointer="/placement/strategy",
         )
     cpu_milli, memory_bytes, custom = needs_of(request.resources)
+    spec, extra = spec_of(request), extra_of(request)
+    if is_related(request):
+        extra, template = with_relations(request, extra, to_new_task)
+        spec = msgspec.structs.replace(
+            spec, template=template, items_hash=hash_of_items(request, extra)
+        )
     return NewTask(
         task_id,
-        _encoder.encode(spec_of(request)),
+        _encoder.encode(spec),
         request.queue,
         request.priority,
         cpu_milli,
@@ -111,7 +175,7 @@ def to_new_task(request: TaskRequest, task_id: str) -> NewTask:
         strategy,
         request.retry.max_attempts,
         policy_of(request, custom),
-        extra_of(request),
+        extra,
     )
 
 

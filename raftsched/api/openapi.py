@@ -26,7 +26,7 @@ def build() -> dict[str, Any]:
     """The whole document."""
     from raftsched.api.routes import ROUTES
 
-    types = {kind for r in ROUTES for kind in (r.body, r.answer) if kind is not None}
+    types = {kind for r in ROUTES for kind in (r.body, r.answer)} - {None, msgspec.Raw}
     _, components = msgspec.json.schema_components(
         sorted(types, key=lambda kind: kind.__name__), ref_template="#/components/schemas/{name}"
     )
@@ -81,5 +81,6 @@ def _reference(kind: Any) -> dict[str, str]:
 def _success(kind: Any) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "done"}
     if kind is not None:
-        answer["content"] = {"application/json": {"schema": _reference(kind)}}
+        schema = {} if kind is msgspec.Raw else _reference(kind)
+        answer["content"] = {"application/json": {"schema": schema}}
     return answer

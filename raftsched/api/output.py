@@ -13,6 +13,7 @@ from raftsched.api.context import Context, flag, integer
 from raftsched.api.problems import Problem, unknown_task
 from raftsched.core.model import ATTEMPT_TERMINAL, Attempt, Node
 from raftsched.peer.errors import OutputGone
+from raftsched.peer.service import PeerService
 
 #: Bytes read at once.
 CHUNK_BYTES = 64 * 1024
@@ -26,7 +27,16 @@ HEAD_SECONDS = 10.0
 SILENCE_SECONDS = 5.0
 
 
-def _attempt(context: Context, task_id: str, number: int) -> Attempt:
+def number_of(request: web.Request) -> int:
+    """Which attempt the address names.  Raises Problem."""
+    try:
+        return int(request.match_info["number"])
+    except ValueError:
+        raise Problem("not-found", "attempts have numbers") from None
+
+
+def attempt_of(context: Context, task_id: str, number: int) -> Attempt:
+    """The row of an attempt as applied here.  Raises Problem."""
     task = context.service.state.tasks.get(task_id)
     for row in task.attempts if task is not None else ():
         if row.number == number:
@@ -41,14 +51,11 @@ async def output(context: Context, request: web.Request) -> web.StreamResponse:
     if request.query.get("stream", "combined") not in ("combined", ""):
         raise Problem("invalid", "this version keeps both streams together", pointer="?stream")
     task_id = request.match_info["id"]
-    try:
-        number = int(request.match_info["number"])
-    except ValueError:
-        raise Problem("not-found", "attempts have numbers") from None
+    number = number_of(request)
     await context.state(request)
-    attempt = _attempt(context, task_id, number)
+    attempt = attempt_of(context, task_id, number)
     if attempt.node != context.service.config.peer_id:
-        return await _fetch(context, request, attempt)
+        return await fetch(context, request, attempt, str(request.rel_url))
     follow = flag(request, "follow")
     tail = integer(request, "tail", 0, 0, 1 << 40)
     offset = -tail if tail else integer(request, "offset", 0, 0, 1 << 60)
@@ -56,7 +63,7 @@ async def output(context: Context, request: web.Request) -> web.StreamResponse:
     response.content_type = "application/octet-stream"
     prepared = False
     while True:
-        attempt = _attempt(context, task_id, number)
+        attempt = attempt_of(context, task_id, number)
         ended = attempt.status in ATTEMPT_TERMINAL
         try:
             chunk = context.service.read_output(task_id, number, "out", offset, CHUNK_BYTES)
@@ -80,24 +87,38 @@ async def output(context: Context, request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _fetch(context: Context, request: web.Request, attempt: Attempt) -> web.StreamResponse:
-    """Pass the request on to the node that has the output."""
+async def fetch(
+    context: Context, request: web.Request, attempt: Attempt, target: str
+) -> web.StreamResponse:
+    """Answer with what the node that ran an attempt says to a GET.  Raises Problem."""
     if "Raftsched-Forwarded" in request.headers:
         raise Problem("output-gone", f"node {attempt.node} does not have it")
-    node = context.service.state.nodes.get(attempt.node)
+    async with asked(context.service, attempt, target) as (found, pieces):
+        return await _pass_on(context, request, pieces, found)
+
+
+@contextlib.asynccontextmanager
+async def asked(
+    service: PeerService, attempt: Attempt, target: str
+) -> AsyncIterator[tuple[aiohttp.ClientResponse, AsyncIterator[bytes]]]:
+    """The answer of the node that ran an attempt to a GET, and its body as it comes.
+
+    Raises Problem, also while the body is read.
+    """
+    node = service.state.nodes.get(attempt.node)
     if node is None:
         raise Problem("output-gone", f"node {attempt.node} is not known any more")
     headers = {
-        "Authorization": f"Bearer {context.service.config.token}",
-        "Raftsched-Forwarded": context.service.config.peer_id,
+        "Authorization": f"Bearer {service.config.token}",
+        "Raftsched-Forwarded": service.config.peer_id,
     }
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         with _trouble_of(node):
             async with asyncio.timeout(HEAD_SECONDS):
-                found = await session.get(f"{node.address}{request.rel_url}", headers=headers)
+                found = await session.get(f"{node.address}{target}", headers=headers)
         async with found:
-            return await _pass_on(context, request, _pieces(session, node, found), found)
+            yield found, _pieces(session, node, found)
 
 
 @contextlib.contextmanager
@@ -145,6 +166,7 @@ async def _pass_on(
             kept[name] = found.headers[name]
     response = web.StreamResponse(status=found.status, headers=kept)
     response.content_type = found.content_type
+    response.content_length = found.content_length
     await response.prepare(request)
     async for data in pieces:
         await response.write(data)

@@ -35,7 +35,6 @@ RESOURCES_MAX = 16
 #: A shorter one would not outlast the election of a leader.
 LEASE_MS_MIN = 5_000
 LEASE_MS_MAX = 24 * 3_600_000
-LOSSES_MAX = 100
 COUNT_MAX = 1 << 40
 
 Key = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._:/@-]{0,127}$(?!\n)")]

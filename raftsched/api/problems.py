@@ -40,16 +40,20 @@ CATALOGUE: dict[str, Kind] = {
     "not-found": Kind(404, "There is nothing under this address"),
     "unknown-task": Kind(404, "No such task"),
     "unknown-node": Kind(404, "No such node"),
+    "no-result": Kind(404, "There is no result"),
     "unknown-peer": Kind(404, "No such peer"),
     "unknown-queue": Kind(404, "Nothing was set for this queue"),
     "unknown-limit": Kind(404, "Nothing was set for this limit"),
     "unknown-schedule": Kind(404, "No such schedule"),
+    "unknown-template": Kind(404, "No such template"),
     "method-not-allowed": Kind(405, "This address does not take this method"),
     "change-refused": Kind(409, "This change of the group is not allowed, or not now"),
     "task-terminal": Kind(409, "The task has ended"),
     "task-not-terminal": Kind(409, "The task has not ended"),
     "task-not-queued": Kind(409, "The task is not ready to run"),
     "task-running": Kind(409, "The task runs"),
+    "task-has-dependents": Kind(409, "A task that has not ended depends on it"),
+    "no-subtasks": Kind(404, "The task has no subtasks"),
     "part-of-tree": Kind(409, "The task has subtasks, or is one"),
     "task-succeeded": Kind(409, "The task succeeded"),
     "unique-conflict": Kind(409, "A task that has not ended has this unique key"),
@@ -156,6 +160,11 @@ def unknown_schedule(name: str) -> Problem:
     return Problem("unknown-schedule", f"no schedule {name[:100]!a}; it never was, or was deleted")
 
 
+def unknown_template(name: str) -> Problem:
+    """There is no such template (any more)."""
+    return Problem("unknown-template", f"no template {name[:100]!a}; it never was, or was deleted")
+
+
 def unknown_node(node_id: str, known: Iterable[str]) -> Problem:
     """There is no such node."""
     names = ", ".join(sorted(known)) or "none has registered yet"
@@ -218,6 +227,8 @@ def of_rejection(
         return unknown_node(asked.node_id, nodes)
     if reason is Reason.UNKNOWN_SCHEDULE:
         return unknown_schedule(detail)
+    if reason is Reason.UNKNOWN_TEMPLATE:
+        return unknown_template(detail)
     if reason is Reason.SCHEDULE_EXISTS:
         text = f"there is a schedule {detail!r}; PUT replaces it"
         return Problem("schedule-exists", text, extra={"schedule": detail})
@@ -225,6 +236,12 @@ def of_rejection(
         # The detail is the id of the task that has the key.
         text = f"task {detail} has this unique key and has not ended"
         return Problem("unique-conflict", text, extra={"task_id": detail})
+    if reason is Reason.UNKNOWN_DEPENDENCY:
+        text = f"there is no task {detail!r} to wait for; give its id, or submit both together"
+        return Problem("invalid", text, pointer="/depends_on")
+    if reason is Reason.HAS_DEPENDENTS:
+        text = f"task {detail} depends on it and has not ended"
+        return Problem("task-has-dependents", text, extra={"task_id": detail})
     if reason is Reason.QUEUE_FULL:
         return Problem("queue-full", "the queue has as many open tasks as it may", retry_after=1)
     if reason is Reason.DUPLICATE_ID:

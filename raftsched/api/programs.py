@@ -92,17 +92,30 @@ def spec_of(request: TaskRequest) -> TaskSpec:
         _umask(request.umask) if request.umask else -1,
         request.nice,
         NO_LIMITS if request.rlimits is NO_RLIMITS else _limits(request.rlimits),
+        origin=_origin(request),
     )
+
+
+def _origin(request: TaskRequest) -> str:
+    """The template that was filled in, and its version."""
+    use = request.template
+    return "" if use is None else f"{use.name}@{use.version}"
 
 
 def _command(request: TaskRequest) -> tuple[str, ...]:
     command = request.command
-    kinds = {"command": command, "http": request.http, "python": request.python}
+    kinds = {
+        "command": command,
+        "http": request.http,
+        "python": request.python,
+        "map": request.map,
+        "workflow": request.workflow,
+    }
     given = [name for name, kind in kinds.items() if kind is not None] or ["command"]
     if len(given) > 1 or kinds[given[0]] is None:
         raise Problem(
             "invalid",
-            'give exactly one of "command", "http" and "python"',
+            'give exactly one of "command", "http", "python", "map", "workflow" and "template"',
             pointer=f"/{given[-1]}",
         )
     if command is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+import msgspec
 from aiohttp import web
 
 from raftsched.api import (
@@ -23,15 +24,18 @@ from raftsched.api import (
     output,
     peers,
     queues,
+    results,
     schedule_documents,
     schedule_views,
     schedules,
     submission,
     tasks,
+    templates,
     tree,
 )
 from raftsched.api.context import Context
 from raftsched.api.documents import TaskRequest
+from raftsched.api.template_documents import TemplateRequest
 from raftsched.api.views import AttemptList, NodePage, NodeView, TaskPage, TaskView
 
 Handler = Callable[[Context, web.Request], Awaitable[web.StreamResponse]]
@@ -45,7 +49,8 @@ class Route(NamedTuple):
     #: ``none`` is open; the others need the token.
     role: str
     handler: Handler
-    #: Type of the request's body, and of the answer's where it has a schema.
+    #: Type of the request's body, and of the answer's where it has a schema; `msgspec.Raw`: JSON of
+    #: any kind.
     body: Any = None
     answer: Any = None
     #: Success status, and the problem codes beside the general ones.
@@ -76,8 +81,9 @@ _SUBMIT = (
 )  # fmt: skip
 _UNKNOWN = ("unknown-task",)
 _VERB = ("unknown-task", "task-terminal")
-_DELETE = ("unknown-task", "task-not-terminal", "part-of-tree")
+_DELETE = ("unknown-task", "task-not-terminal", "part-of-tree", "task-has-dependents")
 _OUTPUT = ("unknown-task", "output-gone", "node-unreachable")
+_RESULT = ("no-result", *_OUTPUT)
 _QUEUE = "/v1/queues/{name}"
 _LIMIT = "/v1/limits/{key}"
 _PUT_QUEUE = ("unknown-queue", "modified", "overloaded", "invalid", "needs-version")
@@ -87,6 +93,9 @@ _UNKNOWN_SCHEDULE = ("unknown-schedule",)
 _PUT_SCHEDULE = ("modified", "overloaded", "invalid", "too-large", "needs-version")
 _CREATE_SCHEDULE = ("schedule-exists", "idempotency-key-reused", *_PUT_SCHEDULE)
 _RUN_SCHEDULE = ("unknown-schedule", "queue-full", "overloaded", "needs-version")
+_TEMPLATE = "/v1/templates/{name}"
+_UNKNOWN_TEMPLATE = ("unknown-template",)
+_PUT_TEMPLATE = ("modified", "overloaded", "invalid", "too-large", "needs-version")
 _UNKNOWN_NODE = ("unknown-node",)
 _NO_LEADER = ("no-leader",)
 _READY = ("no-leader", "replica-divergence")
@@ -101,7 +110,10 @@ _EDIT = (
     "unknown-task", "task-terminal", "task-running", "part-of-tree", "modified", "invalid",
     "needs-version",
 )  # fmt: skip
-_RETRY = ("unknown-task", "task-not-terminal", "task-succeeded", "overloaded", "needs-version")
+_RETRY = (
+    "unknown-task", "task-not-terminal", "task-succeeded", "overloaded", "invalid", "too-large",
+    "needs-version",
+)  # fmt: skip
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -174,12 +186,24 @@ ROUTES: tuple[Route, ...] = (
         problems=_UNKNOWN, query=("limit", "cursor", *_POLL), operation="tasks_tree",
     ),
     Route(
+        "GET", _ID + "/results", "read", tree.results, None,
+        problems=(*_UNKNOWN, "no-subtasks"), query=_POLL, operation="tasks_results",
+    ),
+    Route(
         "GET", _ID + "/attempts", "read", tasks.attempts, None, AttemptList,
         problems=_UNKNOWN, query=_POLL,
     ),
     Route(
         "GET", _ID + "/attempts/{number}/output", "read", output.output,
         problems=_OUTPUT, query=("follow", "tail", "offset", "stream", *_READ),
+    ),
+    Route(
+        "GET", _ID + "/result", "read", results.of_task, None, msgspec.Raw,
+        problems=_RESULT, query=_READ, operation="tasks_result",
+    ),
+    Route(
+        "GET", _ID + "/attempts/{number}/result", "read", results.of_attempt, None, msgspec.Raw,
+        problems=_RESULT, query=_READ, operation="attempts_result",
     ),
     Route("GET", "/v1/nodes", "read", cluster.nodes, None, NodePage, query=_POLL),
     Route("GET", _NODE, "read", cluster.node, None, NodeView, problems=_UNKNOWN_NODE, query=_POLL),
@@ -297,6 +321,26 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/v1/forecast", "read", forecasts.forecast, None, forecasts.ForecastView,
         problems=("invalid",), query=("from", "to", "limit", "cursor", *_READ),
+    ),
+    Route(
+        "GET", "/v1/templates", "read", templates.listing, None, templates.TemplatePage,
+        query=("limit", "cursor", *_POLL),
+    ),
+    Route(
+        "GET", _TEMPLATE, "read", templates.get, None, templates.TemplateView,
+        problems=_UNKNOWN_TEMPLATE, query=_POLL,
+    ),
+    Route(
+        "PUT", _TEMPLATE, "submit", templates.put, TemplateRequest, templates.TemplateView,
+        problems=_PUT_TEMPLATE, query=_DRY_RUN,
+    ),
+    Route(
+        "DELETE", _TEMPLATE, "operate", templates.delete, status=204,
+        problems=("unknown-template", "modified", "needs-version"), query=_DRY_RUN,
+    ),
+    Route(
+        "POST", _TEMPLATE + "/run", "submit", templates.run, templates.RunRequest, TaskView, 201,
+        (*_UNKNOWN_TEMPLATE, *_SUBMIT), query=_DRY_RUN, operation="templates_run",
     ),
     Route("GET", "/v1/cluster", "read", cluster.cluster),
     Route(

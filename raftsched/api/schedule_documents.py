@@ -15,9 +15,11 @@ from raftsched.api.checked import milliseconds
 from raftsched.api.context import decode, pointer_of
 from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest, to_new_task
+from raftsched.api.expansion import expanded, uses_templates
+from raftsched.api.forks import check_whole
 from raftsched.api.problems import Problem
+from raftsched.api.secrets import restored
 from raftsched.api.times import Duration
-from raftsched.api.views import HIDDEN
 from raftsched.core.cron.parse import Asked, ParseError, must_come, parse
 from raftsched.core.cron.timing import Timing
 from raftsched.core.model import NewTask
@@ -33,6 +35,7 @@ _NOT_OF_TASKS = {
     "id": "every run gets an id of its own, by the schedule's name and the instant",
     "unique": "overlap says what becomes of a run whose forerunner has not ended",
     "not_before": "the schedule says when; jitter spreads the starts",
+    "depends_on": "a run waits for no other task; a workflow's parts wait for one another",
 }
 _NAME = re.compile(rf"[0-9A-Za-z][0-9A-Za-z._-]{{0,{NAME_MAX - 1}}}")
 _POINTERS = {"start_at": "start", "end_at": "end"}
@@ -55,7 +58,7 @@ class Times(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     fold: str = "usual"
     start: str = ""
     end: str = ""
-    #: Days, or ranges ``2026-12-24..2026-12-31``.
+    #: Days, or ranges ``2026-12-24..2026-12-31``; without the year those of every year.
     exclude: list[str] = []
     jitter: Duration = 0
     misfire: str = Misfire.LATEST.value
@@ -98,7 +101,9 @@ def wanted_row(
     Raises Problem for the first thing that is wrong.
     """
     parsed: ScheduleRequest = decode(_requests, body)
-    document = _restored(_plain.decode(body), known)
+    document = _plain.decode(body)
+    if known is not None:
+        document["task"] = restored(document["task"], given_of(known).get("task"))
     name = checked_name(parsed, name)
     if known is not None and known.name != name:
         known = None
@@ -219,12 +224,19 @@ def _word(kind: type[W], text: str, pointer: str) -> W:
 
 def _task(state: State, document: dict[str, Any], name: str) -> tuple[NewTask, str]:
     """What runs, and its namespace.  Raises Problem."""
-    for field, why_not in _NOT_OF_TASKS.items():
-        if document.get(field) is not None:
-            raise Problem("invalid", why_not, pointer=f"/task/{field}")
-    data = _json.encode(document if document.get("name") else {**document, "name": name})
+    data = _json.encode(document)
     parsed: TaskRequest = decode(_tasks, data)
     try:
+        if uses_templates(parsed):
+            parsed, data = expanded(state, data, name)
+            document = _plain.decode(data)
+        for field, why_not in _NOT_OF_TASKS.items():
+            if document.get(field) is not None:
+                raise Problem("invalid", why_not, pointer=f"/{field}")
+        if not parsed.name:
+            data = _json.encode({**document, "name": name})
+            parsed = decode(_tasks, data)
+        check_whole(parsed)
         new = to_new_task(with_defaults(state, parsed, data), "")
     except Problem as problem:
         pointer = "/task" + problem.pointer.rstrip("/")
@@ -236,6 +248,10 @@ def _task(state: State, document: dict[str, Any], name: str) -> tuple[NewTask, s
             '"1h" counts from the begin of each',
             pointer="/task/deadline",
         )
+    fork = None if new.extra is None else new.extra.fork
+    if fork is not None and fork.is_open:
+        text = "the map of a schedule has its items in it, at most 1,000; or let a workflow's task "
+        raise Problem("too-large", text + "name them", pointer="/task/map")
     return new, parsed.namespace
 
 
@@ -278,18 +294,3 @@ def _asks(row: Schedule) -> tuple[Any, ...]:
         row.task, row.timing, row.namespace, row.misfire, row.misfire_limit, row.window_ms,
         row.overlap, row.jitter_ms, row.paused,
     )  # fmt: skip
-
-
-def _restored(document: dict[str, Any], known: Schedule | None) -> dict[str, Any]:
-    """With the secrets in the place of what was shown for them."""
-    told, old = _headers(document), _headers(given_of(known)) if known else {}
-    for name, value in told.items():
-        if value == HIDDEN and name in old:
-            told[name] = old[name]
-    return document
-
-
-def _headers(document: dict[str, Any]) -> dict[str, Any]:
-    found = (document.get("task") or {}).get("http") or {}
-    headers = found.get("headers")
-    return headers if isinstance(headers, dict) else {}

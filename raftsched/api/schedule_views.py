@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from raftsched.api.schedule_documents import document_of
+from raftsched.api.secrets import hidden
 from raftsched.api.times import instant
-from raftsched.api.views import shown_header
 from raftsched.core.cron.english import english
 from raftsched.core.cron.slots import following
 from raftsched.core.reckon import timing_of
@@ -98,7 +98,7 @@ _SHOWN = ScheduleView.__struct_fields__[:17]
 def schedule_view(state: State, row: Schedule) -> ScheduleView:
     """A schedule as users see it."""
     told = document_of(row)
-    told["task"] = _task(told.get("task"))
+    told["task"] = hidden(told.get("task"))
     return ScheduleView(
         **{name: told[name] for name in _SHOWN},
         english=_words(row.timing, row.name),
@@ -149,12 +149,3 @@ def _next_at(row: Schedule) -> int:
         return following(timing_of(row.timing), row.name, row.created_at, after)
     except UNKNOWN:
         return 0
-
-
-def _task(task: Any) -> Any:
-    """The task's document without secrets."""
-    http = task.get("http") if isinstance(task, dict) else None
-    if not isinstance(http, dict) or not isinstance(http.get("headers"), dict):
-        return task
-    headers = {name: shown_header(name, value) for name, value in http["headers"].items()}
-    return {**task, "http": {**http, "headers": headers}}

@@ -37,7 +37,7 @@ from raftsched.core.cron.timing import Fold
 from raftsched.core.cron.zones import zone
 from raftsched.core.handlers.runs import run_id
 from raftsched.core.handlers.schedules import INSTANTS_MAX
-from raftsched.core.outcomes import Reason, Rejected
+from raftsched.core.outcomes import Reason, Rejected, Submitted
 from raftsched.core.reckon import timing_of
 from raftsched.core.schedule import Schedule, slot_key
 
@@ -233,10 +233,14 @@ async def trigger(context: Context, request: web.Request) -> web.StreamResponse:
         await context.service.read()
         known_schedule(context, request)
         return context.answer({"valid": True})
-    task_id: str = await context.propose(TriggerSchedule(request.match_info["name"]))
+    command = TriggerSchedule(request.match_info["name"], key_of(request))
+    submitted: Submitted = await context.propose(command)
+    task_id = submitted.task_ids[0]
     task = known_task(context, task_id)
     headers = {"Location": f"/v1/tasks/{task_id}", "ETag": etag(task)}
-    return context.answer(task_view(task), 201, headers)
+    if submitted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return context.answer(task_view(task), 200 if submitted.replayed else 201, headers)
 
 
 async def slots(context: Context, request: web.Request) -> web.StreamResponse:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 from aiohttp import web
 
+from raftsched.api import fanout
 from raftsched.api.context import Context, body_of, decode, flag
 from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest, to_new_task
+from raftsched.api.expansion import expanded, uses_templates
+from raftsched.api.forks import check_whole
 from raftsched.api.problems import Problem
 from raftsched.api.tasks import etag, known_task
 from raftsched.api.views import task_view
 from raftsched.core.commands import SubmitTasks
-from raftsched.core.model import NewTask
+from raftsched.core.handlers.answers import unpack
+from raftsched.core.model import TERMINAL, NewTask
 from raftsched.core.outcomes import Submitted
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 
@@ -49,20 +56,51 @@ def new_task(parsed: TaskRequest, key: str, line: int, now_ms: int) -> NewTask:
 
 async def submit(context: Context, request: web.Request) -> web.StreamResponse:
     """Submit one task."""
-    data = await body_of(request)
+    return await submit_document(context, request, await body_of(request), key_of(request))
+
+
+async def submit_document(
+    context: Context, request: web.Request, data: bytes, key: str
+) -> web.StreamResponse:
+    """Submit the task of a document, under a key or none (empty).  Raises Problem."""
     parsed: TaskRequest = decode(_requests, data)
-    key = key_of(request)
+    whole, digest = data, request_hash([_plain.decode(data)]) if key else b""
+    if uses_templates(parsed):
+        # A template may have been written a moment ago, through another peer.
+        state = await context.service.read()
+        try:
+            parsed, whole = expanded(state, data)
+        except Problem:
+            # What the key did stands, whatever became of the template since.
+            record = state.keys.get(f"{parsed.namespace}\0{key}") if key else None
+            if record is None or record.request_hash != digest or flag(request, "dry_run"):
+                raise
+            return await _answer(context, request, unpack(record.answer))
     state = context.service.state
-    new = new_task(with_defaults(state, parsed, data), key, 0, state.now)
+    check_whole(parsed)
+    parsed = with_defaults(state, parsed, whole)
+    new = new_task(parsed, key, 0, state.now)
+    in_pieces = fanout.is_in_pieces(parsed, new)
+    items = await fanout.check(parsed.map, new) if in_pieces and parsed.map is not None else ()
     if flag(request, "dry_run"):
         return context.answer({"valid": True})
     command = SubmitTasks(
         (new,),
         namespace=parsed.namespace,
         key=key,
-        request_hash=request_hash([_plain.decode(data)]) if key else b"",
+        request_hash=digest,
     )
     submitted: Submitted = await context.propose(command)
+    task_id = submitted.task_ids[0]
+    if in_pieces:
+        await _push(context, task_id, items)
+    return await _answer(context, request, submitted)
+
+
+async def _answer(
+    context: Context, request: web.Request, submitted: Submitted
+) -> web.StreamResponse:
+    """The task that was made, now or when the key was used first."""
     task_id = submitted.task_ids[0]
     wait_seconds = _prefer_wait(request)
     if wait_seconds:
@@ -73,6 +111,22 @@ async def submit(context: Context, request: web.Request) -> web.StreamResponse:
         headers["Idempotency-Replayed"] = "true"
     is_new = not (submitted.replayed or submitted.existing)
     return context.answer(task_view(task), 201 if is_new else 200, headers)
+
+
+async def _push(context: Context, task_id: str, items: Sequence[Any]) -> None:
+    """The subtasks that are still missing: a submission that is repeated goes on with them."""
+    task = known_task(context, task_id)
+    fork = None if task.extra is None else task.extra.fork
+    if fork is None or not fork.is_open or task.status in TERMINAL:
+        return
+    try:
+        await fanout.push(context, task, items)
+    except Problem as problem:
+        if problem.code == "task-terminal":
+            return  # Its end came first: what was sent failed, or somebody cancelled it.
+        text = f"{problem.detail}; not all subtasks of {task_id} are made: repeat with the key"
+        extra = {**problem.extra, "applied": "unknown"}
+        raise Problem(problem.code, text, pointer=problem.pointer or "/map", extra=extra) from None
 
 
 def _prefer_wait(request: web.Request) -> float:

@@ -37,13 +37,19 @@ def etag(task: Task) -> str:
     return f'"{task.modify_index}"'
 
 
+def is_held(request: web.Request, modify_index: int) -> bool:
+    """Does the caller of a GET have the row as it is (RFC 9110, section 13.1.2)?"""
+    if hdrs.IF_NONE_MATCH not in request.headers or request.method != "GET":
+        return False
+    held = {held.value for held in request.if_none_match or ()}
+    return not held.isdisjoint(("*", str(modify_index)))
+
+
 def _shown(context: Context, request: web.Request, task: Task) -> web.Response:
-    """The task, or 304 when the caller of a GET has it as it is (RFC 9110, section 13.1.2)."""
+    """The task, or 304 when the caller of a GET has it as it is."""
     tag = etag(task)
-    if hdrs.IF_NONE_MATCH in request.headers and request.method == "GET":
-        held = {held.value for held in request.if_none_match or ()}
-        if not held.isdisjoint(("*", str(task.modify_index))):
-            return web.Response(status=304, headers={**context.headers(), "ETag": tag})
+    if is_held(request, task.modify_index):
+        return web.Response(status=304, headers={**context.headers(), "ETag": tag})
     return context.answer(task_view(task), headers={"ETag": tag})
 
 
@@ -68,7 +74,7 @@ async def attempts(context: Context, request: web.Request) -> web.StreamResponse
     task_id = request.match_info["id"]
     await context.state(request, task_id)
     task = known_task(context, task_id)
-    return context.answer(AttemptList([attempt_view(row) for row in task.attempts]))
+    return context.answer(AttemptList([attempt_view(task_id, row) for row in task.attempts]))
 
 
 async def cancel(context: Context, request: web.Request) -> web.StreamResponse:
@@ -116,5 +122,7 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
         if parent_of(task):
             raise part_of_tree(task_id, parent_of(task))
         return context.answer({"valid": True})
-    await context.propose(DeleteTask(task_id))
+    # One that has very many subtasks goes in pieces.
+    while await context.propose(DeleteTask(task_id)):
+        pass
     return web.Response(status=204, headers=context.headers())

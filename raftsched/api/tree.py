@@ -1,6 +1,9 @@
-"""A task that was split, and its subtasks."""
+"""A task that was split, its subtasks, and what became of them."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
 
 import msgspec
 from aiohttp import web
@@ -9,8 +12,10 @@ from raftsched.api.context import Context, integer
 from raftsched.api.problems import Problem
 from raftsched.api.tasks import known_task
 from raftsched.api.views import TaskView, task_view
-from raftsched.core.model import TaskStatus
+from raftsched.core.model import Task, TaskStatus
 
+#: Lines of results between two looks at what else is to be done.
+LINES_MAX = 500
 #: Highest cursor: what counts as a number.
 CURSOR_MAX = 1 << 40
 
@@ -56,3 +61,76 @@ def _first(cursor: str | None) -> int:
     if not cursor.isdecimal() or not cursor.isascii() or len(cursor) > len(str(CURSOR_MAX)):
         raise Problem("invalid", "not a cursor of this list", pointer="?cursor")
     return int(cursor)
+
+
+# Results -------------------------------------------------------------------------------------
+
+_json = msgspec.json.Encoder()
+
+
+class ResultLine(msgspec.Struct, frozen=True):
+    """What became of one subtask."""
+
+    index: int
+    id: str
+    state: TaskStatus
+    reason: str
+    result: msgspec.Raw | None
+    exit_code: int | None
+    #: How many bytes a result has that is too large to stand here; else 0.
+    result_bytes: int
+
+
+async def results(context: Context, request: web.Request) -> web.StreamResponse:
+    """The results of a task's subtasks in their order, one JSON line for each."""
+    task_id = request.match_info["id"]
+    state = await context.state(request, task_id)
+    task = known_task(context, task_id)
+    if not was_split(task):
+        raise Problem("no-subtasks", f"task {task_id} was not split; its own result is in it")
+    headers = {
+        **context.headers(),
+        "Content-Type": "application/x-ndjson",
+        "Raftsched-Index": str(state.index),
+    }
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    async for lines in _lines(context, state.trees.ids_of(task_id)):
+        await response.write(lines)
+    await response.write_eof()
+    return response
+
+
+async def _lines(context: Context, ids: list[str]) -> AsyncIterator[bytes]:
+    for first in range(0, len(ids), LINES_MAX):
+        lines = []
+        for index, subtask_id in enumerate(ids[first : first + LINES_MAX], first):
+            subtask = context.service.state.tasks.get(subtask_id)
+            if subtask is not None:
+                lines.append(result_line(index, subtask))
+        if lines:
+            yield b"\n".join(lines) + b"\n"
+        await asyncio.sleep(0)
+
+
+def was_split(task: Task) -> bool:
+    """Does it consist of subtasks, if only of those to come?"""
+    return task.extra is not None and bool(task.extra.subtasks or task.extra.fork is not None)
+
+
+def result_line(index: int, task: Task) -> bytes:
+    """What became of a subtask, as JSON; ``index``: which one it is of its task's."""
+    return _json.encode(_line(index, task))
+
+
+def _line(index: int, task: Task) -> ResultLine:
+    latest = task.attempts[-1] if task.attempts else None
+    return ResultLine(
+        index,
+        task.id,
+        task.status,
+        task.reason,
+        msgspec.Raw(latest.result) if latest is not None and latest.result else None,
+        None if latest is None else latest.exit_code,
+        0 if latest is None else latest.result_bytes,
+    )

@@ -32,6 +32,7 @@ from raftsched.core.model import (
 from raftsched.core.policy import USUAL, Delivery, OnLeaseLoss
 from raftsched.core.spec import NO_LIMITS, HttpCall, ProcessLimits, PythonCall, TaskSpec
 from raftsched.core.state import State
+from raftsched.core.workflow import ANY_NUMBER, Fork, On
 
 
 class HttpView(msgspec.Struct, frozen=True):
@@ -62,6 +63,27 @@ class RlimitsView(msgspec.Struct, frozen=True):
     cpu: int
     open_files: int
     processes: int
+
+
+class DependsView(msgspec.Struct, frozen=True):
+    """A task that another one waits for, and what end of it."""
+
+    task: str
+    on: On
+
+
+class ForkView(msgspec.Struct, frozen=True):
+    """How it goes with a task's subtasks."""
+
+    #: At once; 0: as many as there is room for.
+    max_parallel: int
+    #: What the failure of one does: ``fail_fast | finish | ignore``; and how many may fail before.
+    on_failure: str
+    failures_allowed: int | None
+    #: The task whose result or output says what they are.
+    items_from: str | None
+    #: More of them come.
+    is_open: bool
 
 
 class TaskView(msgspec.Struct, frozen=True):
@@ -112,10 +134,17 @@ class TaskView(msgspec.Struct, frozen=True):
     #: The schedule that made it, and the instant that it was due.
     schedule: str | None
     slot: str | None
+    #: The template that it was made of, as ``name@version``.
+    template: str | None
     #: The task that it is a part of.
     parent: str | None
     #: Into how many it was split; it ends when they have ended.
     subtasks: int
+    #: Tasks whose end it waits for, and how many of them are to end so; None: all.
+    depends_on: list[DependsView]
+    needs: int | None
+    #: How it goes with its subtasks; None: it runs itself.
+    fork: ForkView | None
     state: TaskStatus
     #: Why the state is what it is, a stable word; empty when the state says it all.
     reason: str
@@ -131,8 +160,11 @@ class TaskView(msgspec.Struct, frozen=True):
     signal: int | None
     output_tail: str
     output_bytes: int
-    #: JSON that the latest attempt left.
+    #: JSON that the latest attempt left; None also if it is too large to stand here.
     result: msgspec.Raw | None
+    #: How many bytes one has that is too large, and where it is; else 0 and None.
+    result_bytes: int
+    result_url: str | None
     #: How far the latest attempt says that it is, 0 to 1, and in words.
     progress: float | None
     progress_text: str
@@ -175,6 +207,8 @@ class AttemptView(msgspec.Struct, frozen=True):
     output_tail: str
     output_bytes: int
     result: msgspec.Raw | None
+    result_bytes: int
+    result_url: str | None
     progress: float | None
     progress_text: str
 
@@ -281,8 +315,12 @@ def task_view(task: Task) -> TaskView:
         broadcast_view(extra),
         None if extra is None else extra.schedule or None,
         None if extra is None else instant(extra.slot),
+        spec.origin or None,
         None if extra is None else extra.parent or None,
         0 if extra is None else extra.subtasks,
+        [] if extra is None else [DependsView(o.task_id, o.on) for o in extra.depends_on],
+        None if extra is None else extra.needs or None,
+        None if extra is None or extra.fork is None else _fork(extra.fork),
         task.status,
         task.reason,
         task.paused,
@@ -296,6 +334,8 @@ def task_view(task: Task) -> TaskView:
         _text(latest.output_tail),
         latest.output_bytes,
         msgspec.Raw(latest.result) if latest.result else None,
+        latest.result_bytes,
+        _result_url(task.id, latest),
         None if latest.progress < 0 else latest.progress / 1000,
         latest.progress_text,
         instant(task.ready_at) if task.status in _WAITS else None,
@@ -305,6 +345,17 @@ def task_view(task: Task) -> TaskView:
         instant(task.finished_at),
         task.create_index,
         task.modify_index,
+    )
+
+
+def _fork(fork: Fork) -> ForkView:
+    most = fork.failures_max
+    return ForkView(
+        fork.parallel_max,
+        "ignore" if most == ANY_NUMBER else "finish" if fork.is_patient else "fail_fast",
+        None if most == ANY_NUMBER else most,
+        fork.items_from or None,
+        fork.is_open,
     )
 
 
@@ -333,7 +384,13 @@ def _rlimits(limits: ProcessLimits) -> RlimitsView:
     return RlimitsView(limits.memory_bytes, limits.cpu_seconds, limits.open_files, limits.processes)
 
 
-def attempt_view(attempt: Attempt) -> AttemptView:
+def _result_url(task_id: str, attempt: Attempt) -> str | None:
+    if not attempt.result_bytes:
+        return None
+    return f"/v1/tasks/{task_id}/attempts/{attempt.number}/result"
+
+
+def attempt_view(task_id: str, attempt: Attempt) -> AttemptView:
     """An attempt as users see it."""
     return AttemptView(
         number=attempt.number,
@@ -350,6 +407,8 @@ def attempt_view(attempt: Attempt) -> AttemptView:
         output_tail=_text(attempt.output_tail),
         output_bytes=attempt.output_bytes,
         result=msgspec.Raw(attempt.result) if attempt.result else None,
+        result_bytes=attempt.result_bytes,
+        result_url=_result_url(task_id, attempt),
         progress=None if attempt.progress < 0 else attempt.progress / 1000,
         progress_text=attempt.progress_text,
     )

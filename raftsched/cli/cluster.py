@@ -20,6 +20,7 @@ PEER_COLUMNS = (
     field("status"),
     field("program"),
     field("version_max"),
+    field("tzdata"),
 )
 
 

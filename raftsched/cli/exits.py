@@ -14,6 +14,7 @@ _WHAT_THERE_IS = {
     "unknown-task": "; 'raftsched ls' lists the tasks there are",
     "unknown-node": "; 'raftsched node ls' lists the nodes there are",
     "unknown-schedule": "; 'raftsched schedule ls' lists the schedules there are",
+    "unknown-template": "; 'raftsched template ls' lists the templates there are",
     "unknown-peer": "; 'raftsched peers ls' lists the peers there are",
 }
 

@@ -1,4 +1,4 @@
-"""``raftsched run`` and ``logs``: output as it comes, byte for byte."""
+"""``raftsched run``, ``logs`` and ``result``: what attempts wrote and left, byte for byte."""
 
 from __future__ import annotations
 
@@ -33,10 +33,9 @@ def run(session: Session, command: tuple[str, ...], **options: Any) -> None:
     if not command and options["document"] is None and not options["python"]:
         raise click.UsageError("COMMAND is missing; for example: raftsched run -- uname -a")
     spec = make_spec(command, options)
-    if spec.get("broadcast"):
-        raise click.UsageError(
-            "run follows one task; for several nodes: raftsched submit --wait --broadcast all"
-        )
+    split = [name for name in ("broadcast", "map", "workflow") if spec.get(name)]
+    if split:
+        raise click.UsageError(f"run follows one task, no {split[0]}: raftsched submit --wait")
     with session.client() as client:
         task = client.submit(**spec)
         try:
@@ -128,6 +127,20 @@ def logs(session: Session, task_id: str, follow: bool, **options: Any) -> None:
         for piece in pieces:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
+
+
+@click.command()
+@click.argument("task_id")
+@click.option("--attempt", type=click.IntRange(1), help="Which one (the latest).")
+@with_session()
+def result(session: Session, task_id: str, attempt: int | None) -> None:
+    """Print what a task left as its result: JSON, as it was left.
+
+    Exit code 3 when there is none, or none yet.
+    """
+    with session.client() as client:
+        sys.stdout.buffer.write(client.result_json(task_id, attempt) + b"\n")
+        sys.stdout.buffer.flush()
 
 
 def ended(task: Task) -> str:

@@ -55,7 +55,7 @@ def apply(session: Session, path: str, prune: bool, dry_run: bool, yes: bool) ->
 
     All documents are checked before the first is written; a wrong one changes nothing.
     """
-    wanted = _documents(path)
+    wanted = documents(parsed(path), path, "schedule")
     with session.client() as client:
         rows = _plan(client, wanted, "schedule")
         kept = {document["name"] for document in wanted}
@@ -101,7 +101,7 @@ def import_crontab(session: Session, path: str, **options: Any) -> None:
     if is_system is None:
         is_system = Path(path).resolve().is_relative_to("/etc") and path != "-"
     zone = options["zone"] or local_zone()
-    text = _read(path).decode("utf-8", "surrogateescape")
+    text = read(path).decode("utf-8", "surrogateescape")
     entries, troubles = crontab.read(text, is_system=is_system, zone=zone, prefix=options["prefix"])
     if options["no_user"]:
         for entry in entries:
@@ -207,7 +207,7 @@ def _show(session: Session, rows: list[dict[str, Any]], dry_run: bool) -> None:
 # Files -----------------------------------------------------------------------------------------
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
     """A file, or standard input.  OSError, or Failure for one that is too long."""
     if path == "-":
         data = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
@@ -219,27 +219,31 @@ def _read(path: str) -> bytes:
     return data
 
 
-def _documents(path: str) -> list[Document]:
-    """The documents of a file, each with a name of its own."""
-    data = _read(path)
+def parsed(path: str) -> Any:
+    """What a file of JSON or TOML holds.  Failure if it is neither."""
+    data = read(path)
     try:
         text = data.decode()
-        found = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
+        return tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
     except ValueError as error:
         raise Failure(f"{path}: {error}", Exit.USAGE) from None
+
+
+def documents(found: Any, path: str, what: str) -> list[Document]:
+    """The ``what`` documents that a file holds, each with a name of its own.  Failure."""
     if isinstance(found, dict):
-        found = found.get("schedules")
+        found = found.get(f"{what}s")
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise Failure(f"{path}: a list of schedule documents is needed", Exit.USAGE)
+        raise Failure(f"{path}: a list of {what} documents is needed", Exit.USAGE)
     if len(found) > SCHEDULES_MAX:
-        raise Failure(f"{path}: more than {SCHEDULES_MAX} schedules", Exit.USAGE)
+        raise Failure(f"{path}: more than {SCHEDULES_MAX} {what}s", Exit.USAGE)
     names: set[str] = set()
     for number, document in enumerate(found, start=1):
         name = document.get("name")
         if not isinstance(name, str) or not name:
-            raise Failure(f"{path}: schedule {number} has no name", Exit.USAGE)
+            raise Failure(f"{path}: {what} {number} has no name", Exit.USAGE)
         if name in names:
-            raise Failure(f"{path}: schedule {number} is the second {name!r}", Exit.USAGE)
+            raise Failure(f"{path}: {what} {number} is the second {name!r}", Exit.USAGE)
         names.add(name)
     return found
 

@@ -85,8 +85,8 @@ _TIMES = [
                  help="Times that the clocks show twice."),
     click.option("--start", metavar="INSTANT", help="Not before."),
     click.option("--end", metavar="INSTANT", help="Not from then on."),
-    click.option("--exclude", multiple=True, metavar="DAY[..DAY]", help="Not on these days; "
-                 "repeatable."),
+    click.option("--exclude", multiple=True, metavar="DAY[..DAY]", help="Not on these days, "
+                 "without the year: of every year; repeatable."),
     click.option("--jitter", metavar="TIME", help="Each start up to so much later."),
 ]  # fmt: skip
 _POLICY = [

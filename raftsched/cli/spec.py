@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+#: Bytes of a document in a file; the server takes one MiB of JSON.
+FILE_BYTES_MAX = 16 * 1024 * 1024
+#: What end of a task another one may wait for.
+ENDS = ("success", "failure", "always")
 #: Options that are fields of the document as they are.
 _PLAIN = (
     "name", "queue", "priority", "cwd", "user", "group", "umask", "nice", "timeout", "grace",
@@ -45,8 +50,9 @@ _WHAT = [
     click.option("--queue", help="Queue (default)."),
     click.option("--priority", type=click.IntRange(0, 100), help="0 last, 100 first (50)."),
     click.option("--label", multiple=True, metavar="NAME=VALUE", help="Label; repeatable."),
-    click.option("--file", "document", type=click.File("r"), metavar="FILE",
-                 help="A task document in JSON; other options are stronger. '-': stdin."),
+    click.option("-f", "--file", "document", type=click.File("rb"), metavar="FILE",
+                 help="A task document in JSON, or in TOML (*.toml); other options are stronger. "
+                 "'-': JSON on stdin."),
 ]  # fmt: skip
 _HOW = [
     click.option("--python", metavar="MODULE:NAME", help="Call this function of an application; "
@@ -67,6 +73,9 @@ _WHEN = [
                  help="Not before: 10m from now, or 2026-12-31T23:00:00Z."),
     click.option("--expire", metavar="TIME", help="Over by then, or expired: 2h, or an instant."),
     click.option("--queue-timeout", metavar="TIME", help="Longest wait for its first attempt."),
+    click.option("--after", multiple=True, metavar="ID[:ON]", help="When this task has ended with "
+                 "success (default), failure, or always; repeatable."),
+    click.option("--needs", metavar="all|any|N", help="How many of --after are enough (all)."),
 ]  # fmt: skip
 _AGAIN = [
     click.option("--attempts", type=click.IntRange(1, 100), help="Tries in all (1)."),
@@ -152,6 +161,7 @@ def make_spec(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, An
     })  # fmt: skip
     placement = {"strategy": options["strategy"], "key": options["placement_key"]}
     _add(spec, "placement", {name: value for name, value in placement.items() if value})
+    _add_after(spec, options)
     if options["unique"]:
         unique = {"key": options["unique"], "on_conflict": options["on_conflict"]}
         spec["unique"] = {name: value for name, value in unique.items() if value}
@@ -162,15 +172,41 @@ def make_spec(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, An
 
 def _document(options: dict[str, Any]) -> dict[str, Any]:
     """What ``--file`` holds."""
-    if options.get("document") is None:
+    file = options.get("document")
+    if file is None:
         return {}
+    data = file.read(FILE_BYTES_MAX + 1)
+    if len(data) > FILE_BYTES_MAX:
+        raise click.UsageError(f"--file {file.name} has more than {FILE_BYTES_MAX} bytes")
+    kind = "TOML" if str(file.name).endswith(".toml") else "JSON"
     try:
-        found = json.load(options["document"])
+        text = data.decode()
+        found = tomllib.loads(text) if kind == "TOML" else json.loads(text)
     except ValueError as error:
-        raise click.UsageError(f"--file {options['document'].name}: no JSON: {error}") from None
+        raise click.UsageError(f"--file {file.name}: no {kind}: {error}") from None
     if not isinstance(found, dict):
-        raise click.UsageError(f"--file {options['document'].name}: a JSON object is needed")
+        raise click.UsageError(f"--file {file.name}: a JSON object is needed")
     return found
+
+
+def _add_after(spec: dict[str, Any], options: dict[str, Any]) -> None:
+    """``--after`` and ``--needs``: whose end it waits for."""
+    found: list[Any] = []
+    for text in options["after"]:
+        name, colon, on = text.rpartition(":")
+        if not colon:
+            found.append(text)
+        elif not name or on not in ENDS:
+            raise click.UsageError(f"--after {text!r}: write ID, or ID:{', ID:'.join(ENDS)}")
+        else:
+            found.append({"task": name, "on": on})
+    if found:
+        spec["depends_on"] = found
+    needs = options["needs"]
+    if needs is not None:
+        if needs not in ("all", "any") and not needs.isdecimal():
+            raise click.UsageError(f"--needs {needs!r}: all, any or a number")
+        spec["needs"] = int(needs) if needs.isdecimal() else needs
 
 
 def _resources(options: dict[str, Any]) -> dict[str, Any]:

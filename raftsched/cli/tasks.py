@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from raftsched.cli.exits import Exit, Failure, complain, explain
 from raftsched.cli.follow import ended
+from raftsched.cli.maps import wait_for, what
 from raftsched.cli.options import Session, with_session
 from raftsched.cli.output import (
     Column,
@@ -36,14 +37,6 @@ BESIDE_BATCH = frozenset(
 )
 
 
-def _what(row: Row) -> str:
-    """What a task runs, on one line."""
-    command = row.get("command")
-    if isinstance(command, list):
-        return clean(command)
-    return clean(row.get("http") or row.get("python"))
-
-
 def _state(row: Row) -> str:
     return f"{clean(row.get('state'))}{' (paused)' if row.get('paused') else ''}"
 
@@ -66,7 +59,7 @@ COLUMNS = (
     Column("FINISHED", _time("finished_at"), True),
     field("exit_code", "EXIT", wide=True),
     field("labels", wide=True),
-    Column("COMMAND", _what),
+    Column("COMMAND", what),
 )
 
 
@@ -89,7 +82,8 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
     raftsched submit --constraint 'zone = a' --limit billing-api -- ./bill
     raftsched submit --broadcast all -- apt-get update
     raftsched submit --python images:resize a.png 800
-    raftsched submit --file task.json
+    raftsched submit --after "$FIRST" --after "$SECOND:always" -- ./report.sh
+    raftsched submit -f workflow.toml --wait
     raftsched submit --batch tasks.ndjson
     """
     if options["batch"] is not None:
@@ -115,7 +109,7 @@ def submit(session: Session, command: tuple[str, ...], **options: Any) -> None:
             show_one(task, session.form)
             hint(f"follow it with: raftsched logs -f {task.get('id', '')}")
             return
-        task = task.wait()
+        task = wait_for(client, task) if task.get("fork") else task.wait()
     show_one(task, session.form)
     if task.state != "succeeded":
         raise Failure(ended(task), Exit.TASK_FAILED)
@@ -230,18 +224,6 @@ def show(session: Session, task_id: str, attempts: bool) -> None:
             show_rows(client.attempts(task_id), columns, session.form, key="number")
         else:
             show_one(client.get(task_id), session.form)
-
-
-@click.command()
-@click.argument("task_id")
-@with_session()
-def tree(session: Session, task_id: str) -> None:
-    """List the subtasks that a task was split into."""
-    with session.client() as client:
-        found = client.tree(task_id)
-        show_rows(found["items"], COLUMNS, session.form)
-    counts = ", ".join(f"{count} {state}" for state, count in found["counts"].items())
-    hint(f"{clean(found['task'].get('state'))}: {counts or 'it was not split'}")
 
 
 @click.command()

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from raftsched.client.sync import BatchResult, Client, Task
+from raftsched.client.sync import BatchResult, Client, Progress, Task
 
 if TYPE_CHECKING:
     from raftsched.client.aio import AsyncClient, AsyncTask
 
-__all__ = ["AsyncClient", "AsyncTask", "BatchResult", "Client", "Task"]
+__all__ = ["AsyncClient", "AsyncTask", "BatchResult", "Client", "Progress", "Task"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ iterators.  A client belongs to one event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, Self, TypeVar
 
 from raftsched.client.aio_pipeline import AsyncPipeline
@@ -24,6 +24,7 @@ from raftsched.client.errors import ClientError, ConnectionFailed
 from raftsched.client.gathering import LINGER_SECONDS, REQUESTS_MAX
 from raftsched.client.messages import Reply, Request
 from raftsched.client.tasks import Following, TaskDocument, TaskOperations
+from raftsched.client.trees import Progress
 from raftsched.client.tries import Endpoints
 
 T = TypeVar("T")
@@ -40,13 +41,32 @@ class AsyncTask(TaskDocument):
         """The task as it is now."""
         return await self._client.get(self.id)
 
-    async def wait(self, timeout_seconds: float | None = None) -> AsyncTask:
-        """The task when it has ended; WaitTimeout if that is not in time."""
-        return await self._client.wait(self.id, timeout_seconds)
+    async def wait(
+        self,
+        timeout_seconds: float | None = None,
+        *,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> AsyncTask:
+        """The task when it has ended; see `AsyncClient.wait`."""
+        return await self._client.wait(self.id, timeout_seconds, progress=progress)
+
+    async def progress(self) -> Progress:
+        """How many of its subtasks have ended."""
+        return await self._client.progress(self.id)
+
+    def results(self) -> AsyncGenerator[Document, None]:
+        """What became of its subtasks; see `AsyncClient.results`."""
+        return self._client.results(self.id)
 
     async def cancel(self, reason: str = "") -> AsyncTask:
         """Ask for its end."""
         return await self._client.cancel(self.id, reason)
+
+    async def result(self) -> Any:
+        """What it left as its result, fetched if the document has it not; None: nothing."""
+        if self.get("result_bytes"):
+            return await self._client.result(self.id, int(self["attempt"]))
+        return self.get("result")
 
     def output(self, *, follow: bool = False, **options: Any) -> AsyncGenerator[bytes, None]:
         """Its output; see `AsyncClient.output`."""
@@ -100,6 +120,21 @@ class AsyncClient(TaskOperations):
                     return
                 except ConnectionFailed:
                     if not following.may_go_on():
+                        raise
+
+    async def results(self, task_id: str) -> AsyncGenerator[Document, None]:
+        """What became of a task's subtasks, as `Client.results` has it."""
+        lines = self._lines(task_id)
+        while True:
+            async with self._transport.stream(lines.request) as (_, pieces):
+                lines.begin()
+                try:
+                    async for piece in pieces:
+                        for line in lines.take(piece):
+                            yield line
+                    return
+                except ConnectionFailed:
+                    if not lines.may_go_on():
                         raise
 
     def pipeline(

@@ -156,6 +156,10 @@ class NotFound(ProblemError):
     """There is no such thing, or no longer."""
 
 
+class NoResult(NotFound):
+    """The task left no result, or none yet."""
+
+
 class Conflict(ProblemError):
     """The thing is not in a state that allows this."""
 
@@ -198,6 +202,7 @@ _BY_CODE: dict[str, type[ProblemError]] = {
     "task-terminal": TaskTerminal,
     "task-not-terminal": TaskNotTerminal,
     "no-leader": NoLeader,
+    "no-result": NoResult,
     "replica-divergence": ReplicaDivergence,
 }
 

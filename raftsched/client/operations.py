@@ -19,9 +19,10 @@ from raftsched.client.calls import (
 )
 from raftsched.client.messages import Request
 from raftsched.client.schedules import ScheduleOperations
+from raftsched.client.templates import TemplateOperations
 
 
-class Operations(ScheduleOperations):
+class Operations(ScheduleOperations, TemplateOperations):
     """The calls about everything but single tasks."""
 
     # Nodes and cluster

@@ -79,10 +79,10 @@ class ScheduleOperations(Calls):
         return (yield from self._write(f"{_PATH}/{part(name)}/resume", {}))
 
     @task_operation
-    def trigger_schedule(self, name: str) -> Plan[Document]:
-        """Run it now, beside its instants.  Not tried again when its outcome is not known."""
-        path = f"{_PATH}/{part(name)}/trigger"
-        return (yield from self._write(path, {}, repeatable=False))
+    def trigger_schedule(self, name: str, *, idempotency_key: str | None = None) -> Plan[Document]:
+        """Run it now, beside its instants.  Given the same key it runs once."""
+        path, key = f"{_PATH}/{part(name)}/trigger", idempotency_key or new_key()
+        return (yield from self._write(path, {}, key=key))
 
     @operation
     def backfill_schedule(

@@ -17,7 +17,7 @@ Trouble: see `raftsched.client.errors`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 from raftsched.client.batches import BATCH_BYTES_MAX, BATCH_TASKS_MAX, BatchResult
@@ -26,8 +26,9 @@ from raftsched.client.errors import ClientError, ConnectionFailed
 from raftsched.client.gathering import LINGER_SECONDS, REQUESTS_MAX
 from raftsched.client.messages import Reply, Request
 from raftsched.client.pipeline import Pipeline
-from raftsched.client.tasks import TERMINAL_STATES, Following, TaskDocument, TaskOperations
+from raftsched.client.tasks import Following, TaskDocument, TaskOperations
 from raftsched.client.transport import Transport
+from raftsched.client.trees import TERMINAL_STATES, Progress
 from raftsched.client.tries import Endpoints
 
 T = TypeVar("T")
@@ -44,13 +45,32 @@ class Task(TaskDocument):
         """The task as it is now."""
         return self._client.get(self.id)
 
-    def wait(self, timeout_seconds: float | None = None) -> Task:
-        """The task when it has ended; WaitTimeout if that is not in time."""
-        return self._client.wait(self.id, timeout_seconds)
+    def wait(
+        self,
+        timeout_seconds: float | None = None,
+        *,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> Task:
+        """The task when it has ended; see `Client.wait`."""
+        return self._client.wait(self.id, timeout_seconds, progress=progress)
+
+    def progress(self) -> Progress:
+        """How many of its subtasks have ended."""
+        return self._client.progress(self.id)
+
+    def results(self) -> Generator[Document, None, None]:
+        """What became of its subtasks; see `Client.results`."""
+        return self._client.results(self.id)
 
     def cancel(self, reason: str = "") -> Task:
         """Ask for its end."""
         return self._client.cancel(self.id, reason)
+
+    def result(self) -> Any:
+        """What it left as its result, fetched if the document has it not; None: nothing."""
+        if self.get("result_bytes"):
+            return self._client.result(self.id, int(self["attempt"]))
+        return self.get("result")
 
     def output(self, *, follow: bool = False, **options: Any) -> Generator[bytes, None, None]:
         """Its output; see `Client.output`."""
@@ -110,6 +130,25 @@ class Client(TaskOperations):
                 if not following.may_go_on():
                     raise
 
+    def results(self, task_id: str) -> Generator[Document, None, None]:
+        """What became of a task's subtasks, in their order, drawn line by line.
+
+        Each has ``index``, ``id``, ``state``, ``reason``, ``result`` (None also of one that is too
+        large to stand there: `result` fetches it, as its ``result_bytes`` says) and ``exit_code``.
+        Raises NotFound, or Conflict for a task that was not split.
+        """
+        lines = self._lines(task_id)
+        while True:
+            _, pieces = self._transport.stream(lines.request)
+            lines.begin()
+            try:
+                for piece in pieces:
+                    yield from lines.take(piece)
+                return
+            except ConnectionFailed:
+                if not lines.may_go_on():
+                    raise
+
     def pipeline(
         self, *, requests: int = REQUESTS_MAX, linger_seconds: float = LINGER_SECONDS
     ) -> Pipeline:
@@ -160,5 +199,6 @@ __all__ = [
     "TERMINAL_STATES",
     "BatchResult",
     "Client",
+    "Progress",
     "Task",
 ]

@@ -9,7 +9,6 @@ from typing import Any
 
 from raftsched.client.batches import BatchResult, groups_of, request_of
 from raftsched.client.calls import (
-    PAGE_MAX,
     Document,
     Documents,
     Pages,
@@ -23,16 +22,17 @@ from raftsched.client.calls import (
 from raftsched.client.calls import document_of as _document
 from raftsched.client.errors import TaskTerminal, WaitTimeout
 from raftsched.client.messages import Request
-from raftsched.client.operations import Operations
+from raftsched.client.trees import TERMINAL_STATES, Lines, Progress, TreeOperations
 
 #: Longest a server is asked to hold one wait.
 WAIT_SECONDS_MAX = 30.0
+#: Between two looks at how many subtasks have ended.
+PROGRESS_SECONDS = 1.0
 #: What a server may take longer for many tasks: an edit of 100,000 takes most of it.
 MANY_SECONDS = 60.0
 #: A followed output is asked for again after so many broken connections without a byte between.
 BREAKS_MAX = 5
 
-TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired", "lost"})
 OFFSET_HEADER = "raftsched-output-offset"
 
 
@@ -55,7 +55,7 @@ class TaskDocument(dict[str, Any]):
         return self.state in TERMINAL_STATES
 
 
-class TaskOperations(Operations):
+class TaskOperations(TreeOperations):
     """The calls about tasks."""
 
     @task_operation
@@ -204,14 +204,26 @@ class TaskOperations(Operations):
     # Looking on
 
     @task_operation
-    def wait(self, task_id: str, timeout_seconds: float | None = None) -> Plan[Document]:
-        """The task when it has ended; WaitTimeout if that is not within ``timeout_seconds``."""
+    def wait(
+        self,
+        task_id: str,
+        timeout_seconds: float | None = None,
+        *,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> Plan[Document]:
+        """The task when it has ended; WaitTimeout if that is not within ``timeout_seconds``.
+
+        ``progress`` is told about every second, and at the end, how many subtasks have ended.
+        """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         path = f"/v1/tasks/{part(task_id)}/wait"
+        longest = WAIT_SECONDS_MAX if progress is None else PROGRESS_SECONDS
         while True:
-            left = WAIT_SECONDS_MAX if deadline is None else deadline - time.monotonic()
-            wait = max(0.0, min(WAIT_SECONDS_MAX, left))
+            left = longest if deadline is None else deadline - time.monotonic()
+            wait = max(0.0, min(longest, left))
             task = TaskDocument((yield from self._read(path, _waiting(wait), patience=wait)))
+            if progress is not None:
+                progress((yield from self._progress(task_id)))
             if task.is_terminal:
                 return task
             if deadline is not None and time.monotonic() >= deadline:
@@ -231,18 +243,6 @@ class TaskOperations(Operations):
         return (yield from self._read(path, query, patience=wait_seconds))
 
     @operation
-    def tree(self, task_id: str) -> Plan[Document]:
-        """The task and its subtasks: ``task``, ``counts`` by state, and all ``items``."""
-        items: Documents = []
-        path, query = f"/v1/tasks/{part(task_id)}/tree", {"limit": PAGE_MAX, "cursor": ""}
-        while True:
-            page = yield from self._read(path, query)
-            items += page.get("items", [])
-            if not page.get("next_cursor"):
-                return {**page, "items": items}
-            query["cursor"] = page["next_cursor"]
-
-    @operation
     def explain(self, task_id: str) -> Plan[Document]:
         """Why a task does not run: ``verdict``, ``blockers``, ``nodes``, ``position``."""
         return (yield from self._read(f"/v1/tasks/{part(task_id)}/explain"))
@@ -253,6 +253,24 @@ class TaskOperations(Operations):
         document = yield from self._read(f"/v1/tasks/{part(task_id)}/attempts")
         items: Documents = document.get("items", [])
         return items
+
+    @operation
+    def result(self, task_id: str, attempt: int | None = None) -> Plan[Any]:
+        """What a task left as its result, however large (None: of the latest attempt).
+
+        Raises NoResult when it left none, or has not ended; OutputGone when the node that keeps it
+        does not answer, or has swept it away.
+        """
+        return (yield self._result(task_id, attempt)).json()
+
+    @operation
+    def result_json(self, task_id: str, attempt: int | None = None) -> Plan[bytes]:
+        """The same as JSON, byte for byte as it was left."""
+        return (yield self._result(task_id, attempt)).body
+
+    def _result(self, task_id: str, attempt: int | None) -> Request:
+        of = "" if attempt is None else f"/attempts/{attempt}"
+        return self.reading(f"/v1/tasks/{part(task_id)}{of}/result")
 
     def _get(self, task_id: str) -> Plan[Document]:
         return (yield from self._read(f"/v1/tasks/{part(task_id)}"))
@@ -282,6 +300,9 @@ class TaskOperations(Operations):
 
     def _tasks(self, limit: int | None, page: int, filters: Mapping[str, Any]) -> Pages:
         return Pages(self, "/v1/tasks", filters, page, limit)
+
+    def _lines(self, task_id: str) -> Lines:
+        return Lines(self.reading(f"/v1/tasks/{part(task_id)}/results"))
 
     def _latest_attempt(self, task_id: str) -> Plan[int]:
         return int((yield from self._get(task_id)).get("attempt") or 0)

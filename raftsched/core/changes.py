@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
+from operator import attrgetter
 from zlib import crc32
 
 from raftsched.core.commands import Entry
-from raftsched.core.model import Attempt, KeyRecord, Limit, Node, Queue, Task
+from raftsched.core.model import (
+    TERMINAL,
+    Attempt,
+    KeyRecord,
+    Limit,
+    Node,
+    Queue,
+    Task,
+    TaskStatus,
+)
 from raftsched.core.outcomes import Event
 from raftsched.core.schedule import Schedule, Slot
 from raftsched.core.state import Staged, State
 from raftsched.core.tables import SHARD_MASK
+from raftsched.core.template import Template
+from raftsched.core.trees import Tally, is_held
 
 
 class Changes:
@@ -17,11 +31,15 @@ class Changes:
 
     __slots__ = (
         "_shards",
+        "_tallies",
+        "awaiting",
         "check",
         "deleted",
+        "ends",
         "entry",
         "events",
         "index",
+        "is_telling",
         "keys",
         "limits",
         "next_order",
@@ -31,10 +49,10 @@ class Changes:
         "schedules",
         "slots",
         "state",
-        "subtasks_ended",
-        "subtasks_made",
         "suspect",
         "tasks",
+        "templates",
+        "trimmed",
     )
 
     def __init__(self, state: State, index: int, entry: Entry) -> None:
@@ -52,12 +70,17 @@ class Changes:
         self.limits: dict[str, Limit | None] = {}
         self.schedules: dict[str, Schedule | None] = {}
         self.slots: dict[str, Slot | None] = {}
+        self.templates: dict[str, Template | None] = {}
         self.deleted: list[Task] = []
+        #: Terminal tasks that lose so many of what is below them, the newest first.
+        self.trimmed: list[tuple[Task, int]] = []
         self.events: list[Event] = []
-        #: By parent: ids of the parts that this command made.
-        self.subtasks_made: dict[str, list[str]] = {}
-        #: By parent: how many parts this command ended, and how many of them succeeded.
-        self.subtasks_ended: dict[str, tuple[int, int]] = {}
+        #: By id: of the tasks that this command made wait for its end.
+        self.awaiting: dict[str, list[str]] = {}
+        self._tallies: dict[str, Tally] = {}
+        #: Ends that nobody has been told of yet; and whether somebody is telling.
+        self.ends: deque[tuple[Task, TaskStatus]] = deque()
+        self.is_telling = False
         #: Become ``state.next_token`` and ``state.next_order``.
         self.next_token = state.next_token
         self.next_order = state.next_order
@@ -82,11 +105,25 @@ class Changes:
         """The task as this command leaves it so far."""
         return self.find(task_id)[2]
 
-    def subtasks(self, task_id: str) -> list[Task]:
-        """The parts of a task as this command leaves them so far, the oldest first."""
-        ids = [*self.state.trees.ids_of(task_id), *self.subtasks_made.get(task_id, ())]
+    def tally(self, task_id: str) -> Tally:
+        """How the parts of a task are by now."""
+        tally = self._tallies.get(task_id)
+        if tally is None:
+            tally = self._tallies[task_id] = Tally(self.state.trees.of(task_id))
+        return tally
+
+    def subtasks_under_way(self, task_id: str) -> list[Task]:
+        """The parts of a task that have neither ended nor are held, the oldest first."""
+        before = self.state.trees.of(task_id)
+        ids = [*(() if before is None else before.under_way), *self.tally(task_id).ids]
         found = [self.task(subtask_id) for subtask_id in ids]
-        return [subtask for subtask in found if subtask is not None]
+        open_ones = [t for t in found if t is not None and t.status not in TERMINAL]
+        return sorted([t for t in open_ones if not is_held(t)], key=attrgetter("order"))
+
+    def await_ends(self, task_id: str, awaited_ids: Iterable[str]) -> None:
+        """A task that this command makes waits for the ends of others."""
+        for awaited_id in awaited_ids:
+            self.awaiting.setdefault(awaited_id, []).append(task_id)
 
     def schedule(self, name: str) -> Schedule | None:
         """The schedule as this command leaves it so far."""
@@ -124,12 +161,17 @@ class Changes:
             state.put_queue(name, queue)
         for name, limit in self.limits.items():
             state.put_limit(name, limit)
+        for task, count in self.trimmed:
+            for task_id in state.trim(task, count):
+                self.event("task_deleted", task_id)
         for task in self.deleted:
             state.delete_task(task)
         for key, slot in self.slots.items():
             state.put_slot(key, slot)
         for name, schedule in self.schedules.items():
             state.put_schedule(name, schedule)
+        for name, template in self.templates.items():
+            state.put_template(name, template)
 
 
 def with_latest(task: Task, attempt: Attempt) -> tuple[Attempt, ...]:

@@ -18,12 +18,13 @@ from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import Attempt, Check, KeyRecord, Limit, Node, Queue, Settings, Task
 from raftsched.core.schedule import Schedule, Slot
 from raftsched.core.state import State
+from raftsched.core.template import Template
 from raftsched.core.versions import SUPPORTED, Supports, written
 from raftsched.core.versions import check as check_version
 
 #: Version of the snapshot format this code writes once the cluster's version is as high, and the
 #: lowest it reads.
-SNAPSHOT_VERSION = 6
+SNAPSHOT_VERSION = 7
 SNAPSHOT_VERSION_MIN = 2
 #: Rows encoded into one chunk of a snapshot.
 CHUNK_ROWS = 1_000
@@ -54,6 +55,8 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     # Since version 6: how many rows follow.
     schedules: int = 0
     slots: int = 0
+    # Since version 7.
+    templates: int = 0
 
 
 class _Rows(msgspec.Struct, frozen=True, array_like=True):
@@ -62,6 +65,8 @@ class _Rows(msgspec.Struct, frozen=True, array_like=True):
     # Since version 6.
     schedules: tuple[Schedule, ...] = ()
     slots: tuple[Slot, ...] = ()
+    # Since version 7.
+    templates: tuple[Template, ...] = ()
 
 
 _T = TypeVar("_T")
@@ -135,9 +140,13 @@ def snapshot_chunks(state: State) -> Iterator[bytes]:
         tuple(state.limits[key] for key in sorted(state.limits)),
         len(state.schedules),
         len(state.slots),
+        len(state.templates),
     )
-    rows = _draw(header, state.tasks.freeze(), state.keys.freeze())
-    return chain(rows, _draw_schedules(state.schedules.freeze(), state.slots.freeze()))
+    return chain(
+        _draw(header, state.tasks.freeze(), state.keys.freeze()),
+        _draw_schedules(state.schedules.freeze(), state.slots.freeze()),
+        _draw_templates(state.templates.freeze()),
+    )
 
 
 def _draw(
@@ -177,6 +186,19 @@ def _draw_schedules(
         yield _encoder.encode(_Rows(slots=kept))
 
 
+def _draw_templates(templates: list[dict[str, Template]]) -> Iterator[bytes]:
+    rows: list[Template] = []
+    size = 0
+    for row in chain.from_iterable(shard.values() for shard in templates):
+        rows.append(row)
+        size += len(row.document)
+        if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+            yield _encoder.encode(_Rows(templates=tuple(rows)))
+            rows, size = [], 0
+    if rows:
+        yield _encoder.encode(_Rows(templates=tuple(rows)))
+
+
 def _batches(rows: Iterator[_T]) -> Iterator[tuple[_T, ...]]:
     while batch := tuple(islice(rows, CHUNK_ROWS)):
         yield batch
@@ -212,7 +234,7 @@ def _load(state: State, header: _Header, chunks: Iterator[bytes]) -> None:
     """All rows.  Raises DecodeError, and ValueError for a row that stands there twice."""
     share = _Sharing(state)
     tasks: list[Task] = []
-    keys = schedules = slots = 0
+    keys = schedules = slots = templates = 0
     for chunk in chunks:
         rows = _decode(_rows, chunk)
         # Hashed at once, as long as they are in the processor's cache.
@@ -223,6 +245,13 @@ def _load(state: State, header: _Header, chunks: Iterator[bytes]) -> None:
         schedules += len(rows.schedules)
         slots += len(rows.slots)
         state.load_schedules(rows.schedules, rows.slots)
+        templates += len(rows.templates)
+        state.load_templates(rows.templates)
+    if templates != header.templates:
+        raise msgspec.DecodeError(
+            f"{templates} templates in a snapshot of {header.templates}: "
+            "chunks are missing or doubled"
+        )
     if (schedules, slots) != (header.schedules, header.slots):
         raise msgspec.DecodeError(
             f"{schedules} schedules and {slots} slots in a snapshot of "

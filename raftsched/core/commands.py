@@ -13,7 +13,7 @@ from raftsched.core.model import Eligibility, Limit, NewTask, Queue, Settings
 from raftsched.core.schedule import Schedule
 
 #: The highest version this code applies, and writes once it is in force (``versions``).
-ENTRY_VERSION = 6
+ENTRY_VERSION = 7
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
@@ -118,6 +118,8 @@ class AttemptFinished(msgspec.Struct, frozen=True, array_like=True, gc=False):
     output_bytes: int = 0
     # Since version 4.
     result: bytes = b""
+    # Since version 7.
+    result_bytes: int = 0
 
 
 class AttemptProgress(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -354,6 +356,8 @@ class TriggerSchedule(Command, frozen=True, tag=33):
     """Run it now, beside its instants."""
 
     name: str
+    #: Idempotency key; empty for none.
+    key: str = ""
 
 
 class BackfillSchedule(Command, frozen=True, tag=34):
@@ -363,6 +367,41 @@ class BackfillSchedule(Command, frozen=True, tag=34):
     version: int
     #: Ascending.
     instants: tuple[int, ...]
+
+
+class AddSubtasks(Command, frozen=True, tag=35):
+    """More subtasks for an open fork; those that are there already are passed over."""
+
+    task_id: str
+    #: Number of the first of these, counted from 0.
+    first: int
+    #: Without ids, and without an extra.
+    tasks: tuple[NewTask, ...]
+    #: No more come.
+    is_last: bool = False
+    #: They cannot be made, and why: the task fails.
+    failure: str = ""
+
+
+class PutTemplate(Command, frozen=True, tag=36):
+    """Create a template, or replace its document."""
+
+    name: str
+    #: As JSON; opaque here.
+    document: bytes
+    namespace: str = "default"
+    #: Refused unless the row has this modify index; 0: whatever it has.
+    if_index: int = 0
+    #: Refused if there is one.
+    is_new: bool = False
+
+
+class DeleteTemplate(Command, frozen=True, tag=37):
+    """Remove a template; what was made of it stays."""
+
+    name: str
+    #: Refused unless the row has this modify index; 0: whatever it has.
+    if_index: int = 0
 
 
 AnyCommand = (
@@ -400,6 +439,9 @@ AnyCommand = (
     | FireSlots
     | TriggerSchedule
     | BackfillSchedule
+    | AddSubtasks
+    | PutTemplate
+    | DeleteTemplate
 )
 
 

@@ -22,7 +22,7 @@ Row = TypeVar("Row")
 DIGEST_BYTES = 16
 #: Raised with every change of what is hashed (a field of a row, a scalar of the state): digests of
 #: two formats differ without meaning anything, and are not compared.
-FORMAT = 3
+FORMAT = 4
 #: Rows that change before hashing them begins; twice as many are remembered at most.
 TURN_ROWS = 10_000
 #: Rows hashed at a stroke while others are written.

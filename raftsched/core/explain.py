@@ -17,12 +17,15 @@ from raftsched.core.limits import LIMIT, Permits, Shut, gate_of
 from raftsched.core.model import TERMINAL, Eligibility, NodeStatus, Task, TaskStatus
 from raftsched.core.outcomes import Reason
 from raftsched.core.policy import RetryNode
+from raftsched.core.relations import awaited
 from raftsched.core.rooms import Room, Rooms
-from raftsched.core.state import State, waits_for_another
-from raftsched.core.trees import is_split
+from raftsched.core.state import State
+from raftsched.core.trees import Subtasks, has_begun, is_held, parent_of
 
 #: Tasks of the ready queue that are counted; who is behind them has no position.
 POSITION_MAX = 5_000
+#: Tasks named that it waits for.
+AWAITED_SHOWN_MAX = 10
 #: Different lanes up to which they are.
 LANES_MAX = 5_000
 
@@ -79,7 +82,7 @@ def explain(state: State, task: Task, now: int) -> Explanation:
         return Explanation(Verdict.ENDED, f"it ended {task.status}{_because(task.reason)}")
     if task.status in HOLDING:
         return Explanation(Verdict.RUNNING, f"{task.node} has it; it is {task.status}")
-    if is_split(task):
+    if task.extra is not None and has_begun(task.extra):
         return _of_subtasks(state, task)
     # What is given ahead of free slots waits there, too.
     rooms = Rooms(state, {})
@@ -98,13 +101,12 @@ def explain(state: State, task: Task, now: int) -> Explanation:
 
 def _of_subtasks(state: State, task: Task) -> Explanation:
     """A task that runs as its subtasks do."""
-    subtasks = state.trees.of(task.id)
-    assert subtasks is not None
+    subtasks = state.trees.of(task.id) or Subtasks()
     counts = sorted(subtasks.counts.items())
     text = ", ".join(f"{count} {status}" for status, count in counts)
     runs = any(status in HOLDING for status, _ in counts)
     verdict = Verdict.RUNNING if runs else Verdict.BLOCKED
-    text = f"it ends with its {len(subtasks.ids)} subtasks: {text}"
+    text = f"it ends with its {len(subtasks.ids)} subtasks: {text or 'none yet'}"
     return Explanation(verdict, text, () if runs else (Blocker("subtasks", text),))
 
 
@@ -117,10 +119,14 @@ def _of_task(state: State, task: Task) -> list[Blocker]:
     found: list[Blocker] = []
     if task.paused:
         found.append(Blocker("paused", "it is paused"))
-    if waits_for_another(task):
-        after = task.extra.after if task.extra is not None else ""
-        found.append(Blocker("depends_on", f"it waits for the end of {after}", after))
-    elif task.status is TaskStatus.WAITING:
+    for other in awaited(task)[:AWAITED_SHOWN_MAX]:
+        found.append(Blocker("depends_on", f"it waits for the end of {other}", other))
+    if awaited(task):
+        return found
+    if is_held(task):
+        whole = parent_of(task)
+        return [*found, Blocker("parallel_max", f"others of {whole} are to end before", whole)]
+    if task.status is TaskStatus.WAITING:
         text = "its time has not come yet"
         found.append(Blocker("not_before", text, until=task.ready_at))
     elif task.status is TaskStatus.RETRYING:

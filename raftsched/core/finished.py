@@ -5,6 +5,7 @@ Derived: the rows alone say what is here, and in which order.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
@@ -13,9 +14,16 @@ from raftsched.core.indexes import EMPTY_MAX, in_order
 from raftsched.core.model import Task
 
 
+def asked_bytes(task: Task) -> int:
+    """Bytes of what a task runs, with the parts that it was not split into yet."""
+    extra = task.extra
+    parts = 0 if extra is None or extra.fork is None else len(extra.fork.parts)
+    return len(task.spec) + parts
+
+
 def weight(task: Task) -> int:
     """Bytes of a terminal task that its user made: what runs, what was said, what came out."""
-    size = len(task.spec)
+    size = asked_bytes(task)
     for attempt in task.attempts:
         size += len(attempt.output_tail) + len(attempt.result)
     return size
@@ -46,12 +54,18 @@ class Finished:
         return self._length
 
     def add(self, task: Task) -> None:
-        """A task ended in the newest entry."""
+        """A task ended in the newest entry, or ended before and is needed no longer."""
         self._length += 1
         self.bytes += self._weigh(task)
         index = task.modify_index
         ids = self._ids.get(index)
         if ids is None:
+            if self._indexes and self._indexes[-1] > index:
+                self._ids[index] = (task.id,)
+                place = bisect_left(self._indexes, index)
+                if self._indexes[place] != index:
+                    self._indexes.insert(place, index)
+                return
             if self._indexes:
                 _seal(self._ids, self._indexes[-1])
             self._ids[index] = [task.id]
@@ -128,7 +142,7 @@ class FinishedByQueue:
         return sum([len(finished) for finished in self._queues.values()])
 
     def add(self, task: Task) -> None:
-        """A task ended in the newest entry."""
+        """A task ended in the newest entry, or ended before and is needed no longer."""
         queue = task.terms.queue
         finished = self._queues.get(queue)
         if finished is None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
+from raftsched.core.finished import asked_bytes, weight
 from raftsched.core.firings import AT_ONCE
+from raftsched.core.handlers import forks
 from raftsched.core.indexes import QueueUse, Usage
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import ATTEMPT_TERMINAL, TERMINAL, AttemptStatus, Task, TaskStatus, Terms
-from raftsched.core.policy import RetryNode
+from raftsched.core.policy import Extra, RetryNode
+from raftsched.core.relations import awaited
 from raftsched.core.schedule import SLOTS_MAX, UNRECKONED, SlotStatus, slot_key
-from raftsched.core.state import State, waits_for_another
+from raftsched.core.state import State
 from raftsched.core.tables import Table
+from raftsched.core.template import DOCUMENT_BYTES_MAX, TEMPLATES_MAX
 from raftsched.core.timers import due_at
-from raftsched.core.trees import is_split, parent_of
+from raftsched.core.trees import is_held, is_skipped, parent_of
 from raftsched.core.versions import POLICIES
 
 
@@ -81,6 +85,8 @@ def _derived(state: State) -> Iterator[str]:
     yield from _sums("keys", state.keys)
     yield from _sums("schedules", state.schedules)
     yield from _sums("slots", state.slots)
+    yield from _sums("templates", state.templates)
+    yield from _templates(state)
 
 
 def _ready(state: State, tasks: list[Task]) -> list[str]:
@@ -104,7 +110,7 @@ def _uses(state: State, tasks: list[Task]) -> Iterator[str]:
     for task in tasks:
         if task.status not in TERMINAL:
             queues.setdefault(task.queue, QueueUse()).open += 1
-            size += len(task.spec)
+            size += asked_bytes(task)
         if task.status in HOLDING:
             queues.setdefault(task.queue, QueueUse()).held += 1
             for key in task.policy.limits:
@@ -126,20 +132,35 @@ def _relations(state: State, tasks: list[Task]) -> Iterator[str]:
         yield "the timers differ from the rows"
     unique: dict[str, str] = {}
     waiters: dict[str, list[str]] = {}
+    dependents: dict[str, list[str]] = {}
     for task in tasks:
         extra = task.extra
         if extra is None or task.status in TERMINAL:
             continue
         if extra.unique_key:
             unique[f"{task.namespace}\0{extra.unique_key}"] = task.id
-        if waits_for_another(task):
-            waiters.setdefault(extra.after, []).append(task.id)
+        for awaited_id in awaited(task):
+            waiters.setdefault(awaited_id, []).append(task.id)
+        own = state.relations.root_of(parent_of(task) or task.id)
+        for root in sorted({state.relations.root_of(other.task_id) for other in extra.depends_on}):
+            if root != own:
+                dependents.setdefault(root, []).append(task.id)
+            if root not in state.tasks:
+                yield f"task {task.id} depends on {root}, which is not there"
+        if not 0 <= extra.met <= len(extra.depends_on) - len(extra.awaits):
+            yield f"task {task.id}: {extra.met} of its dependencies are met"
     yield from _trees(state, tasks)
     yield from _schedules(state, tasks)
-    if state.unique != unique:
+    if state.relations.unique != unique:
         yield "the unique keys differ from the rows"
-    if {after: list(ids) for after, ids in state.waiters.items()} != waiters:
+    if _sorted(state.relations.waiters) != _sorted(waiters):
         yield "who waits for another task differs from the rows"
+    if _sorted(state.relations.dependents) != _sorted(dependents):
+        yield "who depends on another tree differs from the rows"
+
+
+def _sorted(those: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    return {name: sorted(ids) for name, ids in those.items()}
 
 
 def _schedules(state: State, tasks: list[Task]) -> Iterator[str]:
@@ -174,6 +195,19 @@ def _schedules(state: State, tasks: list[Task]) -> Iterator[str]:
             yield f"schedule {name} has {len(slots[name])} slots"
 
 
+def _templates(state: State) -> Iterator[str]:
+    """Templates, and their bounds."""
+    if len(state.templates) > TEMPLATES_MAX:
+        yield f"there are {len(state.templates)} templates"
+    for name, row in state.templates.items():
+        if name != row.name:
+            yield f"template {row.name} is kept as {name}"
+        if row.version < 1 or not 0 < len(row.document) <= DOCUMENT_BYTES_MAX:
+            yield f"template {name} has version {row.version}, {len(row.document)} bytes"
+        if row.modify_index > state.index and state.index:
+            yield f"template {name}: modify_index {row.modify_index} is in the future"
+
+
 def _is_root(task: Task) -> bool:
     """Terminal, and no part of another task."""
     return task.status in TERMINAL and not parent_of(task)
@@ -185,10 +219,11 @@ def _trees(state: State, tasks: list[Task]) -> Iterator[str]:
     for task in tasks:
         if parent_of(task):
             parts.setdefault(parent_of(task), []).append(task)
-        is_ready = task.status is TaskStatus.QUEUED
-        if task.extra is not None and task.extra.broadcast and (is_ready or task.attempts):
-            yield f"task {task.id} runs itself, not on several nodes"
-        if is_split(task) and state.trees.of(task.id) is None:
+        extra, is_ready = task.extra, task.status is TaskStatus.QUEUED
+        is_whole = extra is not None and (extra.broadcast or extra.fork is not None)
+        if is_whole and (is_ready or task.attempts):
+            yield f"task {task.id} runs itself, not as its subtasks"
+        if extra is not None and extra.subtasks and state.trees.of(task.id) is None:
             yield f"task {task.id} was split and has no subtasks"
     for parent_id, those in sorted(parts.items()):
         parent, kept = state.tasks.get(parent_id), state.trees.of(parent_id)
@@ -199,10 +234,45 @@ def _trees(state: State, tasks: list[Task]) -> Iterator[str]:
             yield f"the subtasks of {parent_id} differ from the rows"
         if parent is None or parent.extra is None or parent.extra.subtasks != len(those):
             yield f"task {parent_id} does not have the {len(those)} subtasks that name it"
-        elif (parent.status in TERMINAL) != all(task.status in TERMINAL for task in those):
-            yield f"task {parent_id} is {parent.status}, its subtasks are {counts}"
+        else:
+            yield from _fork(parent, parent.extra, those)
+        weighed = sum(weight(t) for t in those if t.finished_at)
+        weighed += sum(state.trees.weight_of(t.id) for t in those)
+        if kept is not None and (
+            [*kept.held] != [task.id for task in those if is_held(task)]
+            or len(kept.under_way) + len(kept.held) + kept.ended != len(those)
+            or kept.skipped != sum(map(is_skipped, those))
+            or kept.weight != weighed
+        ):
+            yield f"what is known of the subtasks of {parent_id} differs from the rows"
+    for task in tasks:
+        for awaited_id in awaited(task):
+            other = state.tasks.get(awaited_id)
+            if other is None or other.status in TERMINAL:
+                yield f"task {task.id} waits for {awaited_id}, which is over"
     if state.trees.parents() != sorted(parts):
         yield "there are subtasks that the rows do not have"
+
+
+def _fork(parent: Task, extra: Extra, parts: list[Task]) -> Iterator[str]:
+    """A task that runs as its parts do."""
+    is_over = all(task.status in TERMINAL for task in parts)
+    fork, held = extra.fork, [task for task in parts if is_held(task)]
+    is_complete = fork is None or (fork.has_begun and not fork.is_open) or extra.stopping != ""
+    if parent.status in TERMINAL and not is_over:
+        yield f"task {parent.id} is {parent.status}, and has subtasks that are not over"
+    if parent.status not in TERMINAL and is_over and is_complete:
+        yield f"task {parent.id} is {parent.status}, and all of its subtasks are over"
+    if fork is None:
+        return
+    under_way = len([task for task in parts if task.status not in TERMINAL]) - len(held)
+    if under_way and not fork.has_begun:
+        yield f"task {parent.id} has not begun, and {under_way} of its subtasks have"
+    if under_way > forks.window(fork):
+        yield f"task {parent.id} has {under_way} subtasks under way"
+    is_free = fork.has_begun and not (parent.paused or extra.stopping)
+    if held and is_free and under_way < forks.window(fork):
+        yield f"task {parent.id} holds subtasks though only {under_way} are under way"
 
 
 def _sums(name: str, table: Table[Any]) -> Iterator[str]:
@@ -230,7 +300,10 @@ def _orders(state: State, tasks: list[Task]) -> Iterator[str]:
         yield "the listing differs from the rows"
     if list(state.listing.after(None, newest_first=True)) != sorted(listed, reverse=True):
         yield "the listing from the newest on differs from the rows"
-    ended = sorted((task.modify_index, task.id) for task in tasks if _is_root(task))
+    needed = state.relations.dependents
+    ended = sorted(
+        (task.modify_index, task.id) for task in tasks if _is_root(task) and task.id not in needed
+    )
     if list(state.finished) != [task_id for _, task_id in ended]:
         yield "the order of finished tasks differs from the rows"
     expiring = [(record.expires_at, key) for key, record in state.keys.items()]

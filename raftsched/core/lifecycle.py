@@ -119,6 +119,7 @@ def end_attempt(
         attempt.progress,
         attempt.progress_text,
         attempt.is_evicted,
+        ended.result_bytes,
     )
 
 

@@ -132,6 +132,9 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     progress_text: str = ""
     #: Its node is to give it back: it is stopped, and neither failed nor lost.
     is_evicted: bool = False
+    # Since version 7.
+    #: Bytes of the result that its node keeps as a file; 0: there is none, or it is in ``result``.
+    result_bytes: int = 0
 
 
 class Terms(msgspec.Struct, frozen=True, array_like=True, gc=False, cache_hash=True):
@@ -405,3 +408,5 @@ REASON_MAX = 500
 OUTPUT_TAIL_BYTES_MAX = 2_048
 #: Longest ``Attempt.result``.
 RESULT_BYTES_MAX = 64 * 1024
+#: Longest result that a node keeps as a file: largest ``Attempt.result_bytes``.
+RESULT_FILE_BYTES_MAX = 16 * 1024 * 1024

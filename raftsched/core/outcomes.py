@@ -13,6 +13,7 @@ class Reason(StrEnum):
 
     UNKNOWN_TASK = "unknown-task"
     UNKNOWN_NODE = "unknown-node"
+    UNKNOWN_DEPENDENCY = "unknown-dependency"
     DUPLICATE_ID = "duplicate-id"
     KEY_REUSED = "idempotency-key-reused"
     KEYS_FULL = "idempotency-keys-full"
@@ -21,6 +22,7 @@ class Reason(StrEnum):
     TASK_NOT_TERMINAL = "task-not-terminal"
     TASK_NOT_QUEUED = "task-not-queued"
     TASK_PAUSED = "task-paused"
+    HAS_DEPENDENTS = "task-has-dependents"
     NODE_NOT_UP = "node-not-up"
     NODE_CORDONED = "node-cordoned"
     NODE_FULL = "node-full"
@@ -32,6 +34,7 @@ class Reason(StrEnum):
     UNKNOWN_QUEUE = "unknown-queue"
     UNKNOWN_LIMIT = "unknown-limit"
     UNKNOWN_SCHEDULE = "unknown-schedule"
+    UNKNOWN_TEMPLATE = "unknown-template"
     SCHEDULE_EXISTS = "schedule-exists"
     #: Somebody fired it, or changed it, before.
     STALE_FIRE = "stale-fire"
@@ -57,7 +60,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an accepted command changed, as data: the shells act on it, core does not."""
 
     #: ``task_queued | task_assigned | task_started | task_finished | task_cancelling |
-    #: task_changed | task_deleted | node_changed | report_refused | schedule_changed``
+    #: task_changed | task_deleted | node_changed | report_refused | schedule_changed |
+    #: template_changed``
     kind: str
     task_id: str = ""
     node_id: str = ""

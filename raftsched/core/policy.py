@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from raftsched.core.words import Word
+from raftsched.core.workflow import Dependency, Fork
 
 
 class Delivery(Word):
@@ -138,12 +139,22 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     # Since version 5.
     #: Run once on each of so many nodes, `ALL_NODES` for every one that may take it; 0: as usual.
     broadcast: int = 0
+    # Since version 7.
+    #: It waits until these have ended so.
+    depends_on: tuple[Dependency, ...] = ()
+    #: How many of them are enough; 0: all.
+    needs: int = 0
+    fork: Fork | None = None
     # Set by ``apply``:
+    #: Of ``depends_on``: the tasks that have not ended, and how many ended as they should.
+    awaits: tuple[str, ...] = ()
+    met: int = 0
     #: The schedule that made it, and for which instant.  Since version 6.
     schedule: str = ""
     slot: int = 0
-    #: The task that this one is a part of.
+    #: The task that this one is a part of, and which one of its parts.
     parent: str = ""
+    number: int = 0
     #: Into how many it was split; from then on it runs only as they do.
     subtasks: int = 0
     #: Why its subtasks were told to end; empty: they were not.

@@ -33,9 +33,11 @@ def reckon(schedule: Schedule, now: int) -> Fire:
     """The fire for a schedule that is due at ``now``, the cluster's time in milliseconds."""
     if schedule.next_at == UNRECKONED:
         return _first(schedule)
-    due, after_them = _due(schedule, schedule.next_at - 1, now)
     # Whatever the time zone data of this program says: what the row has is what fires next.
-    due = [schedule.next_at, *[at for at in due if at > schedule.next_at]]
+    due, after_them = [schedule.next_at], _following(schedule, schedule.next_at)
+    if 0 < after_them <= now:
+        more, after_them = _due(schedule, schedule.next_at, now, REACH - 1)
+        due += more
     if 0 < after_them <= now:
         return _reached(schedule, due, after_them)
     late = [at for at in due if at < now - LATE_MS]
@@ -50,7 +52,7 @@ def _first(schedule: Schedule) -> Fire:
     """Of a schedule that is new, changed or resumed: nothing runs, what was due is passed over."""
     if not schedule.resumed_at:
         return _fire(schedule, [], [], _following(schedule, schedule.after))
-    passed, after_them = _due(schedule, schedule.after, schedule.resumed_at)
+    passed, after_them = _due(schedule, schedule.after, schedule.resumed_at, REACH)
     if 0 < after_them <= schedule.resumed_at:
         after_them = UNRECKONED  # The rest in the next fire.
     return _fire(schedule, passed, [], after_them)
@@ -70,10 +72,10 @@ def _runs_max(schedule: Schedule) -> int:
     return 1 if schedule.misfire is Misfire.LATEST else max(1, schedule.misfire_limit)
 
 
-def _due(schedule: Schedule, after: int, upto: int) -> tuple[list[int], int]:
-    """Instants behind one and up to another, at most `REACH`, and the one that follows them."""
+def _due(schedule: Schedule, after: int, upto: int, limit: int) -> tuple[list[int], int]:
+    """Instants behind one and up to another, at most ``limit``, and the one that follows them."""
     timing = timing_of(schedule.timing)
-    found = between(timing, schedule.name, schedule.created_at, after, upto, REACH)
+    found = between(timing, schedule.name, schedule.created_at, after, upto, limit)
     return list(found), _following(schedule, found[-1] if found else max(after, upto))
 
 

@@ -73,3 +73,10 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     umask: int = -1
     nice: int = 0
     limits: ProcessLimits = NO_LIMITS
+    # Since version 7.
+    #: The task of each item, with places for it: msgpack of a `NewTask`.
+    template: bytes = b""
+    #: Of the items of a map that follow its submission, 16 bytes.
+    items_hash: bytes = b""
+    #: The stored template that it was made of, as ``name@version``; empty: none.
+    origin: str = ""

@@ -16,7 +16,7 @@ import msgspec
 
 from raftsched.core.board import Board
 from raftsched.core.digest import as_bytes, row_hash, sum_of
-from raftsched.core.finished import FinishedByQueue, weight
+from raftsched.core.finished import FinishedByQueue, asked_bytes, weight
 from raftsched.core.firings import Firings
 from raftsched.core.indexes import Listing, QueueUses, Usage, in_order
 from raftsched.core.lifecycle import HOLDING
@@ -35,15 +35,17 @@ from raftsched.core.model import (
 )
 from raftsched.core.policy import Policy
 from raftsched.core.ready import ReadyQueue
+from raftsched.core.relations import Relations
 from raftsched.core.schedule import Schedule, Slot, slot_key
 from raftsched.core.tables import Table, shard_of
+from raftsched.core.template import Template
 from raftsched.core.timers import Timers
 from raftsched.core.trees import Trees, is_split, parent_of
 from raftsched.core.versions import POLICIES
 
 #: Number of a task's shard, the row that stands there or None, the row to write.
 Staged = tuple[int, Task | None, Task]
-#: Of the tables of schedules and slots: there are fewer of them than tasks.
+#: Of the tables of schedules, slots and templates: there are fewer of them than tasks.
 SCHEDULE_SHARDS = 64
 #: Different terms kept for sharing; when there are more, all are forgotten and learnt anew.
 TERMS_MAX = 10_000
@@ -52,7 +54,7 @@ _QUEUED = TaskStatus.QUEUED
 _WAITING = TaskStatus.WAITING
 _RETRYING = TaskStatus.RETRYING
 #: Numbers of the tables in the digest; they never change.
-_TASKS, _KEYS, _NODES, _SCALARS, _QUEUES, _LIMITS, _SCHEDULES, _SLOTS = range(1, 9)
+_TASKS, _KEYS, _NODES, _SCALARS, _QUEUES, _LIMITS, _SCHEDULES, _SLOTS, _TEMPLATES = range(1, 10)
 
 
 class State:
@@ -82,6 +84,7 @@ class State:
         self.schedules: Table[Schedule] = Table(_SCHEDULES, SCHEDULE_SHARDS)
         #: By `schedule.slot_key`.
         self.slots: Table[Slot] = Table(_SLOTS, SCHEDULE_SHARDS)
+        self.templates: Table[Template] = Table(_TEMPLATES, SCHEDULE_SHARDS)
         #: The latest comparison of the replicas, done or not.
         self.check: Check | None = None
         #: The replicas differ and no digest has a majority: what anybody wants is refused.
@@ -101,18 +104,16 @@ class State:
         #: Bytes of the specifications of tasks that are not terminal.
         self.spec_bytes = 0
         self.listing = Listing()
-        #: Of a tree only the task at its root: the others go with it.
+        #: Of a tree only the task at its root: the others go with it.  Without those that somebody
+        #: depends on who has not ended.
         self.finished = FinishedByQueue(self._weigh)
         self.timers = Timers()
         #: By name; a queue that never had a task has none.
         self.queue_use = QueueUses()
         #: Attempts that hold a limit, by its key; none is 0.
         self.limit_use: dict[str, int] = {}
-        #: The newest task that is not terminal, by ``namespace NUL unique key``.
-        self.unique: dict[str, str] = {}
-        #: Ids of waiting tasks, by the id of the task whose end they wait for.
-        self.waiters: dict[str, dict[str, None]] = {}
-        self.trees = Trees()
+        self.trees = Trees(self.tasks.get)
+        self.relations = Relations(self.tasks.get)
         self.firings = Firings()
         #: Heap of (expiry, key).
         self._expiring: list[tuple[int, str]] = []
@@ -211,7 +212,7 @@ class State:
 
     @property
     def _tables(self) -> tuple[Table[Any], ...]:
-        return self.tasks, self.keys, self.schedules, self.slots
+        return self.tasks, self.keys, self.schedules, self.slots, self.templates
 
     def _rest_sum(self) -> int:
         """Of what is small enough to be hashed whenever the digest is wanted."""
@@ -240,6 +241,9 @@ class State:
 
     def _derive(self, staged: Mapping[str, Staged]) -> None:
         counts = self.counts
+        #: Roots that ended, came to be needed or not to be: could retention have had them before?
+        settled: dict[str, bool] = {}
+        needed = self.relations.dependents
         for _, old, task in staged.values():
             status = task.status
             counts[status] += 1
@@ -247,13 +251,17 @@ class State:
             if task.extra is not None or task.terms.policy is not None or status is _RETRYING:
                 self.timers.put(task)
                 if task.extra is not None:
-                    self._relate(old, task)
+                    for root_id in self._relate(old, task):
+                        _, before, _ = staged.get(root_id, (0, self.tasks.get(root_id), None))
+                        is_new = before is None or before.status not in TERMINAL
+                        was_needed = root_id not in needed
+                        settled.setdefault(root_id, not (is_new or was_needed))
             elif old is not None and old.status is _RETRYING:
                 self.timers.put(task)
             if old is None:
                 self.listing.add(task)
                 self.open_count += 1
-                self.spec_bytes += len(task.spec)
+                self.spec_bytes += asked_bytes(task)
                 self.queue_use[task.terms.queue].open += 1
             else:
                 if (
@@ -278,17 +286,20 @@ class State:
                 continue
             elif status in TERMINAL:
                 self.open_count -= 1
-                self.spec_bytes -= len(task.spec)
+                self.spec_bytes -= asked_bytes(task)
                 self.queue_use[task.terms.queue].open -= 1
-                if task.extra is None or not task.extra.parent:
+                if task.extra is None and not (needed or settled):
                     self.finished.add(task)
+                elif not parent_of(task):
+                    settled.setdefault(task.id, False)
             if was_holding:
                 assert old is not None
                 self._let_go(old)
+        self._settle(settled)
 
     def _edit(self, old: Task, task: Task) -> None:
         """A task that is open became another one."""
-        self.spec_bytes += len(task.spec) - len(old.spec)
+        self.spec_bytes += asked_bytes(task) - asked_bytes(old)
         self.queue_use[old.terms.queue].open -= 1
         self.queue_use[task.terms.queue].open += 1
         self.timers.put(task)
@@ -322,45 +333,26 @@ class State:
                 if board.parked:
                     board.wake(LIMIT, key)
 
-    def _relate(self, old: Task | None, task: Task) -> None:
-        """Keep what a task has to do with others."""
+    def _relate(self, old: Task | None, task: Task) -> Sequence[str]:
+        """Keep what a task has to do with others; as `Relations.set`."""
         extra = task.extra
         assert extra is not None
         if extra.parent:
             self.trees.set(extra.parent, old, task)
         if extra.schedule:
             self.firings.run(extra.schedule, task)
-        self._relate_to_others(old, task)
+        return self.relations.set(old, task)
 
-    def _relate_to_others(self, old: Task | None, task: Task) -> None:
-        """Its unique key, and the task that it waits for."""
-        extra = task.extra
-        assert extra is not None
-        if extra.unique_key:
-            key = f"{task.namespace}\0{extra.unique_key}"
-            if task.status in TERMINAL:
-                if self.unique.get(key) == task.id:
-                    self._give_back(key, extra.after)
-            elif old is None:
-                self.unique[key] = task.id
-        if extra.after:
-            was_waiting = old is not None and waits_for_another(old)
-            if waits_for_another(task):
-                self.waiters.setdefault(extra.after, {})[task.id] = None
-            elif was_waiting:
-                waiters = self.waiters[extra.after]
-                del waiters[task.id]
-                if not waiters:
-                    del self.waiters[extra.after]
-
-    def _give_back(self, key: str, earlier_id: str) -> None:
-        """Who had a unique key ended: the one that it replaced has it until that has ended, too."""
-        earlier = self.tasks.get(earlier_id) if earlier_id else None
-        # The id may be another task's by now.
-        if earlier is not None and earlier.status not in TERMINAL and _has_key(earlier, key):
-            self.unique[key] = earlier_id
-        else:
-            del self.unique[key]
+    def _settle(self, roots: Mapping[str, bool]) -> None:
+        """Roots that retention may have now, or could have before."""
+        for task_id, was_kept in roots.items():
+            task = self.tasks.get(task_id)
+            if task is None or was_kept is self.finished_has(task):
+                continue
+            if was_kept:
+                self.finished.remove(task)
+            else:
+                self.finished.add(task)
 
     def delete_task(self, task: Task) -> None:
         """Remove a terminal task with its attempts and its subtasks."""
@@ -376,6 +368,49 @@ class State:
         for subtask in self.subtasks(task):
             self.delete_task(subtask)
 
+    def trim(self, task: Task, count: int) -> list[str]:
+        """Remove up to so many of the rows below a terminal task, the newest first; their ids."""
+        is_kept = self.finished_has(task)
+        if is_kept:
+            self.finished.remove(task)
+        gone: list[str] = []
+        self._trim(task, count, gone)
+        trimmed = self.tasks.get(task.id)
+        assert trimmed is not None
+        if is_kept:
+            self.finished.add(trimmed)
+        return gone
+
+    def finished_has(self, task: Task) -> bool:
+        """May retention have it?"""
+        return (
+            task.status in TERMINAL
+            and not parent_of(task)
+            and task.id not in self.relations.dependents
+        )
+
+    def _trim(self, task: Task, count: int, gone: list[str]) -> None:
+        """``gone`` gets the ids, up to ``count`` of them."""
+        assert task.extra is not None
+        left = task.extra.subtasks
+        for part_id in reversed(self.trees.ids_of(task.id)):
+            part = self.tasks.get(part_id)
+            assert part is not None
+            if is_split(part):
+                self._trim(part, count, gone)
+                part = self.tasks.get(part_id)
+                assert part is not None
+            if len(gone) >= count or is_split(part):
+                break
+            left -= 1
+            gone.append(part_id)
+            self.delete_task(part)
+        fork = task.extra.fork
+        if fork is not None and not left:
+            fork = msgspec.structs.replace(fork, has_begun=False)
+        extra = msgspec.structs.replace(task.extra, subtasks=left, fork=fork)
+        self.tasks.put(task.id, msgspec.structs.replace(task, extra=extra))
+
     def subtasks(self, task: Task) -> list[Task]:
         """The parts that a task was split into, the oldest first."""
         if not is_split(task):
@@ -385,7 +420,7 @@ class State:
 
     def _weigh(self, task: Task) -> int:
         """Of a terminal task with its subtasks."""
-        return weight(task) + sum([self._weigh(subtask) for subtask in self.subtasks(task)])
+        return weight(task) + self.trees.weight_of(task.id)
 
     def put_node(self, node: Node) -> None:
         """Insert or replace a node."""
@@ -426,6 +461,19 @@ class State:
             self.firings.slot(slot, self.slots.put(key, slot))
         elif (gone := self.slots.pop(key)) is not None:
             self.firings.forget(gone)
+
+    def put_template(self, name: str, template: Template | None) -> None:
+        """Insert, replace or remove a template's row."""
+        if template is None:
+            self.templates.pop(name)
+        else:
+            self.templates.put(name, template)
+
+    def load_templates(self, templates: Sequence[Template]) -> None:
+        """Some of a snapshot.  Raises ValueError if one stands there twice."""
+        named = [(row.name, row) for row in templates]
+        self.templates.sum.add(named)
+        self.templates.load([(self.templates.shard_of(name), name, row) for name, row in named])
 
     def load_schedules(self, schedules: Sequence[Schedule], slots: Sequence[Slot]) -> None:
         """Some of a snapshot.  Raises ValueError if one stands there twice."""
@@ -481,7 +529,6 @@ class State:
         for task in tasks:
             if parent_id := parent_of(task):
                 self.trees.set(parent_id, None, task)
-        self.finished.fill(task for task in ended if not parent_of(task))
         held = [t for status, those in by_status.items() if status in HOLDING for t in those]
         for task in in_order(held, attrgetter("token")):
             self._hold(task)
@@ -489,16 +536,18 @@ class State:
             if status not in TERMINAL:
                 for task in those:
                     self.queue_use[task.terms.queue].open += 1
-                    self.spec_bytes += len(task.spec)
+                    self.spec_bytes += asked_bytes(task)
         for task in tasks:
             if task.status in TERMINAL:
                 continue
             if task.extra is not None or task.terms.policy is not None or task.ready_at:
                 self.timers.put(task)
             if task.extra is not None:
-                self._relate_to_others(None, task)
+                self.relations.set(None, task)
                 if task.extra.schedule:
                     self.firings.run(task.extra.schedule, task)
+        needed = self.relations.dependents
+        self.finished.fill(t for t in ended if not parent_of(t) and t.id not in needed)
 
     def load_keys(self, keys: Sequence[tuple[str, KeyRecord]]) -> None:
         """Some idempotency keys of a snapshot.  Raises ValueError if one stands there twice."""
@@ -519,14 +568,3 @@ class State:
         """
         for table in self._tables:
             yield from table.take_apart()
-
-
-def waits_for_another(task: Task) -> bool:
-    """Is it the end of another task that this one waits for?"""
-    return task.status is _WAITING and not task.ready_at and not is_split(task)
-
-
-def _has_key(task: Task, key: str) -> bool:
-    """Is this, with its namespace, the task's unique key?"""
-    extra = task.extra
-    return extra is not None and f"{task.namespace}\0{extra.unique_key}" == key

@@ -21,10 +21,13 @@ def due_at(task: Task) -> int:
     status = task.status
     if status in TERMINAL or status is _CANCELLING:
         return 0
-    if task.extra is not None and task.extra.stopping:
-        return 0
+    extra = task.extra
+    if extra is not None and extra.stopping:
+        return task.ready_at
     deadline = deadline_at(task)
     found = [deadline] if deadline else []
+    if extra is not None and extra.fork is not None and extra.fork.open_until:
+        found.append(extra.fork.open_until)
     if status in (_WAITING, _RETRYING):
         if task.ready_at:
             found.append(task.ready_at)

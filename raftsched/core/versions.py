@@ -10,6 +10,7 @@ had it, on every peer alike.
  4    Policies: timers, backoff, leases by task, queues, limits, constraints; what `SINCE` says.
  5    Trees: a task may be split into subtasks, one for each of several nodes.
  6    Schedules.
+ 7    Workflows: tasks that depend on others, forks; templates; results that nodes keep.
 ====  ==========================================================================================
 """
 
@@ -36,6 +37,8 @@ POLICIES = 4
 TREES = 5
 #: From this version on there are schedules.
 SCHEDULES = 6
+#: From this version on tasks depend on others.
+WORKFLOWS = 7
 #: Version that a command needs; those that are not here were always there.
 SINCE: dict[type[Any], int] = {
     commands.CheckReplicas: 3,
@@ -58,6 +61,9 @@ SINCE: dict[type[Any], int] = {
     commands.FireSlots: SCHEDULES,
     commands.TriggerSchedule: SCHEDULES,
     commands.BackfillSchedule: SCHEDULES,
+    commands.AddSubtasks: WORKFLOWS,
+    commands.PutTemplate: WORKFLOWS,
+    commands.DeleteTemplate: WORKFLOWS,
 }
 
 
@@ -118,12 +124,16 @@ def needed(command: commands.Command) -> int:
         return max([_needed_by(new) for new in command.tasks], default=0)
     if isinstance(command, commands.EditTask):
         return max(POLICIES, _needed_by(command.task))
+    if isinstance(command, commands.PutSchedule):
+        return max(SCHEDULES, _needed_by(command.schedule.task))
     return SINCE.get(type(command), 0)
 
 
 def _needed_by(new: NewTask) -> int:
     """The version from which on a task can be asked for."""
     if new.extra is not None:
+        if new.extra.depends_on or new.extra.fork is not None:
+            return WORKFLOWS
         return TREES if new.extra.broadcast else POLICIES
     return 0 if new.policy is None else POLICIES
 

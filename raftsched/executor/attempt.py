@@ -24,6 +24,8 @@ class End(NamedTuple):
     size: int = 0
     #: JSON.
     result: bytes = b""
+    #: Bytes of the result that is a file under its name, and synced.
+    result_bytes: int = 0
 
 
 class Execution(Protocol):

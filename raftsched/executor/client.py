@@ -156,14 +156,22 @@ class RunnerClient(asyncio.Protocol):
             for frame in messages.start_frames(attempts, slots):
                 self._transport.write(frame)
 
-    def serve_apps(self, generation: str, applications: Sequence[str], workers: int) -> None:
+    def serve_apps(
+        self,
+        generation: str,
+        applications: Sequence[str],
+        workers: int,
+        home: tuple[str, str] = ("", ""),
+    ) -> None:
         """Have so many workers of each of these applications; a new generation imports anew.
 
-        They start where this process is, and find modules where it does.
+        They start where this process is, and find modules where it does.  ``home``: where this
+        peer answers, and the token.
         """
         path = tuple([str(Path(entry).absolute()) for entry in sys.path])
+        directory = str(Path.cwd())
         self._send(
-            messages.Applications(generation, tuple(applications), workers, str(Path.cwd()), path)
+            messages.Applications(generation, tuple(applications), workers, directory, path, *home)
         )
 
     def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str = "") -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 
 from raftsched.executor import fork
 from raftsched.executor.attempt import End, Listener
 from raftsched.executor.children import Children
+from raftsched.executor.filing import Filing
 from raftsched.executor.messages import StartAttempt
-from raftsched.executor.output import CannotTrim
+from raftsched.executor.output import CannotTrim, not_kept
 from raftsched.executor.places import Places
 from raftsched.executor.results import BadResult
 from raftsched.executor.spawn import CannotStart, Spawned, Spawner
@@ -21,6 +23,8 @@ class CommandExecutor:
 
     def __init__(self, spawner: Spawner, children: Children, places: Places) -> None:
         self._spawner = spawner
+        #: Where results are kept that are files.
+        self.folder = spawner.folder
         self.children = children
         #: Where they work.
         self.places = places
@@ -36,7 +40,7 @@ class CommandExecutor:
         except CannotStart:
             self.places.close(place)
             raise
-        execution = CommandExecution(self, spawned, place, listener)
+        execution = CommandExecution(self, attempt, spawned, place, listener)
         self.children.add(spawned.pid, execution.exited, attempt.token, spawned.group)
         return execution
 
@@ -45,13 +49,25 @@ class CommandExecution:
     """One process group and what it writes."""
 
     __slots__ = (
-        "_answer", "_children", "_complaint", "_group", "_listener", "_output", "_pid", "_place",
-        "_places",
+        "_answer", "_attempt", "_children", "_complaint", "_end", "_filing", "_folder", "_group",
+        "_listener", "_output", "_pid", "_place", "_places",
     )  # fmt: skip
 
+    #: How it ends but for a large result.
+    _end: End
+
     def __init__(
-        self, owner: CommandExecutor, spawned: Spawned, place: str, listener: Listener
+        self,
+        owner: CommandExecutor,
+        attempt: StartAttempt,
+        spawned: Spawned,
+        place: str,
+        listener: Listener,
     ) -> None:
+        self._attempt = attempt
+        self._folder = owner.folder
+        #: What keeps a large result, once the program has ended.
+        self._filing: Filing | None = None
         self._places = owner.places
         self._place = place
         self._pid = spawned.pid
@@ -63,21 +79,32 @@ class CommandExecution:
         self._listener = listener
 
     def has_ended(self) -> bool:
-        return self._children.is_dead(self._pid)
+        return self._filing is not None or self._children.is_dead(self._pid)
 
     def terminate(self) -> None:
-        self._children.signal(self._pid, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        self._children.signal(self._pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        # Once the program has ended its pid may be another's.
+        if self._filing is None:
+            self._children.signal(self._pid, number)
 
     def look(self) -> None:
+        if self._filing is not None:
+            self._filing.look(time.monotonic())
+            return
         self._output.look()
         said = self._answer.look()
         if said is not None:
             self._listener.progressed(*said)
 
     def abandon(self) -> None:
+        if self._filing is not None:
+            self._filing.kill()
+            return
         self.kill()
         self._answer.close()
         with contextlib.suppress(OSError, CannotTrim):
@@ -97,9 +124,11 @@ class CommandExecution:
         complaint = fork.complaint_of(self._complaint) if self._complaint >= 0 else ""
         if complaint:
             exit_code, reason = None, complaint
-        result = b""
+        result: bytes | int = b""
         try:
-            result = self._answer.take()
+            # The end of one whose lease runs out is told at once, and has no result.
+            may_be_large = self._attempt.files_result and not self._listener.is_last_call
+            result = self._answer.take(self._attempt.result_max, may_be_large=may_be_large)
         except BadResult as error:
             # One that failed, failed for a reason of its own.
             reason = reason or str(error)
@@ -107,4 +136,25 @@ class CommandExecution:
         self._places.close(self._place)
         tail, size = self._output.close()
         word = "failed" if reason else "succeeded"
-        self._listener.ended(End(word, exit_code, number, reason, tail, size, result))
+        end = End(word, exit_code, number, reason, tail, size)
+        if isinstance(result, bytes):
+            self._listener.ended(end._replace(result=result) if result else end)
+        else:
+            self._file(result, end)
+
+    def _file(self, source: int, end: End) -> None:
+        """Keep what it left as its result; its end is told when that is done."""
+        self._end = end
+        task_id, number = self._attempt.task_id, self._attempt.number
+        try:
+            self._filing = Filing(
+                source, self._folder, task_id, number, self._children, self._filed
+            )
+        except OSError as error:
+            self._filed(0, not_kept(error))
+
+    def _filed(self, size: int, reason: str) -> None:
+        end = self._end._replace(result_bytes=size)
+        if reason and not end.reason:
+            end = end._replace(status="failed", reason=reason)
+        self._listener.ended(end)

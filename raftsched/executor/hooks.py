@@ -207,6 +207,7 @@ class HookedExecution:
         )  # fmt: skip
         self._then = then
         try:
-            self._phase = self._command.start(replace(self._attempt, spec=hook), self)
+            attempt = replace(self._attempt, spec=hook, files_result=False)
+            self._phase = self._command.start(attempt, self)
         except CannotStart as error:
             then(End(_FAILED, reason=str(error)))

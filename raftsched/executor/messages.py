@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from raftsched.core.model import RESULT_BYTES_MAX
 from raftsched.core.spec import TaskSpec
 from raftsched.executor import frames
 
 #: Version of these messages; a runner of another one is asked to end, and has a lease to do so.
-RUNNER_PROTOCOL = 4
+RUNNER_PROTOCOL = 5
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 #: Reports, or attempts of an inventory, in one message: some 5 kB each at most.
 PART_MAX = 1_000
@@ -35,6 +36,12 @@ class StartAttempt(msgspec.Struct, frozen=True, array_like=True):
     lease_ms: int = 0
     #: It is not ended when its lease runs out, but when the peer says so.
     is_kept: bool = False
+    #: A file that says what became of the tasks that it depends on; empty: it depends on none.
+    inputs: str = ""
+    #: A result that is too large to be replicated is kept as a file; else it fails the attempt.
+    files_result: bool = False
+    #: Bytes from which on it is too large for that.
+    result_max: int = RESULT_BYTES_MAX
 
 
 class AttemptReport(msgspec.Struct, frozen=True, array_like=True):
@@ -59,6 +66,8 @@ class AttemptReport(msgspec.Struct, frozen=True, array_like=True):
     #: How far it says that it is, in thousandths, and in words; of phase ``progress``.
     permille: int = 0
     text: str = ""
+    #: Bytes of the result that is kept as a file, see `core.model.Attempt`.
+    result_bytes: int = 0
 
 
 class Running(msgspec.Struct, frozen=True, array_like=True):
@@ -144,6 +153,13 @@ class Applications(Message, frozen=True, tag=20):
     #: Where they start, and their ``sys.path``: the peer's.
     directory: str
     path: tuple[str, ...]
+    #: Where the peer answers, and the cluster's token: for what workers fetch and submit.  They are
+    #: in no file, environment or command line.
+    address: str = ""
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Applications({self.applications!r})"
 
 
 class Configure(Message, frozen=True, tag=21):

@@ -1,5 +1,7 @@
 """Output on the node's disk: one file an attempt (both streams as written), bounded, by offset.
 
+Beside it stands a result that is too large to be replicated (`filing`), in the same bound.
+
 A child appends to its file.  The runner looks at the files of running attempts and, past the bound,
 gives the blocks of the older part back to the disk: a hole at the front of the file.  So offsets
 count all bytes ever written, nothing a child writes meanwhile is lost, and a reader that asks for
@@ -28,6 +30,10 @@ _PAGE_BYTES = 64 * 1024
 #: FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, see fallocate(2).
 _PUNCH = 0x01 | 0x02
 _NOT_HERE = (errno.EOPNOTSUPP, errno.ENOSYS)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+#: What files of an attempt are called behind its task and number: what it wrote, a result that is
+#: too large to be replicated, and one that is not whole yet.
+OUT, RESULT, PART = KINDS = ("out", "result", "part")
 
 
 class CannotTrim(Exception):
@@ -45,6 +51,15 @@ def file_name(task_id: str, number: int, stream: str) -> str:
 def stream_path(directory: Path, task_id: str, number: int, stream: str) -> Path:
     """Where a stream of an attempt is, once something is in it.  Raises ValueError."""
     return directory / "output" / file_name(task_id, number, stream)
+
+
+def sync(folder: str) -> None:
+    """Have the names in a folder outlast a power loss.  Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def trim(path: str) -> None:
@@ -110,6 +125,34 @@ def sweep(directory: Path, is_running: Callable[[str], bool]) -> Iterator[None]:
             excess -= size
         if not number % SWEEP_FILES:
             yield
+
+
+def keep_result(folder: str, task_id: str, number: int, data: bytes) -> None:
+    """Make this an attempt's result in the output directory, whole or not at all.
+
+    Once this returns it outlasts a power loss.  Raises OSError.
+    """
+    part = f"{folder}/{file_name(task_id, number, PART)}"
+    try:
+        descriptor = os.open(part, _NEW, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(part, f"{folder}/{file_name(task_id, number, RESULT)}")  # noqa: PTH104
+        sync(folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part)  # noqa: PTH108 - with the calls around it
+        raise
+
+
+def not_kept(error: OSError) -> str:
+    """The reason of an attempt whose result could not be put on the disk."""
+    return f"result-not-kept: {error.strerror or error}"
 
 
 class OutputReader:

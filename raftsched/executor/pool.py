@@ -265,6 +265,7 @@ class PythonExecution:
                 result.tail,
                 result.size,
                 result.value,
+                result.value_bytes,
             )
         )
 

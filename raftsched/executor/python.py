@@ -57,7 +57,14 @@ class PythonExecutor:
         self._leaving += self._pools
         self._pools = [
             Pool(
-                Setup(name, wanted.directory, wanted.path, self._spool.folder),
+                Setup(
+                    name,
+                    wanted.directory,
+                    wanted.path,
+                    self._spool.folder,
+                    wanted.address,
+                    wanted.token,
+                ),
                 wanted.workers,
                 self._start_worker,
             )
@@ -121,6 +128,9 @@ class PythonExecutor:
                 python.args,
                 python.kwargs,
                 bool(attempt.spec.before),
+                attempt.inputs,
+                attempt.files_result,
+                attempt.result_max,
             )
         )
         return True

@@ -1,4 +1,4 @@
-"""Output of tasks that are no more: removed from the disk of the node that ran them.
+"""Output and results of tasks that are no more: removed from the disk of the node that ran them.
 
 Level-triggered: a pass compares the files with the tasks the state knows.  So a task deleted while
 its node was down, or skipped over by a snapshot, needs no path of its own.
@@ -12,6 +12,8 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from raftsched.executor import output
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class OutputRemoval:
 
     def _is_gone(self, name: str) -> bool:
         parts = name.rsplit(".", 2)
-        is_output = len(parts) == 3 and parts[1].isdigit() and parts[2] == "out"
+        is_output = len(parts) == 3 and parts[1].isdigit() and parts[2] in output.KINDS
         return is_output and not self._is_known(parts[0])
 
 

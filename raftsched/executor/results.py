@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from raftsched.core.model import RESULT_BYTES_MAX
+from raftsched.core.model import RESULT_BYTES_MAX, RESULT_FILE_BYTES_MAX
 
 #: Read of the end of a progress file; a line is shorter.
 PROGRESS_BYTES = 1_024
@@ -92,24 +92,36 @@ class Answer:
             return _progress(data)
         return None
 
-    def take(self) -> bytes:
-        """The result, if there is one, and no file any more.  Raises BadResult."""
+    def take(self, large_from: int = RESULT_BYTES_MAX, *, may_be_large: bool) -> bytes | int:
+        """The result, if there is one, and no file of that name any more.  Raises BadResult.
+
+        Of one of more than ``large_from`` bytes, unless that is refused, a descriptor of what is
+        there, unchecked.
+        """
         # Mostly there is none, and an exception costs three times as much as to ask.
         if not os.access(self.result, os.F_OK):
             return b""
+        bytes_max = RESULT_FILE_BYTES_MAX if may_be_large else RESULT_BYTES_MAX
         try:
             if not os.lstat(self.result).st_size:
                 return b""
             descriptor, size = self._open(self.result, os.O_RDONLY)
+            is_large = may_be_large and large_from < size <= bytes_max
             try:
-                data = os.pread(descriptor, RESULT_BYTES_MAX, 0)
+                data = b"" if is_large else os.pread(descriptor, RESULT_BYTES_MAX, 0)
                 os.unlink(self.result)  # noqa: PTH108 - with the calls around it
+            except OSError:
+                is_large = False
+                raise
             finally:
-                os.close(descriptor)
+                if not is_large:
+                    os.close(descriptor)
         except OSError as error:
             raise BadResult(f"result-unreadable: {error.strerror}") from error
-        if size > RESULT_BYTES_MAX:
-            raise BadResult(f"result-too-large: {size} bytes, at most {RESULT_BYTES_MAX}")
+        if is_large:
+            return descriptor
+        if size > bytes_max:
+            raise BadResult(f"result-too-large: {size} bytes, at most {bytes_max}")
         return as_json(data)
 
     def close(self) -> None:

@@ -314,6 +314,7 @@ class Runner:
             end = end._replace(status=attempt.status, reason=attempt.reason)
         run_ms = int((time.monotonic() - attempt.started) * 1000)
         self._output_bytes += max(end.size, LEAST_FILE_BYTES) if end.size else 0
+        self._output_bytes += end.result_bytes
         del self._attempts[attempt.spec.token]
         self._finish(attempt.spec, end, run_ms)
 
@@ -331,6 +332,7 @@ class Runner:
             end.tail,
             end.size,
             end.result,
+            result_bytes=end.result_bytes,
         )
         self._finished[spec.token] = report
         self._progress.pop(spec.token, None)

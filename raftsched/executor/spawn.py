@@ -58,6 +58,7 @@ class Spawner:
         self, spool: Spool, answers: Answers, mark: str, *, found_seconds: float = FOUND_SECONDS
     ) -> None:
         self._spool = spool
+        self.folder = spool.folder
         self._answers = answers
         self._mark = mark.encode()
         #: Where each attempt gets a control group; None: nowhere.
@@ -140,6 +141,8 @@ class Spawner:
         env[b"RAFTSCHED_FENCING_TOKEN"] = b"%d" % attempt.token
         env[b"RAFTSCHED_RESULT_FILE"] = os.fsencode(answer.result)
         env[b"RAFTSCHED_PROGRESS_FILE"] = os.fsencode(answer.progress)
+        if attempt.inputs:
+            env[b"RAFTSCHED_INPUTS_FILE"] = os.fsencode(attempt.inputs)
         env[MARK.encode()] = self._mark
         return env
 

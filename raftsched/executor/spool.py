@@ -46,6 +46,9 @@ class Spool:
         self._directory = directory
         (directory / "output").mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = str(directory / "output")
+        # What is kept there for good is not to vanish with the folder itself.
+        output.sync(str(directory))
+        output.sync(str(directory.parent))
         self._spares: list[int] = []
         self._held = 0
         #: Names, present or to come, of files that attempts write to.

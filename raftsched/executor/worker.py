@@ -29,12 +29,14 @@ from typing import Any
 import msgspec
 
 from raftsched.app import App, Cancelled
-from raftsched.core.model import RESULT_BYTES_MAX
+from raftsched.core.model import RESULT_BYTES_MAX, RESULT_FILE_BYTES_MAX
 from raftsched.executor.messages import bounded
+from raftsched.executor.output import keep_result, not_kept
 from raftsched.executor.worker_messages import (
     SHARED_BYTES,
     SHARED_HEAD_BYTES,
     Begin,
+    Call,
     Frames,
     Ready,
     Result,
@@ -157,20 +159,30 @@ _json = msgspec.json.Encoder()
 decode_json = msgspec.json.decode
 
 
-def value_of(returned: object) -> tuple[bytes, str]:
-    """(JSON, why it is none): one of them is empty."""
+def value_of(returned: object, *, may_be_large: bool) -> tuple[bytes, str]:
+    """(JSON, why it is none): one of them is empty.  A large value is to be kept (`kept`)."""
     if returned is None:
         return b"", ""
     try:
         value = _json.encode(returned)
     except (TypeError, ValueError, RecursionError) as error:
         return b"", bounded(f"result-not-json: {error}")
-    if len(value) > RESULT_BYTES_MAX:
+    bytes_max = RESULT_FILE_BYTES_MAX if may_be_large else RESULT_BYTES_MAX
+    if len(value) > bytes_max:
         return b"", (
-            f"result-too-large: {len(value)} bytes, {RESULT_BYTES_MAX} are kept; store it "
+            f"result-too-large: {len(value)} bytes, {bytes_max} are kept; store it "
             "elsewhere and return a reference"
         )
     return value, ""
+
+
+def kept(folder: str, call: Call, value: bytes) -> tuple[int, str]:
+    """(bytes of a large value that is on the disk now, why it is not): one of them is empty."""
+    try:
+        keep_result(folder, call.task_id, call.number, value)
+    except OSError as error:
+        return 0, not_kept(error)
+    return len(value), ""
 
 
 def reason_of(error: BaseException) -> str:
@@ -217,6 +229,7 @@ def load(setup: Setup) -> App:
         app = getattr(app, part)
     if not isinstance(app, App):
         raise TypeError(f"{setup.application} is a {type(app).__name__}, no raftsched.App")
+    app.at_home(setup.address, setup.token)
     return app
 
 

@@ -17,14 +17,15 @@ from raftsched.executor.worker import (
     Age,
     Link,
     Shared,
-    decode_json,
     exit_code_of,
     is_good_exit,
+    kept,
     reason_of,
     traceback_of,
     unknown,
     value_of,
 )
+from raftsched.executor.worker_inputs import arguments_of
 from raftsched.executor.worker_messages import (
     PART_BYTES,
     Call,
@@ -53,9 +54,11 @@ class _Caller:
     """What the main thread and the one that hears share."""
 
     def __init__(self, app: App, link: Link, shared: Shared, setup: Setup) -> None:
+        self._app = app
         self._functions = {name: it.function for name, it in app.functions.items()}
         self._link = link
         self._shared = shared
+        self._folder = setup.output
         self._capture = Capture(setup.output)
         self._age = Age(app)
         #: What has not begun.  Both threads take from it, each call by one operation.
@@ -109,23 +112,25 @@ class _Caller:
         function = self._functions.get(call.function)
         if function is None:
             return unknown(call.function, self._functions, token)
-        context = Context(call.task_id, call.number, token, self._tell)
+        context = Context(call.task_id, call.number, token, self._tell, call.inputs)
         self._context = context
         if self._cancelled and token in self._cancelled:
             context.is_cancelled = True
         enter(context)
-        exit_code = None
+        exit_code, value_bytes = None, 0
         try:
-            args = () if call.args == b"[]" else decode_json(call.args)
-            kwargs = {} if call.kwargs == b"{}" else decode_json(call.kwargs)
-            value, reason = value_of(function(*args, **kwargs))
+            args, kwargs = arguments_of(call, self._app, context)
+            value, reason = value_of(function(*args, **kwargs), may_be_large=call.files_result)
+            if call.files_result and len(value) > call.result_max:
+                value_bytes, reason = kept(self._folder, call, value)
+                value = b""
         except BaseException as error:
             value, reason, exit_code = b"", "", exit_code_of(error)
             if not is_good_exit(error):
                 reason = reason_of(error)
                 capture.write(traceback_of(error, error.__traceback__))
         tail, size = capture.end()
-        return Result(token, reason, value, tail, size, exit_code)
+        return Result(token, reason, value, tail, size, exit_code, value_bytes)
 
     # Both ----------------------------------------------------------------------------------------
 

@@ -14,14 +14,15 @@ from raftsched.executor.worker import (
     Age,
     Link,
     Shared,
-    decode_json,
     exit_code_of,
     is_good_exit,
+    kept,
     reason_of,
     traceback_of,
     unknown,
     value_of,
 )
+from raftsched.executor.worker_inputs import arguments_of, has_places
 from raftsched.executor.worker_messages import (
     PART_BYTES,
     RESULT_BYTES,
@@ -52,6 +53,7 @@ class _Loop:
     """The coroutines under way."""
 
     def __init__(self, app: App, link: Link, setup: Setup) -> None:
+        self._app = app
         self._functions = {name: it.function for name, it in app.functions.items()}
         self._link = link
         self._folder = setup.output
@@ -75,7 +77,7 @@ class _Loop:
     def _hear(self, message: ToWorker) -> None:
         if isinstance(message, Calls):
             for call in message.calls:
-                context = Context(call.task_id, call.number, call.token, self._tell)
+                context = Context(call.task_id, call.number, call.token, self._tell, call.inputs)
                 task = asyncio.create_task(self._call(call, context))
                 self._running[call.token] = (context, task)
                 task.add_done_callback(partial(self._ended, call.token))
@@ -96,15 +98,23 @@ class _Loop:
         _sink.set(sink)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        value, reason, exit_code = b"", "", None
+        value, reason, exit_code, value_bytes = b"", "", None, 0
         function = self._functions.get(call.function)
         try:
             if function is None:
                 reason = unknown(call.function, self._functions, call.token).reason
             else:
-                args = () if call.args == b"[]" else decode_json(call.args)
-                kwargs = {} if call.kwargs == b"{}" else decode_json(call.kwargs)
-                value, reason = value_of(await function(*args, **kwargs))
+                if has_places(call):
+                    # Others run meanwhile: what is large is fetched.
+                    args, kwargs = await asyncio.to_thread(arguments_of, call, self._app, context)
+                else:
+                    args, kwargs = arguments_of(call, self._app, context)
+                returned = await function(*args, **kwargs)
+                value, reason = value_of(returned, may_be_large=call.files_result)
+                if call.files_result and len(value) > call.result_max:
+                    # Others run meanwhile; a disk may take its time.
+                    value_bytes, reason = await asyncio.to_thread(kept, self._folder, call, value)
+                    value = b""
         except BaseException as error:
             exit_code = exit_code_of(error)
             if not is_good_exit(error):
@@ -113,7 +123,7 @@ class _Loop:
                     sink.write(traceback_of(error, error.__traceback__))
         sink.close()
         self._age.called(loop.time() - began)
-        return Result(call.token, reason, value, sink.tail, sink.size, exit_code)
+        return Result(call.token, reason, value, sink.tail, sink.size, exit_code, value_bytes)
 
     def _ended(self, token: int, task: asyncio.Task[Result]) -> None:
         del self._running[token]

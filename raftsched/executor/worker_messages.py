@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from raftsched.core.model import RESULT_BYTES_MAX
 from raftsched.executor import frames
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
@@ -33,6 +34,12 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kwargs: bytes
     #: Its output goes on after that of the program before it.
     appends: bool = False
+    #: A file that says what became of the tasks that it depends on; empty: it depends on none.
+    inputs: str = ""
+    #: See `messages.StartAttempt`.
+    files_result: bool = False
+    #: Bytes from which on it is too large for that.
+    result_max: int = RESULT_BYTES_MAX
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -48,6 +55,8 @@ class Result(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size: int = 0
     #: Of a function that ended by ``sys.exit``.
     exit_code: int | None = None
+    #: Bytes of a value that was kept as a file.
+    value_bytes: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -72,6 +81,12 @@ class Setup(Message, frozen=True, tag=1):
     path: tuple[str, ...]
     #: Where output files are.
     output: str
+    #: Where the peer answers, and the cluster's token; see `messages.Applications`.
+    address: str = ""
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Setup({self.application!r})"
 
 
 class Ready(Message, frozen=True, tag=2):

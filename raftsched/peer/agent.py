@@ -15,11 +15,14 @@ import msgspec
 
 from raftsched.core import reconciler
 from raftsched.core.commands import Entry
+from raftsched.core.model import RESULT_BYTES_MAX
 from raftsched.core.outcomes import Applied
 from raftsched.core.spec import TaskSpec
+from raftsched.core.versions import WORKFLOWS
 from raftsched.executor.client import RunnerLost
 from raftsched.executor.messages import AttemptReport, StartAttempt
 from raftsched.peer.config import PeerConfig
+from raftsched.peer.expanding import Expanding
 from raftsched.peer.host import PeerHost, Runner
 from raftsched.peer.messages import Grant, Renew
 from raftsched.peer.registration import Registration
@@ -40,6 +43,10 @@ RECONCILE_SECONDS = 1.0
 #: seconds however long the lease is.
 FRESH_PART = 3
 FRESH_SECONDS_MAX = 15.0
+
+#: Bytes of the results of one tree that are replicated, about; each may have so many in any case.
+TREE_RESULTS_BYTES_MAX = 64 * 1024 * 1024
+RESULT_BYTES_MIN = 1024
 
 _spec_decoder = msgspec.msgpack.Decoder(TaskSpec)
 
@@ -67,6 +74,9 @@ class NodeAgent:
         self._removal = host.removal(
             config.data_dir / "node", lambda task_id: task_id in replica.state.tasks
         )
+        directory = config.data_dir / "node"
+        self._inputs = host.inputs(directory, lambda: replica.state)
+        self._expanding = Expanding(config.peer_id, directory, lambda: replica.state, propose, host)
         #: Tasks with news since the last pass; None: look at all of them.
         self._touched: dict[str, None] | None = None
         self._pass_scheduled = False
@@ -104,6 +114,8 @@ class NodeAgent:
                 self._schedule()
             elif event.kind == "task_deleted":
                 self._removal.look()
+            elif event.detail == "split":
+                self._expanding.look()
         self._apply_grant()
 
     def restored(self) -> None:
@@ -161,6 +173,7 @@ class NodeAgent:
                         group.create_task(self._reconcile_loop()),
                         group.create_task(self._watch_runner(directory, runner, lost)),
                         group.create_task(self._removal.run(self.registered)),
+                        group.create_task(self._expanding.run()),
                         group.create_task(
                             self._reports.run(
                                 self._config.peer_id, self.incarnation, self.registered
@@ -192,8 +205,12 @@ class NodeAgent:
             self._roster.add(token, found.task_id, finished=found.finished is not None)
             if found.finished is not None:
                 self._reports.add(found.finished)
+        config = self._config
         runner.serve_apps(
-            self._generation, self._config.apps, self._config.workers or self._host.cpus
+            self._generation,
+            config.apps,
+            config.workers or self._host.cpus,
+            (config.address.api, config.token),
         )
         runner.configure(
             http_private=self._config.http_private,
@@ -272,6 +289,7 @@ class NodeAgent:
         """
         roster, me = self._roster, self._config.peer_id
         if task_ids is None:
+            self._inputs.keep({*roster.running, *roster.waiting})
             roster.clear_waiting()
             running: Mapping[int, reconciler.RunningAttempt] = roster.running
         else:
@@ -307,6 +325,7 @@ class NodeAgent:
             return
         age = self._clock.monotonic() - granted_at
         node_lease = self.lease_seconds
+        files_result = self._replica.state.version >= WORKFLOWS
         starts: list[StartAttempt] = []
         stale: list[reconciler.Start] = []
         while roster.waiting:
@@ -315,12 +334,27 @@ class NodeAgent:
             if age > min(start.lease_ms / 1000 or node_lease, FRESH_SECONDS_MAX) / FRESH_PART:
                 stale.append(start)
                 continue
+            inputs = self._inputs.path(start.token, start.task_id, self._schedule)
+            if inputs is None:
+                stale.append(start)
+                continue
             roster.add(start.token, start.task_id, finished=False)
-            starts.append(_start_attempt(start))
+            result_max = self._result_max(start.task_id)
+            starts.append(_start_attempt(start, inputs, result_max, files_result=files_result))
         for start in stale:
             roster.wait(start)
         if starts:
             runner.start(starts, self.slots)
+
+    def _result_max(self, task_id: str) -> int:
+        """Bytes of a result that is replicated: all of a tree together have a bound, too."""
+        tasks = self._replica.state.tasks
+        task = tasks.get(task_id)
+        parent = None if task is None or task.extra is None else tasks.get(task.extra.parent)
+        if parent is None or parent.extra is None or not parent.extra.subtasks:
+            return RESULT_BYTES_MAX
+        share = TREE_RESULTS_BYTES_MAX // parent.extra.subtasks
+        return min(RESULT_BYTES_MAX, max(RESULT_BYTES_MIN, share))
 
     def _abandon(self, action: reconciler.Abandon) -> None:
         """Cancelled before it started: never hand it to the runner, and say so."""
@@ -351,6 +385,7 @@ class NodeAgent:
         known = [token for token in tokens if self._roster.remove(token)]
         for token in known:
             self._reports.forget(token)
+            self._inputs.forget(token)
         if known:
             runner.forget(known)
 
@@ -366,7 +401,9 @@ class NodeAgent:
             await runner.close(stop_runner=not self._reports.unanswered)
 
 
-def _start_attempt(start: reconciler.Start) -> StartAttempt:
+def _start_attempt(
+    start: reconciler.Start, inputs: str, result_max: int, *, files_result: bool
+) -> StartAttempt:
     spec = _spec_decoder.decode(start.spec)
     return StartAttempt(
         token=start.token,
@@ -375,4 +412,7 @@ def _start_attempt(start: reconciler.Start) -> StartAttempt:
         spec=spec,
         lease_ms=start.lease_ms,
         is_kept=start.is_kept,
+        inputs=inputs,
+        files_result=files_result,
+        result_max=result_max,
     )

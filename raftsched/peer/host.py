@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from raftsched.core.model import Task
+from raftsched.core.state import State
 from raftsched.executor import leftovers
 from raftsched.executor.client import RunnerClient
+from raftsched.executor.inputs import InputFiles
+from raftsched.executor.items import items_of
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.executor.removal import OutputRemoval
 from raftsched.raft import host
@@ -35,7 +39,13 @@ class Runner(Protocol):
     def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
         """Run these attempts, never more than ``slots`` at once."""
 
-    def serve_apps(self, generation: str, applications: Sequence[str], workers: int) -> None:
+    def serve_apps(
+        self,
+        generation: str,
+        applications: Sequence[str],
+        workers: int,
+        home: tuple[str, str] = ("", ""),
+    ) -> None:
         """Have so many workers of each of these applications; a new generation imports anew."""
 
     def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str) -> None:
@@ -70,6 +80,19 @@ class Removal(Protocol):
         """Until cancelled; nothing before ``is_current`` is set."""
 
 
+class Inputs(Protocol):
+    """Tells attempts what became of the tasks that theirs depend on, as `executor.inputs` does."""
+
+    def path(self, token: int, task_id: str, when_ready: Callable[[], None]) -> str | None:
+        """The file of an attempt; empty: it depends on nothing; None: ``when_ready`` will say."""
+
+    def forget(self, token: int) -> None:
+        """The attempt is over."""
+
+    def keep(self, living: Collection[int]) -> None:
+        """There are no attempts but these."""
+
+
 class PeerHost(host.Host):
     """This machine with its processes."""
 
@@ -94,3 +117,11 @@ class PeerHost(host.Host):
     def removal(self, directory: Path, is_known: Callable[[str], bool]) -> Removal:
         """What removes output; ``is_known``: does the state have a task of this id?"""
         return OutputRemoval(directory, is_known)
+
+    def inputs(self, directory: Path, state: Callable[[], State]) -> Inputs:
+        """What tells attempts what became of the tasks that theirs depend on."""
+        return InputFiles(directory, state)
+
+    async def items(self, directory: Path, source: Task) -> list[Any]:
+        """What a task that ran here named as items.  Raises NoItems."""
+        return await asyncio.to_thread(items_of, directory, source)

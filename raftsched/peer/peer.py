@@ -15,6 +15,7 @@ import msgspec
 
 from raftsched import __version__
 from raftsched.core.commands import AnyCommand, Entry
+from raftsched.core.cron.zones import tzdata_version
 from raftsched.core.model import Check, Task
 from raftsched.core.outcomes import Applied, Outcome
 from raftsched.core.state import State
@@ -413,11 +414,12 @@ class Peer:
     def read_output(
         self, task_id: str, number: int, stream: str, offset: int, limit: int
     ) -> OutputChunk:
-        """Output of an attempt that ran on this node.  Raises OutputGone."""
+        """Output (``out``) or a large result of an attempt that ran here.  Raises OutputGone."""
         try:
             data, next_offset, eof = self._outputs.read(task_id, number, stream, offset, limit)
         except FileNotFoundError as error:
-            raise OutputGone(f"no output of attempt {number} of {task_id} on this node") from error
+            what = "result" if stream == "result" else "output"
+            raise OutputGone(f"no {what} of attempt {number} of {task_id} on this node") from error
         return OutputChunk(data, next_offset, eof)
 
     async def transfer_leadership(self, target: str | None) -> str:
@@ -473,7 +475,8 @@ class Peer:
 
     def told(self) -> dict[str, Told]:
         """On the leader, what all peers told, itself among them; elsewhere of this peer alone."""
-        told = {self.config.peer_id: Told(__version__, self.replica.supports.highest, 0)}
+        own = Told(__version__, self.replica.supports.highest, 0, tzdata_version())
+        told = {self.config.peer_id: own}
         if self.log.status().role is Role.LEADER:
             offsets = self.timekeeper.offsets()
             for peer_id, view in self.log.peer_views().items():

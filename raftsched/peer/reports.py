@@ -180,4 +180,5 @@ def _finished(report: AttemptReport) -> AttemptFinished:
         report.output_tail,
         report.output_bytes,
         report.result,
+        report.result_bytes,
     )

@@ -33,6 +33,8 @@ class Told(NamedTuple):
     version_max: int
     #: How far its wall clock is ahead of the leader's; None from programs that do not tell.
     clock_offset_ms: int | None
+    #: Release of its time zones; empty from programs that do not tell.
+    tzdata: str = ""
 
 
 class PeerService(Protocol):
@@ -72,7 +74,7 @@ class PeerService(Protocol):
     def read_output(
         self, task_id: str, number: int, stream: str, offset: int, limit: int
     ) -> OutputChunk:
-        """Output of an attempt that ran on this node."""
+        """Output of an attempt that ran on this node (``out``), or its large ``result``."""
 
     async def transfer_leadership(self, target: str | None) -> str:
         """Hand leadership over; the new leader."""

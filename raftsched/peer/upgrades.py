@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raftsched.core.commands import ActivateVersion
+from raftsched.core.cron.zones import tzdata_version
 from raftsched.core.outcomes import Rejected
 from raftsched.core.versions import UNSPOKEN, Supports, next_version
 from raftsched.peer.replica import Replica
@@ -27,7 +28,7 @@ HEARD_SECONDS_MAX = 5.0
 
 def about(supports: Supports, software: str) -> dict[str, Any]:
     """What a peer says of itself to whoever leads (``PySyncObjLog.about``)."""
-    return {"versions": list(supports), "software": software}
+    return {"versions": list(supports), "software": software, "tzdata": tzdata_version()}
 
 
 def supports_of(view: PeerView) -> Supports:
@@ -44,7 +45,9 @@ def supports_of(view: PeerView) -> Supports:
 def told_by(view: PeerView, offset_ms: float | None) -> Told:
     """What a member told, for people to see."""
     offset = None if offset_ms is None else round(offset_ms)
-    return Told(str(view.about.get("software", "")), supports_of(view).highest, offset)
+    about = view.about
+    software, zones = str(about.get("software", "")), str(about.get("tzdata", ""))
+    return Told(software, supports_of(view).highest, offset, zones)
 
 
 class Upgrades:
@@ -65,12 +68,15 @@ class Upgrades:
         self._others = others
         self._propose = propose
         self._told = ""
+        #: Releases of tzdata by peer, where they are not this one's.
+        self._other_zones: dict[str, str] = {}
 
     async def step(self) -> None:
         """Propose the highest version that all members know, if it is not in force.
 
         Raises PeerError.
         """
+        self._compare_zones()
         in_force, own = self._replica.state.version, self._replica.supports
         if in_force >= own.highest:
             return
@@ -82,6 +88,25 @@ class Upgrades:
         outcome = await self._propose(ActivateVersion(version), 10.0)
         if isinstance(outcome, Rejected):
             logger.warning("version %d was not activated: %s", version, outcome.detail)
+
+    def _compare_zones(self) -> None:
+        """Peers that know other time zones than this one would reckon other slots as leaders."""
+        own = tzdata_version()
+        others = {
+            peer_id: str(view.about["tzdata"])
+            for peer_id, view in sorted(self._log.peer_views().items())
+            if view.about.get("tzdata", own) != own
+        }
+        if others != self._other_zones:
+            self._other_zones = others
+            if others:
+                names = ", ".join(f"{peer_id} {release}" for peer_id, release in others.items())
+                logger.warning(
+                    "peers have other time zones than this one, which has tzdata %s: %s; slots "
+                    "may differ after a change of leader: install the same release everywhere",
+                    own,
+                    names,
+                )
 
     def _known(self) -> dict[str, Supports | None]:
         """By member, in order; None: not heard of late."""

@@ -6,6 +6,10 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
+from raftsched.core.handlers.forks import encode
+from raftsched.core.model import NewTask
 from raftsched.core.policy import (
     ALL_NODES,
     Backoff,
@@ -15,6 +19,8 @@ from raftsched.core.policy import (
     Policy,
     RetryNode,
 )
+from raftsched.core.spec import TaskSpec
+from raftsched.core.workflow import Dependency, Fork, On
 
 
 class Asked(NamedTuple):
@@ -98,6 +104,42 @@ def _times(chance: random.Random, attempts_max: int) -> Asked:
     )
 
 
+def _workflow(chance: random.Random, attempts_max: int) -> Asked:
+    """Two in a row, a task for each item that the first one names, and what comes after all."""
+    on = chance.choice(list(On))
+    parallel_max = chance.choice((0, 1, 2))
+    each = Fork(is_open=True, items_from="a", parallel_max=parallel_max, failures_max=1)
+    parts = [
+        NewTask("a", _SPEC, attempts_max=attempts_max),
+        NewTask("b", _SPEC, extra=Extra(depends_on=(Dependency("a", on),))),
+        NewTask("each", _MAP, extra=Extra(depends_on=(Dependency("a"),), fork=each)),
+        NewTask(
+            "z",
+            _SPEC,
+            extra=Extra(
+                depends_on=(Dependency("each", On.ALWAYS), Dependency("b", On.ALWAYS)),
+                needs=chance.choice((0, 1)),
+            ),
+        ),
+    ]
+    whole = Fork(
+        encode(parts), is_patient=chance.random() < 0.5, failures_max=chance.choice((0, -1))
+    )
+    # Its items may be on a node that never comes back.
+    return Asked(1, None, Extra(fork=whole, expires_ms=20_000))
+
+
+def _awaiting(chance: random.Random, attempts_max: int) -> Asked:
+    """Parts beside one another, some of them held."""
+    parts = encode([NewTask(f"p{n}", _SPEC) for n in range(chance.randint(1, 5))])
+    fork = Fork(parts, parallel_max=chance.choice((0, 2)), failures_max=chance.choice((0, 1)))
+    return Asked(1, None, Extra(fork=fork, expires_ms=20_000))
+
+
+_packed = msgspec.msgpack.Encoder()
+_SPEC = _packed.encode(TaskSpec(command=("simulated", "part")))
+_MAP = _packed.encode(TaskSpec(template=_packed.encode(NewTask("", _SPEC))))
+
 KINDS: dict[str, Callable[[random.Random, int], Asked]] = {
     "once": _once,
     "idempotent": _idempotent,
@@ -108,6 +150,8 @@ KINDS: dict[str, Callable[[random.Random, int], Asked]] = {
     "broadcast": _broadcast,
     "mutex": _mutex,
     "times": _times,
+    "workflow": _workflow,
+    "group": _awaiting,
 }
 #: Two of five ask for something, and for all kinds.
 USUAL = Wishes(
@@ -124,6 +168,10 @@ USUAL = Wishes(
         "times": 0.12,
     },
 )
+
+
+#: Of a cluster that is there for workflows.
+WORKFLOWS = Wishes(0.8, {"workflow": 0.5, "group": 0.25, "times": 0.1, "unique": 0.1, "once": 0.05})
 
 
 def only(kind: str) -> Wishes:

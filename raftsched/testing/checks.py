@@ -295,6 +295,8 @@ class Checker:
             *runs.check(spans, state.tasks.get),
             *runs.of_rows(state.tasks.values()),
             *runs.of_trees(state.tasks.values()),
+            *runs.of_dependencies(state.tasks.values()),
+            *runs.of_forks(state.tasks.values()),
         ):
             self.violated(sentence)
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import msgspec
 
+from raftsched.core.model import Task
+from raftsched.core.state import State
 from raftsched.peer.config import PeerConfig
 from raftsched.peer.host import PeerHost
 from raftsched.peer.peer import Peer
 from raftsched.testing import points
 from raftsched.testing.clocks import SimulatedClock
 from raftsched.testing.disk import Crash, MemoryDisk
+from raftsched.testing.inputs import SimulatedInputs, items_of
 from raftsched.testing.loop import Killed, PeerLoop
 from raftsched.testing.network import Network
 from raftsched.testing.runner import Connection, Run, Script, SimulatedRunner, Span
@@ -134,6 +137,15 @@ class Machine(PeerHost):
 
     def removal(self, directory: Path, is_known: Callable[[str], bool]) -> _NoRemoval:
         return _NoRemoval()
+
+    def inputs(self, directory: Path, state: Callable[[], State]) -> SimulatedInputs:
+        """Nothing is written; what is depended on must have ended."""
+        return SimulatedInputs(state)
+
+    async def items(self, directory: Path, source: Task) -> list[Any]:
+        """As many as the id says: every run of a seed has the same."""
+        await asyncio.sleep(0.001)
+        return items_of(source)
 
     # Life ----------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from raftsched.testing.asks import USUAL, Wishes
+from raftsched.testing.asks import USUAL, WORKFLOWS, Wishes
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +99,9 @@ PROFILES: dict[str, Profile] = {
         per_second=1.0,
         schedules=4,
         log=_SMALL,
+    ),
+    "workflows": Profile(
+        faults={**_NET, **_KILL, "power": 1.0}, per_second=1.5, wishes=WORKFLOWS, log=_SMALL
     ),
     "all": Profile(faults={**_NET, **_KILL, **_POWER, **_DISK, **_CLOCK}, log=_SMALL),
 }

@@ -302,7 +302,13 @@ class Connection:
     def start(self, attempts: Sequence[StartAttempt], slots: int) -> None:
         self._runner.start(attempts, slots)
 
-    def serve_apps(self, generation: str, applications: Sequence[str], workers: int) -> None:
+    def serve_apps(
+        self,
+        generation: str,
+        applications: Sequence[str],
+        workers: int,
+        home: tuple[str, str] = ("", ""),
+    ) -> None:
         """Scripts stand for programs and functions alike."""
 
     def stop(self, token: int, reason: str) -> None:

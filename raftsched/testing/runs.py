@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
-from raftsched.core.model import AttemptStatus, Task
+from raftsched.core.model import AttemptStatus, Task, TaskStatus
 from raftsched.core.policy import Delivery, OnLeaseLoss
 from raftsched.core.retry import wait_ms
 from raftsched.core.timers import deadline_at, starts_at
 from raftsched.core.trees import parent_of
+from raftsched.core.workflow import On
 from raftsched.testing.runner import Span
 
 #: Instants of the world are added up: this much is no difference.
@@ -66,17 +67,62 @@ def of_trees(tasks: Iterable[Task]) -> Iterator[str]:
         parent_id = parent_of(task)
         if not parent_id:
             continue
-        ran = {attempt.node for attempt in task.attempts}
-        if len(ran) > 1:
-            yield f"{task.id} is for one node and ran on {sorted(ran)}"
-        for node_id in ran:
-            other = nodes[parent_id].setdefault(node_id, task.id)
-            if other != task.id:
-                yield f"{other} and {task.id} both ran on {node_id}"
+        parent = by_id.get(parent_id)
+        if parent is None or parent.extra is None or parent.extra.broadcast:
+            ran = {attempt.node for attempt in task.attempts}
+            if len(ran) > 1:
+                yield f"{task.id} is for one node and ran on {sorted(ran)}"
+            for node_id in ran:
+                other = nodes[parent_id].setdefault(node_id, task.id)
+                if other != task.id:
+                    yield f"{other} and {task.id} both ran on {node_id}"
         over = by_id[parent_id].finished_at if parent_id in by_id else 0
         late = [attempt for attempt in task.attempts if over and attempt.finished_at > over]
         if late or (over and task.finished_at > over):
             yield f"{task.id} went on after the end of {parent_id}"
+
+
+def of_dependencies(tasks: Iterable[Task]) -> Iterator[str]:
+    """Nothing was assigned before what it waits for had come to pass."""
+    by_id = {task.id: task for task in tasks}
+    for task in by_id.values():
+        extra = task.extra
+        if extra is None or not extra.depends_on or not task.attempts:
+            continue
+        begun_at, met = task.attempts[0].assigned_at, 0
+        for other in extra.depends_on:
+            found = by_id.get(other.task_id)
+            if found is None:
+                continue
+            is_over = 0 < found.finished_at <= begun_at
+            succeeded = found.status is TaskStatus.SUCCEEDED
+            is_wanted = other.on is On.ALWAYS or succeeded is (other.on is On.SUCCESS)
+            met += is_over and is_wanted
+        needed = extra.needs or len(extra.depends_on)
+        if met < needed:
+            yield f"{task.id} was assigned when {met} of {needed} that it waits for were there"
+
+
+def of_forks(tasks: Iterable[Task]) -> Iterator[str]:
+    """No more subtasks were under way than a task lets run at once."""
+    by_id = {task.id: task for task in tasks}
+    changes: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for task in by_id.values():
+        parent = by_id.get(parent_of(task))
+        if parent is None or parent.extra is None or parent.extra.fork is None:
+            continue
+        for attempt in task.attempts if parent.extra.fork.parallel_max else ():
+            ended_at = attempt.finished_at or attempt.assigned_at + 1
+            changes[parent.id] += [(attempt.assigned_at, 1), (ended_at, -1)]
+    for parent_id, those in changes.items():
+        extra = by_id[parent_id].extra
+        assert extra is not None and extra.fork is not None
+        running = 0
+        for _, change in sorted(those):  # Ends before begins of the same instant.
+            running += change
+            if running > extra.fork.parallel_max:
+                yield f"{running} subtasks of {parent_id} ran at once"
+                break
 
 
 def _of_shared(shared: dict[str, list[Span]]) -> Iterator[str]:

@@ -14,7 +14,7 @@ import msgspec
 from raftsched.core.commands import AnyCommand, PauseSchedule, PutSchedule, TriggerSchedule
 from raftsched.core.cron.timing import Timing
 from raftsched.core.model import NewTask
-from raftsched.core.outcomes import Accepted
+from raftsched.core.outcomes import Accepted, Reason
 from raftsched.core.schedule import Misfire, Overlap, Schedule, Slot, SlotStatus
 from raftsched.core.spec import TaskSpec
 from raftsched.core.state import State
@@ -116,6 +116,8 @@ class Clockworks:
                 return
             if isinstance(outcome, Accepted):
                 self._accepted(command, outcome)
+            elif isinstance(command, PutSchedule) and outcome.reason is Reason.SCHEDULE_EXISTS:
+                self.made[command.schedule.name] = None  # By an earlier question, as is known now.
             elif until_accepted and not isinstance(command, PauseSchedule):
                 self._world.after(AGAIN_SECONDS, self._again, command)
 
@@ -137,7 +139,7 @@ class Clockworks:
         if isinstance(command, PutSchedule):
             self.made[command.schedule.name] = None
         elif isinstance(command, TriggerSchedule):
-            self.triggered.append(outcome.value)
+            self.triggered.append(outcome.value.task_ids[0])
 
     # The end -------------------------------------------------------------------------------------
 

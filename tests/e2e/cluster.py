@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,17 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from raftsched.executor import leftovers
+from tests.ports import free_ports
 
 TOKEN = "e2e-token-0123456789abcdef"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on just now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
 
 
 def runners(directory: Path) -> list[int]:
@@ -82,21 +73,16 @@ class Cluster:
 
     def __init__(self, directory: Path, size: int = 3, lease_seconds: float = 3.0) -> None:
         self.directory = directory
-        ports = free_ports(2 * size)
         self.ids = [f"n{i + 1}" for i in range(size)]
-        self.api = {peer: ports[2 * i] for i, peer in enumerate(self.ids)}
+        self.api: dict[str, int] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         #: Words before a peer's command line, by peer: `test_disk` puts it on a disk of its own.
         self.wrappers: dict[str, list[str]] = {}
         #: Peers that joined later: their own configuration files.
         self.joined: dict[str, Path] = {}
-        lines = ["[cluster]", 'id = "e2e"', 'token_file = "token"', ""]
-        for i, peer in enumerate(self.ids):
-            lines += [f"[peers.{peer}]", f'raft = "127.0.0.1:{ports[2 * i + 1]}"']
-            lines += [f'api = "127.0.0.1:{ports[2 * i]}"', ""]
-        lines += ["[node]", "slots = 4", f"lease_seconds = {lease_seconds}"]
         self.config = directory / "cluster.toml"
-        self.config.write_text("\n".join(lines), encoding="utf-8")
+        self._lease_seconds = lease_seconds
+        self.move()
         token = directory / "token"
         token.write_text(TOKEN, encoding="ascii")
         token.chmod(0o600)
@@ -120,6 +106,17 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
         for peer in self.ids:
             assert leftovers.clean_up(self.node_directory(peer)), f"attempts of {peer} still run"
+
+    def move(self) -> None:
+        """Other addresses for all peers, which do not run; what they hold stays."""
+        ports = free_ports(2 * len(self.ids))
+        self.api = {peer: ports[2 * i] for i, peer in enumerate(self.ids)}
+        lines = ["[cluster]", 'id = "e2e"', 'token_file = "token"', ""]
+        for i, peer in enumerate(self.ids):
+            lines += [f"[peers.{peer}]", f'raft = "127.0.0.1:{ports[2 * i + 1]}"']
+            lines += [f'api = "127.0.0.1:{ports[2 * i]}"', ""]
+        lines += ["[node]", "slots = 4", f"lease_seconds = {self._lease_seconds}"]
+        self.config.write_text("\n".join(lines), encoding="utf-8")
 
     def node_directory(self, peer: str) -> Path:
         return self.directory / peer / "node"

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import free_ports, until
+from tests.e2e.cluster import until
 from tests.e2e.test_tls import InitCluster
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 

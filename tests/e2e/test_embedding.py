@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,8 +15,9 @@ import pytest
 from raftsched import Peer, load_config
 from raftsched.core.handlers.runs import run_id
 from raftsched.core.model import TaskStatus
+from raftsched.core.versions import WORKFLOWS
 from raftsched.executor import leftovers
-from raftsched.peer.errors import PeerStopped
+from raftsched.peer.errors import OutputGone, PeerStopped
 from tests.e2e.cluster import Cluster, is_alive, runners, until
 
 pytestmark = pytest.mark.timeout(60)
@@ -59,6 +62,63 @@ async def test_an_embedded_peer_says_its_schedules_at_every_start_and_they_run(
                 await peer.schedule("wrong", ["true"], **wrong)
         assert await peer.unschedule("tick", tasks=True) is True
         assert await peer.unschedule("tick") is False
+    await _until_gone(cluster)
+
+
+async def test_an_embedded_peer_keeps_templates_and_runs_them(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, size=1)
+    parameters = {"code": {"type": "integer", "enum": [3, 4]}}
+    task = {"command": ["sh", "-c", "test $CODE -eq 3"], "env": {"CODE": "${code}"}}
+    use = {"name": "exit", "parameters": {"code": 3}}
+    async with _peer(cluster, "n1") as peer:
+        for _ in range(2):
+            row = await peer.put_template("exit", task=task, parameters=parameters)
+            assert row.version == 1
+        with pytest.raises(ValueError, match="none of 3, 4"):
+            await peer.submit(template={**use, "parameters": {"code": 5}})
+        made = await peer.submit(template=use)
+        assert (await peer.wait(made.id, 10)).status == "succeeded"
+        schedule = await peer.schedule("tick", every="1h", task={"template": use})
+        assert schedule.version == 1
+        wrong: tuple[dict[str, Any], ...] = (
+            {}, {"task": {"command": "${x}"}}, {"task": object()},
+        )  # fmt: skip
+        for document in wrong:
+            with pytest.raises(ValueError):
+                await peer.put_template("wrong", **document)
+        assert await peer.delete_template("exit") is True
+        assert await peer.delete_template("exit") is False
+    await _until_gone(cluster)
+
+
+async def test_embedded_peer_has_results_however_large_and_wherever_they_are(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster(tmp_path)
+    async with contextlib.AsyncExitStack() as stack:
+        peers = [_peer(cluster, peer_id) for peer_id in cluster.ids]
+        await asyncio.gather(*[stack.enter_async_context(peer) for peer in peers])
+        async with asyncio.timeout(20):
+            while any(peer.state.version < WORKFLOWS for peer in peers):
+                await asyncio.sleep(0.02)
+        line = "(echo '['; seq -s, 300000; echo ']') > $RAFTSCHED_RESULT_FILE"
+        large = await peers[0].submit(line, shell=True)
+        small = await peers[0].submit("echo '{\"a\": 1}' > $RAFTSCHED_RESULT_FILE", shell=True)
+        none = await peers[0].submit(["true"])
+        for task in (large, small, none):
+            await peers[0].wait(task.id, 20)
+        for peer in peers:
+            assert await peer.result(large.id) == list(range(1, 300_001))
+            assert await peer.result(small.id) == {"a": 1}
+            with pytest.raises(LookupError, match="succeeded and left no result"):
+                await peer.result(none.id)
+            with pytest.raises(KeyError):
+                await peer.result("unknown")
+        node = (await peers[0].wait(large.id)).node
+        (cluster.node_directory(node) / "output" / f"{large.id}.1.result").unlink()
+        for peer in peers:
+            with pytest.raises(OutputGone):
+                await peer.result(large.id)
     await _until_gone(cluster)
 
 
@@ -179,4 +239,37 @@ async def test_peer_whose_port_is_taken_fails_to_start_and_leaves_nothing(tmp_pa
     async with _peer(cluster, "n1") as peer:
         await _led(peer)
         assert (await peer.wait((await peer.submit(["true"])).id, 10)).status == "succeeded"
+    await _until_gone(cluster)
+
+
+async def test_embedded_peer_maps_and_tells_how_far_it_is(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, size=1)
+    async with _peer(cluster, "n1") as peer:
+        # At once: the cluster does not know its version yet.
+        few = await peer.map(["sh", "-c", 'test "$RAFTSCHED_ITEM" != 3'], [1, 2, 3], name="few",
+                             on_failure="ignore")  # fmt: skip
+        assert (await peer.wait(few.id, 20)).status == "succeeded"
+        lines = [line async for line in peer.results(few.id)]
+        assert [line["state"] for line in lines] == ["succeeded", "succeeded", "failed"]
+        assert (await peer.progress(few.id)).counts == {"failed": 1, "succeeded": 2}
+        many = await peer.map({"command": ["true"], "constraints": ["zone = x"]}, range(2_500))
+        assert (await peer.progress(many.id))[:2] == (0, 2_500)
+        assert many.extra is not None and many.extra.fork is not None
+        assert not many.extra.fork.is_open, "all are there"
+        assert await peer.cancel(many.id)
+        flow = await peer.submit(
+            workflow={"tasks": [{"name": "a", "command": ["true"]},
+                                {"name": "m", "map": {"task": {"command": ["true"]}, "range": [4]},
+                                 "depends_on": ["a"]}]},
+        )  # fmt: skip
+        await peer.wait(flow.id, 20)
+        assert (await peer.progress(flow.id))[:2] == (5, 5)
+        alone = await peer.submit(["true"])
+        with pytest.raises(LookupError, match="was not split"):
+            _ = [line async for line in peer.results(alone.id)]
+        with pytest.raises(ValueError, match="with its item the task has"):
+            await peer.map(["echo", "{item}"], ["x" * 200_000] * 1_001)
+        for unknown in (peer.progress("x"), anext(aiter(peer.results("x")))):
+            with pytest.raises(KeyError):
+                await unknown
     await _until_gone(cluster)

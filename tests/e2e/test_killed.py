@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from raftsched.cli.bench.command import bench
-from tests.unit.cli.bench.ports import base_port
+from tests.ports import base_port
 
 pytestmark = pytest.mark.timeout(90)
 

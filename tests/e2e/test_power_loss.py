@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from raftsched.core.versions import WORKFLOWS
 from tests.e2e.cluster import Answer, Cluster, until
 from tests.e2e.machines import PowerCluster, power
 
@@ -143,6 +144,30 @@ def test_what_was_acknowledged_survives_the_loss_of_power(power: PowerCluster, w
             earlier += load.acknowledged
         for peer in cluster.ids:
             assert missing(cluster, peer, earlier) == []
+
+
+def test_large_result_that_was_told_survives_the_loss_of_power(power: PowerCluster) -> None:
+    line = (
+        "(printf '\"'; head -c 199998 /dev/zero | tr '\\0' x; printf '\"') > $RAFTSCHED_RESULT_FILE"
+    )
+    with power as cluster:
+
+        def is_known() -> bool:
+            document = cluster.request("n1", "GET", "/v1/cluster").json
+            return bool(document["cluster_version"] >= WORKFLOWS)
+
+        until(is_known)
+        for number in range(2 * ROUNDS):
+            task = cluster.submit("n1", [line], shell=True)
+            assert cluster.finished("n1", task)["result_bytes"] == 200_000
+            cluster.cut_power(cluster.ids, number if number % 2 else None)
+            cluster.power_on(cluster.ids)
+            cluster.leader()
+            for peer in cluster.ids:
+                cluster.ready(peer)
+            for peer in cluster.ids:
+                answer = cluster.request(peer, "GET", f"/v1/tasks/{task}/result")
+                assert (answer.status, len(answer.raw)) == (200, 200_000), answer
 
 
 def test_power_lost_in_the_middle_of_a_first_start(power: PowerCluster) -> None:

@@ -66,6 +66,38 @@ def test_every_second_has_one_slot_and_runs_once_while_leaders_are_killed(tmp_pa
         assert "raftsched_slots_fired_total" in numbers and "raftsched_slots_late_total" in numbers
 
 
+def test_schedules_go_on_when_all_peers_come_back_with_new_addresses(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        runs = tmp_path / "runs"
+        document = {
+            "cron": "* * * * * *",
+            "overlap": "allow",
+            "misfire": "all",
+            "task": {"command": f"echo $RAFTSCHED_TASK_ID >> {runs}", "shell": True},
+        }
+        made = until(lambda: _put(cluster, cluster.ids[0], document))
+        until(lambda: runs.exists())
+        before = dict(cluster.api)
+        for peer in cluster.ids:
+            cluster.kill(peer)
+        cluster.move()
+        assert not set(before.values()) & set(cluster.api.values())
+        for peer in cluster.ids:
+            cluster.start(peer)
+        peer = cluster.leader()
+        known = len(runs.read_text().split())
+        until(lambda: len(runs.read_text().split()) > known + 2)
+
+        view = cluster.request(peer, "GET", PATH).json
+        assert (view["version"], view["created_at"]) == (made["version"], made["created_at"])
+        assert cluster.request(peer, "POST", f"{PATH}/pause", {}).status == 200
+        slots = until(lambda: _ended(_slots(cluster, peer)))
+        seconds = sorted(dt.datetime.fromisoformat(slot["at"]) for slot in slots)
+        assert {b - a for a, b in pairwise(seconds)} == {dt.timedelta(seconds=1)}
+        tasks = sorted(slot["task"] for slot in slots if slot["task"])
+        assert sorted(set(runs.read_text().split())) == tasks
+
+
 def _put(cluster: Cluster, peer: str, document: Any) -> Any:
     """The schedule, once the new cluster has agreed on what its peers know."""
     answer = cluster.request(peer, "PUT", PATH, document)

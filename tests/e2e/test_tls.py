@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import Cluster, free_ports
+from tests.e2e.cluster import Cluster
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.timeout(120)
 

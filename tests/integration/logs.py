@@ -14,7 +14,7 @@ import msgspec
 from raftsched.raft.config import LogConfig
 from raftsched.raft.log import Role
 from raftsched.raft.pysyncobj_log import PySyncObjLog
-from tests.e2e.cluster import free_ports
+from tests.ports import free_ports
 
 
 class ListMachine:

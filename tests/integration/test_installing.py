@@ -17,7 +17,7 @@ from raftsched.raft.pysyncobj_log import PySyncObjLog
 from raftsched.raft.snapshot import SnapshotStore
 from raftsched.raft.snapshot_file import SnapshotMeta
 from raftsched.raft.transport import Transport
-from tests.e2e.cluster import free_ports
+from tests.ports import free_ports
 
 from .logs import GateMachine, until
 

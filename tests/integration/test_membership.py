@@ -14,7 +14,7 @@ from raftsched.raft.config import LogConfig
 from raftsched.raft.log import ChangeRefused, LogError, MustStop, NoQuorum, NotLeader, Role
 from raftsched.raft.membership import Address, Configuration
 from raftsched.raft.pysyncobj_log import PySyncObjLog
-from tests.e2e.cluster import free_ports
+from tests.ports import free_port, free_ports
 
 from .logs import ListMachine, Logs, numbered, until
 
@@ -54,7 +54,7 @@ class Group(Logs):
 
     async def join(self, peer: str, knows: dict[str, str] | None = None) -> Address:
         """Start a new peer; its file has the founders, or ``knows``, and itself."""
-        self.peers[peer] = f"127.0.0.1:{free_ports(1)[0]}"
+        self.peers[peer] = f"127.0.0.1:{free_port()}"
         known = self.founders if knows is None else knows
         self.files[peer] = {**known, peer: self.peers[peer]}
         await self.start(peer)
@@ -313,7 +313,7 @@ async def test_replacement_goes_on_under_the_next_leader(tmp_path: Path) -> None
     async with group(tmp_path) as cluster:
         await cluster.add([b"first"])
         old = await cluster.follower()
-        port = free_ports(1)[0]
+        port = free_port()
         with pytest.raises(NoQuorum, match="n4 does not answer"):
             await cluster.change({"n4": Address(f"127.0.0.1:{port}")}, old, seconds=0.5)
         leader = await cluster.leader()
@@ -423,7 +423,7 @@ async def test_no_change_before_an_entry_of_the_leaders_own_term(tmp_path: Path)
 async def test_restart_in_the_middle_of_a_change_goes_on_with_it(tmp_path: Path) -> None:
     async with group(tmp_path) as cluster:
         await cluster.add([b"a"])
-        port = free_ports(1)[0]
+        port = free_port()
         with pytest.raises(NoQuorum):
             await cluster.change({"n4": Address(f"127.0.0.1:{port}")}, seconds=0.3)
         for peer in list(cluster.logs):

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.core.commands import AnyCommand, ResetClock, RunNow, SubmitTasks
+from raftsched.core.commands import AnyCommand, ResetClock, RunNow, SubmitTasks, TriggerSchedule
 from raftsched.core.outcomes import Accepted
 from raftsched.core.policy import Extra
 from raftsched.core.versions import SUPPORTED, Supports
+from raftsched.core.workflow import Fork
 from raftsched.executor.messages import AttemptReport, Running, StartAttempt
 from raftsched.peer import timekeeping
 from raftsched.peer.config import PeerAddress, PeerConfig
@@ -22,7 +23,7 @@ from raftsched.peer.host import PeerHost, Runner
 from raftsched.peer.peer import Peer
 from raftsched.raft.host import SystemClock
 from raftsched.raft.log import Role
-from tests.e2e.cluster import free_ports
+from tests.ports import free_ports
 from tests.unit.core.builders import new_task
 
 from .logs import until
@@ -49,7 +50,13 @@ class IdleRunner:
     def stop(self, token: int, reason: str) -> None:
         pass
 
-    def serve_apps(self, generation: str, applications: Sequence[str], workers: int) -> None:
+    def serve_apps(
+        self,
+        generation: str,
+        applications: Sequence[str],
+        workers: int,
+        home: tuple[str, str] = ("", ""),
+    ) -> None:
         pass
 
     def configure(self, *, http_private: bool, http_metadata: bool, cgroup: str) -> None:
@@ -173,8 +180,10 @@ async def cluster_of(directory: Path, supports: Supports) -> AsyncIterator[Clust
         (PREVIOUS, 1, ResetClock(1), 3),
         (Supports(1, 3), 3, RunNow("before"), 4),
         (Supports(1, 4), 4, SubmitTasks((new_task("all", extra=Extra(broadcast=-1)),)), 5),
+        (Supports(1, 5), 5, TriggerSchedule("s"), 6),
+        (Supports(1, 6), 6, SubmitTasks((new_task("m", extra=Extra(fork=Fork())),)), 7),
     ],
-    ids=["from 2", "from 3", "from 4"],
+    ids=["from 2", "from 3", "from 4", "from 5", "from 6"],
 )
 async def test_cluster_is_upgraded_one_by_one_and_nobody_goes_back(
     tmp_path: Path, previous: Supports, in_force: int, unknown: AnyCommand, needs: int

@@ -11,7 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from raftsched.core import codec, invariants, machine, planner, rooms, strategies
 from raftsched.core.commands import (
+    ENTRY_VERSION,
     ActivateVersion,
+    AddSubtasks,
     ApplyRetention,
     Assignment,
     AssignTasks,
@@ -26,6 +28,7 @@ from raftsched.core.commands import (
     DeleteQueue,
     DeleteSchedule,
     DeleteTask,
+    DeleteTemplate,
     DrainNode,
     EditTask,
     Entry,
@@ -40,6 +43,7 @@ from raftsched.core.commands import (
     PutLimit,
     PutQueue,
     PutSchedule,
+    PutTemplate,
     RegisterNode,
     ReportAttempts,
     ResetClock,
@@ -51,6 +55,7 @@ from raftsched.core.commands import (
     TriggerSchedule,
     UpdateSettings,
 )
+from raftsched.core.handlers import ends, forks, tasks
 from raftsched.core.model import TERMINAL, Eligibility, Limit, NewTask, Queue, Settings, Task
 from raftsched.core.outcomes import Accepted, Rejected
 from raftsched.core.policy import (
@@ -66,9 +71,14 @@ from raftsched.core.policy import (
 )
 from raftsched.core.schedule import UNRECKONED, Misfire, Overlap, Schedule, slot_key
 from raftsched.core.state import State
+from raftsched.core.trees import Subtasks
+from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On
 
-IDS = st.sampled_from([f"t{i}" for i in range(12)] + ["t1.1", "t1.2", "t2.1"])
+IDS = st.sampled_from(
+    [f"t{i}" for i in range(12)] + ["t1.0", "t1.1", "t1.2", "t2.a", "t2.b", "t2.1"]
+)
 SCHEDULES = st.sampled_from(["s1", "s2"])
+TEMPLATES = st.sampled_from(["w1", "w2", ""])
 NODES = st.sampled_from(["n1", "n2", "n3"])
 INCARNATIONS = st.sampled_from(["a", "b"])
 TOKENS = st.integers(0, 30)
@@ -94,6 +104,40 @@ POLICIES = st.none() | st.builds(
     affinity=st.sampled_from([(), (Affinity(IN_A, 50),)]),
 )
 STRATEGIES = st.sampled_from(sorted(strategies.STRATEGIES))
+DEPENDENCIES = st.lists(st.builds(Dependency, IDS, st.sampled_from(list(On))), max_size=3).map(
+    tuple
+)
+PARTS = st.lists(
+    st.builds(
+        NewTask,
+        st.sampled_from(["a", "b", "c", "a"]),
+        st.just(b"z"),
+        attempts_max=st.sampled_from([1, 1, 0]),
+        extra=st.none()
+        | st.builds(
+            Extra,
+            depends_on=st.lists(
+                st.builds(Dependency, st.sampled_from(["a", "b"]), st.sampled_from(list(On))),
+                max_size=2,
+            ).map(tuple),
+            delay_ms=st.sampled_from([0, 40]),
+            broadcast=st.sampled_from([0, 0, ALL_NODES, 3]),
+            fork=st.sampled_from([None, None, Fork(), Fork(is_open=True)])
+            | st.builds(Fork, st.just(forks.encode([NewTask("x", b"z"), NewTask("y", b"z")]))),
+        ),
+    ),
+    max_size=4,
+    unique_by=lambda part: part.id,
+)
+FORKS = st.builds(
+    Fork,
+    PARTS.map(forks.encode) | st.just(b""),
+    parallel_max=st.sampled_from([0, 0, 1, 2, -1]),
+    failures_max=st.sampled_from([0, 1, ANY_NUMBER]),
+    is_patient=st.booleans(),
+    is_open=st.booleans(),
+    has_begun=st.sampled_from([False, False, False, True]),
+)
 EXTRAS = st.none() | st.builds(
     Extra,
     not_before=INSTANTS,
@@ -105,6 +149,9 @@ EXTRAS = st.none() | st.builds(
     after=st.sampled_from(["", "t1"]),
     broadcast=st.sampled_from([0, 0, ALL_NODES, 2, -2]),
     subtasks=st.sampled_from([0, 0, 0, 1]),
+    depends_on=st.sampled_from([(), ()]) | DEPENDENCIES,
+    needs=st.sampled_from([0, 0, 1]),
+    fork=st.none() | FORKS,
 )
 
 
@@ -123,22 +170,31 @@ def copy(state: State) -> State:
 class Machine(RuleBasedStateMachine):
     """Two copies get the same entries; one is now and then restored from a snapshot."""
 
+    def __init__(self) -> None:
+        # So small that what is done in pieces takes several.
+        self._usual = (forks.WINDOW, ends.STOPPED_MAX, tasks.DELETED_MAX)
+        forks.WINDOW, ends.STOPPED_MAX, tasks.DELETED_MAX = 3, 1, 1
+        super().__init__()
+
+    def teardown(self) -> None:
+        forks.WINDOW, ends.STOPPED_MAX, tasks.DELETED_MAX = self._usual
+
     @initialize(new=st.sampled_from([True, True, False]))
     def begin(self, new: bool) -> None:
         self.index = 0
         self.now = 1_000
         self.states = [State("c"), State("c")]
         self.ended: dict[str, Any] = {}
-        small = Settings(tasks_open_max=9, keys_max=3, finished_max=4, losses_max=2)
+        small = Settings(tasks_open_max=14, keys_max=3, finished_max=4, losses_max=2)
         self.do(UpdateSettings(small))
         if new:
-            self.do(ActivateVersion(6))
+            self.do(ActivateVersion(ENTRY_VERSION))
 
     def do(self, command: Any) -> Any:
         self.index += 1
         self.now += 10
         batch = Batch("n1", 1, self.index, (command,))
-        version = command.version if isinstance(command, ActivateVersion) else 6
+        version = command.version if isinstance(command, ActivateVersion) else ENTRY_VERSION
         entry = Entry(max(1, version), 1, self.now, (batch,))
         entry = codec.decode_entry(codec.encode_entry(entry))
         before = copy(self.states[0])
@@ -214,6 +270,21 @@ class Machine(RuleBasedStateMachine):
             for i in ids
         )
         self.do(SubmitTasks(tasks))
+
+    @rule(task=IDS, fork=FORKS, after=st.sampled_from([(), (Dependency("t1"),)]))
+    def submit_fork(self, task: str, fork: Fork, after: tuple[Dependency, ...]) -> None:
+        self.do(SubmitTasks((NewTask(task, b"f", extra=Extra(fork=fork, depends_on=after)),)))
+
+    @rule(
+        task=IDS,
+        first=st.integers(0, 4),
+        count=st.integers(0, 4),
+        is_last=st.booleans(),
+        failure=st.sampled_from(["", "", "", "items-not-json"]),
+    )
+    def add_subtasks(self, task: str, first: int, count: int, is_last: bool, failure: str) -> None:
+        parts = tuple([NewTask("", b"i")] * count)
+        self.do(AddSubtasks(task, first, parts, is_last, failure))
 
     @rule(task=IDS, policy=POLICIES, extra=EXTRAS, if_index=st.sampled_from([0, 0, 0, 3]))
     def edit(self, task: str, policy: Policy | None, extra: Extra | None, if_index: int) -> None:
@@ -426,6 +497,24 @@ class Machine(RuleBasedStateMachine):
                 for at in fired.instants:
                     assert not before.get(slot_key(name, at)), "an instant ran twice"
 
+    @rule(
+        name=TEMPLATES,
+        document=st.sampled_from([b"1", b"2", b""]),
+        if_index=st.sampled_from([0, 0, 3]),
+        is_new=st.sampled_from([False, False, True]),
+    )
+    def put_template(self, name: str, document: bytes, if_index: int, is_new: bool) -> None:
+        before = self.states[0].templates.get(name)
+        outcome = self.do(PutTemplate(name, document, "default", if_index, is_new))
+        if isinstance(outcome, Accepted):
+            is_same = before is not None and before.document == document
+            version = 0 if before is None else before.version
+            assert outcome.value.version == version + (not is_same)
+
+    @rule(name=TEMPLATES, if_index=st.sampled_from([0, 0, 3]))
+    def delete_template(self, name: str, if_index: int) -> None:
+        self.do(DeleteTemplate(name, if_index))
+
     @rule()
     def restore(self) -> None:
         self.states[1] = copy(self.states[1])
@@ -477,12 +566,18 @@ def _derived(state: State) -> Any:
         list(state.finished),
         state.oldest_key(),
         list(state.timers),
-        (state.unique, state.waiters, state.limit_use, state.spec_bytes),
-        list(state.firings.due),
+        (state.relations.unique, state.relations.waiters, state.limit_use, state.spec_bytes),
+        (state.relations.dependents, state.relations.expecting, state.finished.bytes),
+        sorted(state.firings.due),
         {n: (state.firings.runs_of(n), state.firings.slots_of(n)) for n in state.firings.names()},
-        {parent: state.trees.ids_of(parent) for parent in state.trees.parents()},
+        {parent: _subtasks(state.trees.of(parent)) for parent in state.trees.parents()},
         {name: use for name, use in state.queue_use.items() if use.open or use.held},
     )
+
+
+def _subtasks(known: Subtasks | None) -> Any:
+    assert known is not None
+    return [*known.ids], [*known.held], known.under_way, known.counts, known.skipped, known.weight
 
 
 TestMachine = Machine.TestCase

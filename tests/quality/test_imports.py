@@ -19,11 +19,14 @@ ALLOWED = {
     "api": {"api", "peer", "core"},
     "client": {"client"},
     # What programs import to make tasks; the runner does not, its workers do.
-    "app": {"app", "client"},
+    "app": {"app", "attempt", "flows", "client"},
+    "attempt": set(),
+    "flows": {"flows", "app", "client"},
     # For programs that attempts write to; nothing else.
     "fencing": set(),
     "cli": {"cli", "client", "api", "peer", "core", "embed"},
-    "embed": {"api", "peer", "core"},
+    # Of clients it shares what documents and progress are, not how they ask.
+    "embed": {"api", "peer", "core", "client"},
     # Shipped for tests, the users' too; nothing imports it.
     "testing": {"testing", "embed", "peer", "executor", "raft", "core"},
     "__init__": {"app", "embed"},
@@ -37,6 +40,7 @@ BEYOND = {
     "executor/worker.py": {"app"},
     "executor/worker_calls.py": {"app"},
     "executor/worker_loop.py": {"app"},
+    "executor/worker_inputs.py": {"app", "flows"},
 }
 
 #: Third-party package -> places that may import it.

@@ -33,3 +33,15 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in LINK.findall(path.read_text(encoding="utf-8")):
         if "://" not in target and not target.startswith("mailto:"):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+#: "`e2e/test_faults.py::test_name`" in a table of cases.
+NAMED = re.compile(r"`((?:unit|properties|simulation|integration|e2e)/[\w/]+\.py)(?:::(\w+))?`")
+
+
+def test_tests_that_the_conformance_page_names_are_there() -> None:
+    found = NAMED.findall((ROOT / "docs" / "conformance.md").read_text(encoding="utf-8"))
+    assert len(found) > 10
+    for path, name in found:
+        text = (ROOT / "tests" / path).read_text(encoding="utf-8")
+        assert not name or f"def {name}(" in text, f"{path} has no {name}"

@@ -15,10 +15,20 @@ from unittest.mock import patch
 
 import msgspec
 
-from raftsched.core import codec, machine
+from raftsched.core import codec, dependencies, machine
 from raftsched.core import reckon as reckoning
 from raftsched.core.commands import SubmitTasks
-from raftsched.core.handlers import HANDLERS, attempts, ends, nodes, schedules, submit, timers
+from raftsched.core.handlers import (
+    HANDLERS,
+    attempts,
+    ends,
+    forks,
+    nodes,
+    rows,
+    schedules,
+    submit,
+    timers,
+)
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import Permits
 from raftsched.core.model import TaskStatus
@@ -329,8 +339,29 @@ def _change_without_telling_the_digest() -> AbstractContextManager[Any]:
     return patch.object(Table, "update", update)
 
 
+def _take_any_end_for_the_right_one() -> AbstractContextManager[Any]:
+    return patch.object(dependencies, "is_met", lambda on, to: True)
+
+
+def _join_as_soon_as_one_is_there() -> AbstractContextManager[Any]:
+    usual = dependencies.fate_of
+
+    def fate_of(extra: Any) -> Any:
+        return True if extra.met else usual(extra)
+
+    both = ExitStack()
+    for module in (ends, submit, rows):
+        both.enter_context(patch.object(module, "fate_of", fate_of))
+    return both
+
+
+def _let_go_one_too_many() -> AbstractContextManager[Any]:
+    usual = forks.window
+    return patch.object(forks, "window", lambda fork: usual(fork) + 1)
+
+
 def _end_with_the_first_subtask() -> AbstractContextManager[Any]:
-    def subtask_ended(changes: Any, parent_id: str, to: Any) -> None:
+    def subtask_ended(changes: Any, task: Any, to: Any, parent_id: str) -> None:
         parent = changes.task(parent_id)
         if parent.status is TaskStatus.WAITING:
             ends.end(changes, parent, TaskStatus.SUCCEEDED, "")
@@ -520,6 +551,15 @@ MUTANTS = (
     Mutant(
         "begin from now", "G5", _begin_from_now, "slots", 12, 30, _leaderless(), shows="apart",
     ),
+    Mutant(
+        "take any end for the right one", "G8", _take_any_end_for_the_right_one, "workflows", 4,
+        shows="waits for",
+    ),
+    Mutant(
+        "join as soon as one is there", "G8", _join_as_soon_as_one_is_there, "workflows", 4,
+        shows="waits for",
+    ),
+    Mutant("let go one too many", "G8", _let_go_one_too_many, "workflows", 4, shows="at once"),
     Mutant("a clock in apply", "G6", _look_at_a_clock_in_apply, "net", 1, shows="differs at"),
     Mutant(
         "believe any clock", "G6", _believe_any_clock, "clock", 40, known_seed=4,

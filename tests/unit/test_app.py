@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from raftsched.app import App, BatchRefused, Cancelled, Context, TaskFailed, current
-from tests.unit.client.stub import Answer, Asked, Stub
+from tests.unit.client.stub import Answer, Asked, Stub, sequence
 
 DONE = {"id": "t-1", "state": "succeeded", "result": {"a": 1}}
 
@@ -79,6 +79,16 @@ def test_submit_sends_the_call_and_the_options_and_the_handle_gives_the_result(
     }
     assert (handle.id, handle.result(5), handle.task.state) == ("t-1", {"a": 1}, "succeeded")
     assert asyncio.run(task.asubmit(1)).id == "t-1"
+
+
+def test_handle_fetches_a_result_that_is_too_large_for_the_document() -> None:
+    large = {**DONE, "result": None, "result_bytes": 7, "attempt": 2}
+    answers = sequence(Answer(201, {"id": "t-1"}), Answer(200, large), Answer(200, b'"large"'))
+    with Stub(answers) as stub:
+        app = App("test", addresses=stub.address)
+        assert app.task(add).submit(1).result(5) == "large"
+        app.close()
+    assert stub.asked[-1].path == "/v1/tasks/t-1/attempts/2/result"
 
 
 def test_options_of_a_submission_do_not_stick(app: App, stub: Stub) -> None:

@@ -33,12 +33,14 @@ from raftsched.cli.bench.cluster import (
     summary,
     this_machine,
 )
+from raftsched.cli.bench.fanout import fanout
 from raftsched.cli.bench.killed import killed
 from raftsched.cli.bench.load import Load, bare_loops, bulk_submit, single_submits
 from raftsched.cli.bench.pipeline import pipeline
 from raftsched.cli.bench.python import NOTHING, python
 from raftsched.cli.bench.queued import StallProbe, resident_bytes
 from raftsched.cli.bench.raft.command import raft
+from raftsched.cli.bench.schedules.command import schedules
 from raftsched.cli.output import hint
 from raftsched.client.discovery import find_target
 from raftsched.client.sync import Client
@@ -96,6 +98,8 @@ bench.add_command(beside)
 bench.add_command(killed)
 bench.add_command(offered)
 bench.add_command(singles)
+bench.add_command(schedules)
+bench.add_command(fanout)
 
 
 @bench.command("core")

@@ -6,7 +6,7 @@ import os
 import struct
 import time
 
-from raftsched.app import App
+from raftsched.app import App, current
 
 app = App("bench")
 
@@ -26,13 +26,29 @@ async def nothing_async() -> None:
 
 
 @app.task
+def take(item: object) -> None:
+    """Nothing with it."""
+
+
+@app.task
 def note_start(path: str, due: int) -> None:
     """Append a `START` to a file."""
     now = time.time_ns()
+    os.write(_file(path), START.pack(due, now))
+
+
+@app.task
+def note_run(path: str) -> None:
+    """Append a line to a file: which task it is, and the nanoseconds of the machine's clock."""
+    now = time.time_ns()
+    os.write(_file(path), f"{current().task_id} {now}\n".encode())
+
+
+def _file(path: str) -> int:
     file = _files.get(path)
     if file is None:
         file = _files[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(file, START.pack(due, now))
+    return file
 
 
 def bare() -> None:

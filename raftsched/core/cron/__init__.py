@@ -5,6 +5,7 @@
     expression  one cron expression: its wall-clock times
     zones       time zones, from the ``tzdata`` package alone
     places      wall-clock times to instants: gaps and folds
+    excluded    days without slots
     slots       the instants: ``following``, ``between``, ``last_between``
     preview     the same with all that a reader wants to see of each
     english     the same in words

@@ -32,7 +32,7 @@ def english(timing: Timing, name: str) -> str:
     if timing.at:
         said.append(_instants(timing))
     parts = ["; and ".join(said)]
-    if timing.crons or timing.at or timing.exclude:
+    if timing.crons or timing.at or timing.exclude or timing.exclude_yearly:
         parts.append(timing.zone)
     if timing.start_at:
         parts.append(f"from {_instant(timing, timing.start_at)}")
@@ -40,6 +40,8 @@ def english(timing: Timing, name: str) -> str:
         parts.append(f"before {_instant(timing, timing.end_at)}")
     if timing.exclude:
         parts.append(_exclusions(timing))
+    if timing.exclude_yearly:
+        parts.append(_yearly(timing))
     if timing.jitter_ms:
         parts.append(f"each start up to {_duration(timing.jitter_ms)} later")
     return ", ".join(parts)
@@ -70,6 +72,20 @@ def _instants(timing: Timing) -> str:
 def _instant(timing: Timing, at_ms: int) -> str:
     wall = wall_at(zone(timing.zone), at_ms // 1_000)
     return f"{wall:%Y-%m-%d %H:%M:%S}".removesuffix(":00")
+
+
+def _yearly(timing: Timing) -> str:
+    told = [
+        _day_of_year(first) + (f" to {_day_of_year(last)}" if last != first else "")
+        for first, last in timing.exclude_yearly
+    ]
+    if len(told) > _SHOWN_MAX:
+        return f"not on {len(told)} ranges of days of every year"
+    return f"in no year on {' and '.join(told)}"
+
+
+def _day_of_year(shown: int) -> str:
+    return f"{shown // 100:02}-{shown % 100:02}"
 
 
 def _exclusions(timing: Timing) -> str:

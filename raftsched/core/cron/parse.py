@@ -13,7 +13,7 @@ import msgspec
 
 from raftsched.core.cron.expression import expression
 from raftsched.core.cron.slots import following
-from raftsched.core.cron.texts import TEXT_MAX, days, duration_ms, instants_ms
+from raftsched.core.cron.texts import TEXT_MAX, days, days_of_year, duration_ms, instants_ms
 from raftsched.core.cron.timing import (
     AT_MAX,
     CRONS_MAX,
@@ -21,6 +21,7 @@ from raftsched.core.cron.timing import (
     EVERY_MS_MIN,
     EXCLUDE_MAX,
     JITTER_MS_MAX,
+    YEARLY_MAX,
     Fold,
     Gap,
     Timing,
@@ -54,7 +55,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fold: str = "usual"
     start_at: str = ""
     end_at: str = ""
-    #: Days, or ranges ``2026-12-24..2026-12-31``.
+    #: Days, or ranges ``2026-12-24..2026-12-31``; without the year those of every year.
     exclude: tuple[str, ...] = ()
     jitter: str = ""
 
@@ -78,11 +79,13 @@ def parse(asked: Asked, name: str) -> Timing:
     jitter_ms = _at("/jitter", duration_ms, asked.jitter) if asked.jitter else 0
     if jitter_ms > JITTER_MS_MAX:
         raise ParseError("/jitter", "a start is delayed by a day (24h) at most")
+    exclude, exclude_yearly = _excluded(asked.exclude)
     return msgspec.structs.replace(
         timing,
         start_at=start_at,
         end_at=end_at,
-        exclude=_excluded(asked.exclude),
+        exclude=exclude,
+        exclude_yearly=exclude_yearly,
         jitter_ms=jitter_ms,
     )
 
@@ -94,9 +97,8 @@ def must_come(timing: Timing, name: str, anchor_ms: int, now_ms: int) -> None:
     never = "a slot that never comes: "
     if timing.end_at and timing.end_at <= now_ms:
         raise ParseError("/end_at", never + "the end is over")
-    if timing.exclude and following(
-        msgspec.structs.replace(timing, exclude=()), name, anchor_ms, now_ms
-    ):
+    without = msgspec.structs.replace(timing, exclude=(), exclude_yearly=())
+    if without != timing and following(without, name, anchor_ms, now_ms):
         raise ParseError("/exclude", never + "every one is on an excluded day")
     if timing.end_at:
         raise ParseError("/end_at", never + "none is before the end")
@@ -171,8 +173,25 @@ def _bound(text: str, pointer: str, timing: Timing) -> int:
     return _at(pointer, lambda told: instants_ms(told, where, Fold.FIRST)[0], text)
 
 
-def _excluded(texts: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    told = sorted(_at(f"/exclude/{index}", days, text) for index, text in enumerate(texts))
+_Ranges = tuple[tuple[int, int], ...]
+
+
+def _excluded(texts: tuple[str, ...]) -> tuple[_Ranges, _Ranges]:
+    """Certain days, and those of every year."""
+    told: list[tuple[int, int]] = []
+    yearly: set[tuple[int, int]] = set()
+    for index, text in enumerate(texts):
+        found = _at(f"/exclude/{index}", days_of_year, text)
+        if found is None:
+            told.append(_at(f"/exclude/{index}", days, text))
+        else:
+            yearly.add(found)
+    if len(yearly) > YEARLY_MAX:
+        raise ParseError("/exclude", f"{len(yearly)} of every year; at most {YEARLY_MAX} are taken")
+    return _merged(sorted(told)), tuple(sorted(yearly))
+
+
+def _merged(told: list[tuple[int, int]]) -> _Ranges:
     merged: list[tuple[int, int]] = []
     for first, last in told:
         if merged and first <= merged[-1][1] + 1:

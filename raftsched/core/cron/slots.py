@@ -3,7 +3,7 @@
 Rules:
 1. What comes does not depend on who asks, nor when: slots are a set, every question picks from it.
 2. Every answer is later than what was asked, so nothing that follows it can come twice.
-3. Every search is bounded: by `HORIZON_YEARS`, by ``limit``, by the number of excluded ranges.
+3. Every search is bounded: by `HORIZON_YEARS`, by ``limit``, by `PASSES_MAX`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,31 @@ import datetime as dt
 from bisect import bisect_right
 from zoneinfo import ZoneInfo
 
+from raftsched.core.cron.excluded import excluded_until
 from raftsched.core.cron.expression import Expression, expression, next_wall
 from raftsched.core.cron.places import (
     Place,
     change_of,
-    day_begins,
-    day_of,
     place,
     wall_at,
     wall_by,
 )
 from raftsched.core.cron.stamps import jitter
-from raftsched.core.cron.timing import EXCLUDE_MAX, INSTANT_MS_MAX, Fold, Gap, Timing
+from raftsched.core.cron.timing import (
+    EXCLUDE_MAX,
+    INSTANT_MS_MAX,
+    YEARLY_MAX,
+    Fold,
+    Gap,
+    Timing,
+)
 from raftsched.core.cron.zones import zone
 
 #: A slot further away than this is none.
 HORIZON_YEARS = 50
+HORIZON_MS = HORIZON_YEARS * 366 * 86_400_000
+#: Looks for one that is not on an excluded day.
+PASSES_MAX = 1 + EXCLUDE_MAX + (HORIZON_YEARS + 1) * YEARLY_MAX
 _SECOND = dt.timedelta(seconds=1)
 
 
@@ -92,12 +101,14 @@ def _first(timing: Timing, name: str, anchor_ms: int, after_ms: int, upto_ms: in
     """As `following`, and 0 if it is after ``upto_ms``."""
     upto = min(upto_ms, timing.end_at - 1 if timing.end_at else INSTANT_MS_MAX, INSTANT_MS_MAX)
     after = max(after_ms, timing.start_at - 1, 0)
+    # With days that are excluded every year: 0 is better than a search that goes on for ever.
+    upto = min(upto, after + HORIZON_MS) if timing.exclude_yearly else upto
     # Every further pass leaves one excluded range behind.
-    for _ in range(EXCLUDE_MAX + 1):
+    for _ in range(PASSES_MAX):
         found = _earliest(timing, name, anchor_ms, after) if after < upto else 0
         if not found or found > upto:
             return 0
-        until = _excluded_until(timing, found) if timing.exclude else 0
+        until = excluded_until(timing, found)
         if not until:
             return found
         after = until - 1
@@ -115,16 +126,6 @@ def _earliest(timing: Timing, name: str, anchor_ms: int, after_ms: int) -> int:
         index = bisect_right(timing.at, after_ms)
         found += timing.at[index : index + 1]
     return min((at for at in found if at), default=0)
-
-
-def _excluded_until(timing: Timing, at_ms: int) -> int:
-    """The first instant after the excluded days that ``at_ms`` is in; 0: it is in none."""
-    where = zone(timing.zone)
-    day = day_of(where, at_ms // 1_000)
-    index = bisect_right(timing.exclude, (day, INSTANT_MS_MAX)) - 1
-    if index < 0 or timing.exclude[index][1] < day:
-        return 0
-    return day_begins(where, timing.exclude[index][1] + 1) * 1_000
 
 
 def _next_of_cron(timing: Timing, times: Expression, after_ms: int) -> int:

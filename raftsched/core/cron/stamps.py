@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import lru_cache
 from hashlib import blake2b
 
 _EPOCH = dt.datetime(1970, 1, 1)
@@ -16,6 +17,8 @@ def jitter(name: str, at_ms: int, most_ms: int) -> int:
     return int.from_bytes(drawn, "little") % most_ms
 
 
+# Many schedules share an instant, and making the text is a tenth of firing one.
+@lru_cache(maxsize=1_024)
 def stamp(at_ms: int) -> str:
     """``20261121T020000Z``; with milliseconds behind the seconds where there are some."""
     when = _EPOCH + dt.timedelta(milliseconds=at_ms)

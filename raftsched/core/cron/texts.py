@@ -20,6 +20,7 @@ _INSTANT = re.compile(
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})?"
 )
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_YEARLY = re.compile(r"([0-9]{2}-[0-9]{2})(?:\.\.([0-9]{2}-[0-9]{2}))?")
 _EPOCH = dt.datetime(1970, 1, 1)
 _MILLISECOND = dt.timedelta(milliseconds=1)
 
@@ -78,7 +79,8 @@ def _of_wall(naive: dt.datetime, zone: ZoneInfo, fold: Fold) -> tuple[int, ...]:
 def days(text: str) -> tuple[int, int]:
     """``"2026-12-24"`` or ``"2026-12-24..2026-12-31"``: first and last, from 1970-01-01."""
     wrong = ValueError(
-        f'{text[:40]!r} is no day; write "2026-12-24" or "2026-12-24..2026-12-31" (both included)'
+        f'{text[:40]!r} is no day; write "2026-12-24" or "2026-12-24..2026-12-31" (both included), '
+        'or "12-24" for every year'
     )
     first, dots, last = text.partition("..")
     try:
@@ -88,6 +90,24 @@ def days(text: str) -> tuple[int, int]:
     if not 0 <= found[0] <= found[1] <= DAY_MAX:
         raise wrong
     return found
+
+
+def days_of_year(text: str) -> tuple[int, int] | None:
+    """``"12-24"`` or ``"12-24..01-06"``: first and last, month * 100 + day.  None: no such text."""
+    match = _YEARLY.fullmatch(text)
+    if match is None:
+        return None
+    first = _day_of_year(match[1])
+    return first, _day_of_year(match[2]) if match[2] else first
+
+
+def _day_of_year(text: str) -> int:
+    try:
+        # A leap year: the 29th of February is a day of every year that has it.
+        found = dt.date.fromisoformat(f"2024-{text}")
+    except ValueError:
+        raise ValueError(f"{text!r} is no day of any year") from None
+    return found.month * 100 + found.day
 
 
 def _day(text: str) -> int:

@@ -14,6 +14,8 @@ from raftsched.core.words import Word
 CRONS_MAX = 20
 AT_MAX = 1_000
 EXCLUDE_MAX = 500
+#: Of these so many are of every year.
+YEARLY_MAX = 20
 #: Of an interval.
 EVERY_MS_MIN = 100
 EVERY_MS_MAX = 3_660 * 86_400_000
@@ -44,10 +46,11 @@ class Fold(Word):
     SECOND = "second"
 
 
-class Timing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class Timing(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """What a user asked for, checked.  A slot is an instant that any of the three names.
 
-    Only what is not as usual is written, so that fields can be added.
+    Only what is not as usual is written, so that fields can be added; a program that does not know
+    one that is written cannot reckon the schedule.
     """
 
     #: Cron expressions of 5 or 6 fields, ``@hourly`` to ``@yearly``; ``H`` is still in them.
@@ -65,5 +68,8 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     end_at: int = 0
     #: (first, last) local days without slots; rising, neither touching nor overlapping.
     exclude: tuple[tuple[int, int], ...] = ()
+    #: (first, last) local days of every year without slots, each month * 100 + day; the last before
+    #: the first: over New Year.
+    exclude_yearly: tuple[tuple[int, int], ...] = ()
     #: A slot's start is less than this later than its nominal instant; 0: not at all.
     jitter_ms: int = 0

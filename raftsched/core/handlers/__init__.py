@@ -16,12 +16,14 @@ from raftsched.core.handlers import (
     attempts,
     checks,
     cluster,
+    fanout,
     housekeeping,
     nodes,
     queues,
     schedules,
     submit,
     tasks,
+    templates,
     timers,
 )
 from raftsched.core.outcomes import Outcome, Reason, Rejected
@@ -64,6 +66,9 @@ HANDLERS: dict[type[Any], _Handler] = {
     commands.FireSlots: schedules.fire,
     commands.TriggerSchedule: schedules.trigger,
     commands.BackfillSchedule: schedules.backfill,
+    commands.AddSubtasks: fanout.add_subtasks,
+    commands.PutTemplate: templates.put,
+    commands.DeleteTemplate: templates.delete,
 }
 
 #: Taken also while the state is suspect: what is so whether it is written down or not, and what

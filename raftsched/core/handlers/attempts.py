@@ -9,13 +9,14 @@ import msgspec
 
 from raftsched.core.changes import Changes, with_latest
 from raftsched.core.commands import AssignTasks, AttemptFinished, AttemptProgress, ReportAttempts
-from raftsched.core.handlers.ends import set_free, stopped_as
+from raftsched.core.handlers.ends import set_free, stopped_as, tell
 from raftsched.core.lifecycle import HOLDING, end_attempt, move, move_attempt
 from raftsched.core.limits import Permits, gate_of
 from raftsched.core.model import (
     ATTEMPT_TERMINAL,
     REASON_MAX,
     RESULT_BYTES_MAX,
+    RESULT_FILE_BYTES_MAX,
     Attempt,
     AttemptStatus,
     Task,
@@ -25,7 +26,7 @@ from raftsched.core.outcomes import Accepted, Event, Outcome, Reason, Rejected
 from raftsched.core.policy import USUAL, Delivery
 from raftsched.core.retry import may_retry, wait_ms
 from raftsched.core.rooms import Rooms
-from raftsched.core.versions import POLICIES
+from raftsched.core.versions import POLICIES, WORKFLOWS
 
 #: Characters of what an attempt says of its progress.
 PROGRESS_TEXT_MAX = 200
@@ -100,6 +101,7 @@ def report(changes: Changes, command: ReportAttempts) -> Outcome:
     """Value: the refused items as (task id, token), started ones first."""
     refused: list[tuple[str, int]] = []
     node_id = command.node_id
+    changes.is_telling = changes.state.version >= WORKFLOWS  # When all rows are put.
     for begun in command.started:
         task = changes.task(begun.task_id)
         if task is None or not _is_live(task, node_id, begun.token):
@@ -121,6 +123,7 @@ def report(changes: Changes, command: ReportAttempts) -> Outcome:
             refused.append((news.task_id, news.token))
         elif changes.state.version >= POLICIES:
             _progressed(changes, task, news)
+    tell(changes)
     for task_id, token in refused:
         changes.event("report_refused", task_id, node_id, str(token))
     return Accepted(tuple(refused))
@@ -169,9 +172,8 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
     started_at = attempt.started_at
     if not started_at:
         started_at = max(attempt.assigned_at, now - ended.run_ms) if ended.run_ms > 0 else now
-    result = ended.result
-    if result and (len(result) > RESULT_BYTES_MAX or changes.state.version < POLICIES):
-        ended = msgspec.structs.replace(ended, result=b"")
+    if ended.result or ended.result_bytes:
+        ended = _with_known_result(ended, changes.state.version)
     attempts = with_latest(task, end_attempt(attempt, status, started_at, now, ended))
     reason = task.reason
     if status is _ATTEMPT_SUCCEEDED:
@@ -187,9 +189,21 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
     else:
         to, reason = TaskStatus.FAILED, attempts[-1].reason or str(status)
     changes.events.append(Event("task_finished", task.id, attempt.node, to))
-    if changes.state.waiters or task.extra is not None:
+    if task.extra is not None or changes.state.relations.waiters:
         set_free(changes, task, to)
     return move(task, to, changes.index, reason, attempts, now, ready_at=0)
+
+
+def _with_known_result(ended: AttemptFinished, version: int) -> AttemptFinished:
+    """The end without a result that is over its bound, or not known to all peers yet."""
+    result, size = ended.result, ended.result_bytes
+    if len(result) > RESULT_BYTES_MAX or version < POLICIES:
+        result = b""
+    if result or version < WORKFLOWS or not 0 <= size <= RESULT_FILE_BYTES_MAX:
+        size = 0
+    if (len(result), size) == (len(ended.result), ended.result_bytes):
+        return ended
+    return msgspec.structs.replace(ended, result=result, result_bytes=size)
 
 
 def _was_its_only_start(task: Task, attempt: Attempt, ended: AttemptFinished) -> bool:

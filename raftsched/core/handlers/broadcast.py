@@ -12,16 +12,11 @@ import msgspec
 
 from raftsched.core.changes import Changes
 from raftsched.core.constraints import NODE_ID
+from raftsched.core.handlers.forks import LOOK_AGAIN_MS, NO_ROOM, SPLIT, has_room
 from raftsched.core.model import Task, TaskStatus
 from raftsched.core.policy import ALL_NODES, USUAL, Constraint, Extra, Op
 from raftsched.core.rooms import Room, Rooms
 from raftsched.core.timers import deadline_at
-
-#: Reason of a task whose subtasks are under way.
-SPLIT = "subtasks"
-#: Reason of one for whose subtasks there is no room, and when it is looked at again.
-NO_ROOM = "overloaded"
-LOOK_AGAIN_MS = 1_000
 
 
 def split(changes: Changes, task: Task) -> str:
@@ -32,7 +27,7 @@ def split(changes: Changes, task: Task) -> str:
     count = len(rooms) if asked == ALL_NODES else asked
     if not rooms or len(rooms) < count:
         return f"nodes-missing: {len(rooms)} of {max(1, count)} may take it"
-    if state.open_count + len(changes.tasks) + count > state.settings.tasks_open_max:
+    if not has_room(changes, count):
         later = msgspec.structs.replace(
             task, reason=NO_ROOM, ready_at=state.now + LOOK_AGAIN_MS, modify_index=changes.index
         )
@@ -84,5 +79,5 @@ def _add(changes: Changes, task: Task, number: int, node_id: str) -> None:
             extra=Extra(deadline=deadline_at(task), parent=task.id),
         )
     )
-    changes.subtasks_made.setdefault(task.id, []).append(task_id)
+    changes.tally(task.id).made(task_id, is_held=False)
     changes.event("task_queued", task_id)

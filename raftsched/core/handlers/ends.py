@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import msgspec
 
 from raftsched.core.changes import Changes
+from raftsched.core.dependencies import fate_of, with_end
 from raftsched.core.handlers import slots
 from raftsched.core.handlers.broadcast import split
+from raftsched.core.handlers.forks import ROWS_MAX, begin, release
 from raftsched.core.lifecycle import HOLDING, move
 from raftsched.core.model import TERMINAL, Task, TaskStatus
+from raftsched.core.policy import Extra
+from raftsched.core.relations import awaited
 from raftsched.core.timers import starts_at
-from raftsched.core.trees import is_split
+from raftsched.core.trees import UNMET, is_held, is_skipped, is_split, is_to_be_split
+from raftsched.core.versions import WORKFLOWS
+from raftsched.core.workflow import ANY_NUMBER, Fork
 
 #: Why a task of that end is ``expired`` and not ``cancelled``.
 DEADLINE = "deadline"
 QUEUE_TIMEOUT = "queue-timeout"
+#: Begins the reason of a task whose subtasks were stopped because one of them failed too much.
+FAILURES = "failures"
+#: Held subtasks that one command ends.
+STOPPED_MAX = 2_000
 
 
 def end(changes: Changes, task: Task, to: TaskStatus, reason: str) -> None:
@@ -41,18 +54,74 @@ def stop(changes: Changes, task: Task, to: TaskStatus, reason: str) -> None:
         end(changes, task, to, reason)
 
 
+def fail_split(changes: Changes, task: Task, reason: str) -> None:
+    """Stop a fork, or one that is still to be made: it fails with the last of its subtasks."""
+    assert task.extra is not None and task.extra.fork is not None
+    fork = msgspec.structs.replace(task.extra.fork, has_failed=True)
+    extra = msgspec.structs.replace(task.extra, fork=fork)
+    task = msgspec.structs.replace(task, extra=extra, modify_index=changes.index)
+    changes.put(task)
+    stop(changes, task, TaskStatus.FAILED, reason)
+
+
 def _stop_subtasks(changes: Changes, task: Task, to: TaskStatus, reason: str) -> None:
     assert task.extra is not None
     if task.extra.stopping:
         return
     extra = msgspec.structs.replace(task.extra, stopping=reason)
-    changes.put(
-        msgspec.structs.replace(task, extra=extra, reason=reason, modify_index=changes.index)
+    task = msgspec.structs.replace(
+        task, extra=extra, reason=reason, ready_at=0, modify_index=changes.index
     )
+    changes.put(task)
     changes.event("task_changed", task.id, detail="stopping")
-    for subtask in changes.subtasks(task.id):
-        if subtask.status not in TERMINAL:
-            stop(changes, subtask, to, reason)
+    go_on_stopping(changes, task)
+
+
+def go_on_stopping(changes: Changes, task: Task) -> None:
+    """End the subtasks of a task that is being stopped, as many as one command may."""
+    assert task.extra is not None
+    # The last of them would end the task, and there are those that are held.
+    with told_after(changes):
+        more = _stop_some(changes, task, stopped_for(task.extra.stopping), task.extra.stopping)
+        # With more of them time goes on with it, at once.
+        ready_at = changes.state.now if more else 0
+        if task.ready_at != ready_at:
+            task = msgspec.structs.replace(task, ready_at=ready_at, modify_index=changes.index)
+            changes.put(task)
+    now = changes.task(task.id)
+    assert now is not None and now.extra is not None
+    if now.status not in TERMINAL and changes.tally(task.id).ended == now.extra.subtasks:
+        join(changes, now)  # There was none to end.
+
+
+def _stop_some(changes: Changes, task: Task, to: TaskStatus, reason: str) -> bool:
+    """Are there more of them?"""
+    is_bounded = changes.state.version >= WORKFLOWS
+    for subtask in changes.subtasks_under_way(task.id):
+        extra = subtask.extra
+        if subtask.status is TaskStatus.CANCELLING or (extra is not None and extra.stopping):
+            continue
+        if is_bounded and len(changes.tasks) > ROWS_MAX:
+            return True
+        stop(changes, subtask, to, reason)
+    tally, ended = changes.tally(task.id), 0
+    while ended < STOPPED_MAX and (held_id := tally.next_held()) is not None:
+        held = changes.task(held_id)
+        assert held is not None
+        if is_held(held):
+            end(changes, held, to, reason)
+            ended += 1
+    return ended == STOPPED_MAX
+
+
+@contextmanager
+def told_after(changes: Changes) -> Iterator[None]:
+    """Ends are told when all rows are put, or by whoever tells already."""
+    was_telling, changes.is_telling = changes.is_telling, True
+    yield
+    changes.is_telling = was_telling
+    if not was_telling:
+        tell(changes)
 
 
 def stopped_as(task: Task) -> TaskStatus:
@@ -66,36 +135,100 @@ def stopped_for(reason: str) -> TaskStatus:
 
 
 def set_free(changes: Changes, task: Task, to: TaskStatus) -> None:
-    """A task ended: those that wait for it go on, and with the last part the whole ends."""
+    """A task ended: those that wait for it go on, and with the last part the whole ends.
+
+    ``task`` is the row before.  One end may be the end of others, and theirs of others: they are
+    told one after the other, when the rows of the ends are put.
+    """
+    if changes.state.version < WORKFLOWS:
+        _tell(changes, task, to)  # As programs before did it: each end to its own ends first.
+        return
+    changes.ends.append((task, to))
+    if not changes.is_telling:
+        tell(changes)
+
+
+def tell(changes: Changes) -> None:
+    """Tell whom it concerns of all ends that nobody was told of."""
+    changes.is_telling = True
+    while changes.ends:
+        _tell(changes, *changes.ends.popleft())
+    changes.is_telling = False
+
+
+def _tell(changes: Changes, task: Task, to: TaskStatus) -> None:
     if task.extra is not None and task.extra.parent:
-        _subtask_ended(changes, task.extra.parent, to)
+        _subtask_ended(changes, task, to, task.extra.parent)
     if task.extra is not None and task.extra.schedule:
         slots.ended(changes, task, to)
-    for waiting_id in changes.state.waiters.get(task.id, ()):
+    waiters = changes.state.relations.waiters.get(task.id, ())
+    fresh = changes.awaiting.get(task.id, ())
+    for waiting_id in dict.fromkeys([*waiters, *fresh]) if waiters or fresh else ():
         waiting = changes.task(waiting_id)
-        if waiting is not None and waiting.status is TaskStatus.WAITING and not waiting.ready_at:
+        if waiting is None or task.id not in awaited(waiting):
+            continue
+        if waiting.extra is not None and waiting.extra.awaits:
+            _dependency_ended(changes, waiting, task.id, to)
+        else:
             wake(changes, waiting)
 
 
-def _subtask_ended(changes: Changes, parent_id: str, to: TaskStatus) -> None:
-    """Count it; the last one ends its parent."""
-    ended, succeeded = changes.subtasks_ended.get(parent_id, (0, 0))
-    ended, succeeded = ended + 1, succeeded + (to is TaskStatus.SUCCEEDED)
-    changes.subtasks_ended[parent_id] = ended, succeeded
-    parent, before = changes.task(parent_id), changes.state.trees.of(parent_id)
-    assert parent is not None and parent.extra is not None
-    count = parent.extra.subtasks
-    if before is not None:  # It was split by a command before this one.
-        ended, succeeded = ended + before.ended, succeeded + before.succeeded
-    if ended < count:
-        return
-    bad, stopping = count - succeeded, parent.extra.stopping
-    if not bad:
-        end(changes, parent, TaskStatus.SUCCEEDED, "")
-    elif stopping:
-        end(changes, parent, stopped_for(stopping), stopping)
+def _dependency_ended(changes: Changes, waiting: Task, ended_id: str, to: TaskStatus) -> None:
+    """One of the tasks that it depends on ended: it may run, waits on, or never runs."""
+    extra = with_end(waiting.extra or Extra(), ended_id, to)
+    waiting = msgspec.structs.replace(waiting, extra=extra, modify_index=changes.index)
+    fate = fate_of(extra)
+    if fate is None:
+        changes.put(waiting)
+        changes.event("task_changed", waiting.id, detail="dependency")
+    elif fate:
+        # What it waited for beyond that does not matter any more.
+        extra = msgspec.structs.replace(extra, awaits=())
+        wake(changes, msgspec.structs.replace(waiting, extra=extra))
     else:
-        end(changes, parent, TaskStatus.FAILED, f"{bad} of {count} subtasks did not succeed")
+        changes.put(waiting)
+        stop(changes, waiting, TaskStatus.CANCELLED, f"{UNMET}: {ended_id} {to}")
+
+
+def _subtask_ended(changes: Changes, task: Task, to: TaskStatus, parent_id: str) -> None:
+    """Count it; another one takes its place, and the last one ends the whole."""
+    tally, parent, ended = changes.tally(parent_id), changes.task(parent_id), changes.task(task.id)
+    assert parent is not None and parent.extra is not None and ended is not None
+    was_held = task.status is TaskStatus.WAITING and is_held(task)
+    tally.ends(to, was_held=was_held, is_skipped=is_skipped(ended))
+    if parent.status in TERMINAL:
+        return
+    fork = parent.extra.fork
+    if tally.ended == parent.extra.subtasks and (parent.extra.stopping or not _gets_more(fork)):
+        join(changes, parent)
+    elif not parent.extra.stopping and fork is not None:
+        bad = tally.ended - tally.succeeded - tally.skipped
+        if not fork.is_patient and 0 <= fork.failures_max < bad:
+            fail_split(changes, parent, f"{FAILURES}: {ended.id} {to}")
+        elif tally.has_held:
+            release(changes, parent)
+
+
+def _gets_more(fork: Fork | None) -> bool:
+    """Are there subtasks to come?"""
+    return fork is not None and (fork.is_open or not fork.has_begun)
+
+
+def join(changes: Changes, parent: Task) -> None:
+    """All subtasks have ended, and with them the whole."""
+    assert parent.extra is not None
+    tally, count, fork = changes.tally(parent.id), parent.extra.subtasks, parent.extra.fork
+    bad, stopping = count - tally.succeeded - tally.skipped, parent.extra.stopping
+    why = f"{bad} of {count} subtasks did not succeed" if bad else ""
+    allowed = 0 if fork is None else fork.failures_max
+    if fork is not None and fork.has_failed:
+        end(changes, parent, TaskStatus.FAILED, stopping)
+    elif stopping and (bad or _gets_more(fork)):
+        end(changes, parent, stopped_for(stopping), stopping)
+    elif allowed == ANY_NUMBER or bad <= allowed:
+        end(changes, parent, TaskStatus.SUCCEEDED, why)
+    else:
+        end(changes, parent, TaskStatus.FAILED, why)
 
 
 def wake(changes: Changes, task: Task) -> None:
@@ -114,10 +247,26 @@ def make_ready(changes: Changes, task: Task, reason: str) -> None:
         why_not = split(changes, task)
         if why_not:
             end(changes, task, TaskStatus.FAILED, why_not)
+    elif task.extra is not None and task.extra.fork is not None:
+        _begin(changes, task)
     else:
         ready = move(task, TaskStatus.QUEUED, changes.index, reason, ready_at=changes.state.now)
         changes.put(ready)
         changes.event("task_queued", task.id, detail=reason)
+
+
+def _begin(changes: Changes, task: Task) -> None:
+    """Make its parts; those that are more than a row are settled, and the first ends told."""
+    with told_after(changes):
+        for part in begin(changes, task):
+            if is_to_be_split(part) and not awaited(part):
+                make_ready(changes, part, "")
+    begun = changes.task(task.id)
+    assert begun is not None and begun.extra is not None
+    if begun.status in TERMINAL or begun.ready_at or _gets_more(begun.extra.fork):
+        return
+    if changes.tally(task.id).ended == begun.extra.subtasks:
+        join(changes, begun)
 
 
 def _waiting_until(task: Task, at: int, index: int) -> Task:

@@ -9,7 +9,7 @@ from raftsched.core.commands import ApplyRetention, UpdateSettings
 from raftsched.core.model import Queue, Settings, Task
 from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.core.state import State
-from raftsched.core.versions import POLICIES, TREES
+from raftsched.core.versions import POLICIES, TREES, WORKFLOWS
 
 
 def retention(changes: Changes, command: ApplyRetention) -> Outcome:
@@ -19,14 +19,12 @@ def retention(changes: Changes, command: ApplyRetention) -> Outcome:
     queues = state.finished.queues() if state.version >= POLICIES else []
     for name in queues:
         while tasks < command.limit and (task := _over(state, name)) is not None:
-            _remove(changes, task)
-            tasks += 1
+            tasks += _remove(changes, task, command.limit - tasks)
     while tasks < command.limit:
         oldest = state.oldest_finished()
         if oldest is None or not (_is_old(state, oldest) or _are_too_many(state)):
             break
-        _remove(changes, oldest)
-        tasks += 1
+        tasks += _remove(changes, oldest, command.limit - tasks)
     while keys < command.limit:
         found = state.oldest_key()
         if found is None or found[1].expires_at > state.now:
@@ -67,10 +65,19 @@ def _over(state: State, name: str) -> Task | None:
     return task if is_over else None
 
 
-def _remove(changes: Changes, task: Task) -> None:
-    for gone in (task, *changes.state.subtasks(task)):
-        changes.event("task_deleted", gone.id, detail="retention")
-    changes.state.delete_task(task)
+def _remove(changes: Changes, task: Task, most: int) -> int:
+    """A task with its subtasks, or that many of the newest of them; how many rows those were."""
+    state = changes.state
+    below = state.trees.ids_below(task.id)
+    if state.version >= WORKFLOWS and len(below) >= most:
+        for gone in state.trim(task, most):
+            changes.event("task_deleted", gone, detail="retention")
+        return most
+    for gone in (task.id, *below):
+        changes.event("task_deleted", gone, detail="retention")
+    state.delete_task(task)
+    # A tree was one, in clusters of versions before.
+    return 1 + len(below) if state.version >= WORKFLOWS else 1
 
 
 def settings(changes: Changes, command: UpdateSettings) -> Outcome:

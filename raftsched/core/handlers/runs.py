@@ -9,7 +9,7 @@ import msgspec
 from raftsched.core.changes import Changes
 from raftsched.core.cron.stamps import jitter, stamp
 from raftsched.core.handlers.ends import make_ready, stop
-from raftsched.core.handlers.submit import checked_terms, new_row
+from raftsched.core.handlers.rows import checked_terms, new_row
 from raftsched.core.model import TERMINAL, Task, TaskStatus
 from raftsched.core.outcomes import Reason
 from raftsched.core.policy import Extra

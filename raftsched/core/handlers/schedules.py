@@ -24,10 +24,13 @@ from raftsched.core.commands import (
     TriggerSchedule,
 )
 from raftsched.core.handlers.ends import stop
+from raftsched.core.handlers.forks import why_not
+from raftsched.core.handlers.keys import earlier, remember
+from raftsched.core.handlers.rows import checked_terms, is_askable
 from raftsched.core.handlers.runs import Refused, Runs, run_id
-from raftsched.core.handlers.submit import checked_terms, is_askable
-from raftsched.core.model import TaskStatus
-from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
+from raftsched.core.model import TERMINAL, TaskStatus
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected, Submitted
+from raftsched.core.policy import Extra
 from raftsched.core.schedule import (
     LATE_MS,
     MISFIRE_LIMIT_MAX,
@@ -42,6 +45,8 @@ from raftsched.core.schedule import (
 
 #: Rows of schedules that are kept.
 SCHEDULES_MAX = 20_000
+#: Stands for the namespace of keys of triggers; no namespace is called so.
+TRIGGER_SCOPE = "schedules:trigger"
 #: Instants in one fire, and in one backfill.
 INSTANTS_MAX = 1_000
 _DONE = Accepted()
@@ -84,9 +89,22 @@ def _refusal(changes: Changes, wanted: Schedule) -> Rejected | None:
     if isinstance(terms, Reason):
         return Rejected(terms, name)
     extra = task.extra
-    if extra is not None and (not is_askable(extra) or extra.unique_key or extra.not_before):
-        return Rejected(Reason.INVALID, "a schedule's task has neither unique key nor instants")
+    if extra is not None and not _may_recur(extra):
+        return Rejected(
+            Reason.INVALID, "a schedule's task has no unique key, instants or dependencies"
+        )
+    if extra is not None and extra.fork is not None:
+        why = why_not(changes.state, wanted.namespace, extra.fork)
+        if extra.fork.is_open:
+            why = "a schedule's task says itself what its subtasks are"
+        if why:
+            return Rejected(Reason.INVALID, why)
     return None
+
+
+def _may_recur(extra: Extra) -> bool:
+    is_single = extra.unique_key or extra.not_before or extra.deadline or extra.depends_on
+    return is_askable(extra) and not is_single
 
 
 def _as_new(changes: Changes, wanted: Schedule) -> Schedule:
@@ -148,7 +166,9 @@ def delete(changes: Changes, command: DeleteSchedule) -> Outcome:
         for task_id in state.firings.runs_of(name):
             task = changes.task(task_id)
             assert task is not None
-            stop(changes, task, TaskStatus.CANCELLED, "schedule-deleted")
+            # The end of one before it may have been its end.
+            if task.status not in TERMINAL:
+                stop(changes, task, TaskStatus.CANCELLED, "schedule-deleted")
     changes.schedules[name] = None
     changes.event("schedule_changed", detail=name)
     return _DONE
@@ -290,7 +310,11 @@ def _run(runs: Runs, row: Schedule, at: int) -> list[str]:
 
 
 def trigger(changes: Changes, command: TriggerSchedule) -> Outcome:
-    """Value: the id of the task.  Whatever runs of it already."""
+    """Value: `Submitted` with the id of the task.  Whatever runs of it already."""
+    scope = (TRIGGER_SCOPE, command.key, command.name.encode())
+    known = earlier(changes, *scope)
+    if known is not None:
+        return known
     row = changes.state.schedules.get(command.name)
     if row is None:
         return Rejected(Reason.UNKNOWN_SCHEDULE, command.name)
@@ -298,7 +322,9 @@ def trigger(changes: Changes, command: TriggerSchedule) -> Outcome:
     made = runs.make(runs.free_instant(changes.state.now), Overlap.ALLOW, "triggered")
     if isinstance(made, Refused):
         return Rejected(made.code, row.name)
-    return Accepted(made)
+    submitted = Submitted((made,))
+    remember(changes, *scope, submitted)
+    return Accepted(submitted)
 
 
 def backfill(changes: Changes, command: BackfillSchedule) -> Outcome:

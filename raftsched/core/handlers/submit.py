@@ -9,46 +9,37 @@ import msgspec
 
 from raftsched.core.changes import Changes
 from raftsched.core.commands import SubmitTasks
+from raftsched.core.dependencies import DEPENDENTS_MAX, begun, fate_of
 from raftsched.core.handlers import answers
-from raftsched.core.handlers.ends import make_ready, stop
+from raftsched.core.handlers.ends import end, make_ready, stop
+from raftsched.core.handlers.forks import hash_of, why_not
+from raftsched.core.handlers.keys import earlier, remember
+from raftsched.core.handlers.rows import checked_terms, extra_with, is_askable, new_row, overload
 from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import TASK_ID_MAX, TERMINAL, KeyRecord, NewTask, Task, TaskStatus, Terms
+from raftsched.core.model import TASK_ID_MAX, TERMINAL, NewTask, Task, TaskStatus
 from raftsched.core.outcomes import Accepted, Event, Outcome, Reason, Rejected, Submitted
-from raftsched.core.policy import ALL_NODES, BROADCAST_MAX, Extra, Policy
-from raftsched.core.state import State, waits_for_another
-from raftsched.core.strategies import STRATEGIES, STRATEGIES_FIRST
-from raftsched.core.timers import starts_at
+from raftsched.core.policy import Extra
+from raftsched.core.relations import awaited
 from raftsched.core.trees import is_split, is_to_be_split
-from raftsched.core.versions import POLICIES, TREES, missing
+from raftsched.core.versions import WORKFLOWS, missing
+from raftsched.core.workflow import Fork
 
 _QUEUED = TaskStatus.QUEUED
 _WAITING = TaskStatus.WAITING
-_Fields = tuple[str, str, int, int, int, str, int, Policy | None]
-
-
-#: The last part of the room for open tasks, in hundredths, is for this priority and higher.
-RESERVED_PERCENT = 10
-RESERVED_PRIORITY = 50
-#: What a row takes in memory beside its specification, about.
-ROW_BYTES = 600
 
 
 def submit(changes: Changes, command: SubmitTasks) -> Outcome:
     """Value: `Submitted`."""
     state = changes.state
-    key = f"{command.namespace}\0{command.key}"
-    if command.key:
-        record = state.keys.get(key)
-        if record is not None and record.expires_at > state.now:
-            if record.request_hash != command.request_hash:
-                return Rejected(Reason.KEY_REUSED, "the key was used with another request")
-            return Accepted(answers.unpack(record.answer))
-        if record is None and len(state.keys) >= state.settings.keys_max:
-            return Rejected(Reason.KEYS_FULL, f"{state.settings.keys_max} keys are held")
-    why = missing(command, state.version) if state.version < TREES else ""
+    known = earlier(changes, command.namespace, command.key, command.request_hash)
+    if known is not None:
+        return known
+    why = missing(command, state.version) if state.version < WORKFLOWS else ""
     if why:
         return Rejected(Reason.NEEDS_VERSION, why)
-    refusal = _refusal(state, command.tasks)
+    if not command.tasks:
+        return Rejected(Reason.INVALID, "no tasks")
+    refusal = overload(state, command.tasks)
     if refusal is not None:
         return refusal
     ids = [new.id for new in command.tasks]
@@ -60,45 +51,8 @@ def submit(changes: Changes, command: SubmitTasks) -> Outcome:
     if refused:
         ids = [task_id[:TASK_ID_MAX] for task_id in ids]
     submitted = Submitted(tuple(ids), existing=tuple(creation.existing), refused=tuple(refused))
-    if command.key:
-        expires_at = state.now + state.settings.key_retention_ms
-        changes.keys[key] = KeyRecord(
-            command.request_hash, answers.pack(submitted), changes.index, expires_at
-        )
+    remember(changes, command.namespace, command.key, command.request_hash, submitted)
     return Accepted(submitted)
-
-
-def _refusal(state: State, tasks: tuple[NewTask, ...]) -> Rejected | None:
-    """Why none of these can be taken."""
-    if not tasks:
-        return Rejected(Reason.INVALID, "no tasks")
-    limit = state.settings.tasks_open_max
-    if _is_over(state, tasks, limit):
-        return Rejected(Reason.OVERLOADED, f"{limit} open tasks are allowed")
-    if state.version < POLICIES:
-        return None
-    limit -= limit * RESERVED_PERCENT // 100
-    if min([new.priority for new in tasks]) < RESERVED_PRIORITY and _is_over(state, tasks, limit):
-        return Rejected(
-            Reason.OVERLOADED,
-            f"{limit} open tasks are allowed for a priority below {RESERVED_PRIORITY}",
-        )
-    size = state.spec_bytes + sum([len(new.spec) for new in tasks])
-    size += ROW_BYTES * (state.open_count + len(tasks))
-    if size > state.settings.open_bytes_max:
-        return Rejected(
-            Reason.OVERLOADED, f"open tasks may have {state.settings.open_bytes_max} bytes"
-        )
-    return None
-
-
-def _is_over(state: State, tasks: tuple[NewTask, ...], limit: int) -> bool:
-    """Would there be too many open tasks?  Those that are there already are not counted again."""
-    room = limit - state.open_count
-    if len(tasks) <= room:
-        return False
-    fresh = {new.id for new in tasks if new.id not in state.tasks}
-    return len(fresh) > max(0, room)
 
 
 def _is_good(task_id: str) -> bool:
@@ -170,14 +124,24 @@ class _Creation:
                         self._refuse(position, Reason.INVALID, task_id)
                         continue
                     special = self._special(task, new.extra)
+                    if isinstance(special, Rejected):
+                        self.refused.append((position, special))
+                        continue
                     if isinstance(special, _Conflict):
                         self._conflict(position, special)
                         continue
                     task = special
                 staged[task_id] = (number, None, task)
                 events.append(Event("task_queued", task_id))
-                if task.extra is not None and not task.extra.after and is_to_be_split(task):
-                    make_ready(changes, task, "")
+                if task.extra is not None:
+                    self._settle(task, task.extra)
+
+    def _settle(self, task: Task, extra: Extra) -> None:
+        """What is to be done with a new task at once."""
+        if fate_of(extra) is False:
+            end(self._changes, task, TaskStatus.CANCELLED, "depends-on")
+        elif not (extra.after or extra.awaits) and is_to_be_split(task):
+            make_ready(self._changes, task, "")
 
     def _refuse(self, position: int, reason: Reason, task_id: str) -> None:
         self.refused.append((position, answers.refusal(reason, task_id)))
@@ -210,9 +174,21 @@ class _Creation:
         self._added[queue] = added + 1
         return False
 
-    def _special(self, task: Task, extra: Extra) -> Task | _Conflict:
+    def _special(self, task: Task, extra: Extra) -> Task | _Conflict | Rejected:
         """The new row of a task that asks for what few ask for."""
         after = ""
+        if extra.fork is not None:
+            why = why_not(self._changes.state, self._namespace, extra.fork)
+            if why:
+                return Rejected(Reason.INVALID, why)
+            fork = msgspec.structs.replace(extra.fork, parts_hash=hash_of(extra.fork.parts))
+            extra = msgspec.structs.replace(extra, fork=fork)
+        if extra.depends_on:
+            begun_extra = self._begin_waiting(extra)
+            if isinstance(begun_extra, Rejected):
+                return begun_extra
+            extra = begun_extra
+            self._changes.await_ends(task.id, extra.awaits)
         if extra.unique_key:
             key = f"{self._namespace}\0{extra.unique_key}"
             holder = self._holder(key)
@@ -223,16 +199,33 @@ class _Creation:
             self._taken[key] = task.id
         return new_row(task, extra_with(extra, after), self._changes.state.now)
 
+    def _begin_waiting(self, extra: Extra) -> Extra | Rejected:
+        """The same with what it waits for; those that it depends on were there before it."""
+        known: dict[str, Task] = {}
+        for dependency in extra.depends_on:
+            task = self._changes.task(dependency.task_id)
+            if task is None:
+                return Rejected(Reason.UNKNOWN_DEPENDENCY, dependency.task_id)
+            if len(self._changes.state.relations.waiters.get(task.id, ())) >= DEPENDENTS_MAX:
+                return Rejected(
+                    Reason.OVERLOADED, f"{DEPENDENTS_MAX} tasks may depend on {task.id}"
+                )
+            known[task.id] = task
+        extra = begun(extra, known)
+        if fate_of(extra) is not None:
+            extra = msgspec.structs.replace(extra, awaits=())
+        return extra
+
     def _holder(self, key: str) -> Task | None:
         """The task that has the key, if it has not ended."""
-        task_id = self._taken.get(key) or self._changes.state.unique.get(key)
+        task_id = self._taken.get(key) or self._changes.state.relations.unique.get(key)
         task = self._changes.task(task_id) if task_id else None
         return None if task is None or task.status in TERMINAL else task
 
     def _replace(self, holder: Task) -> str:
         """End the holder of a key; the id of the task that has to end first, or empty."""
         after = ""
-        if waits_for_another(holder) and holder.extra is not None:
+        if awaited(holder) and holder.extra is not None:
             after = holder.extra.after
         stop(self._changes, holder, TaskStatus.CANCELLED, "replaced")
         stopped = self._changes.task(holder.id)
@@ -245,75 +238,24 @@ def _gives_its_place(holder: Task, queue: str) -> bool:
     return holder.terms.queue == queue and holder.status not in HOLDING and not is_split(holder)
 
 
-def extra_with(extra: Extra, after: str) -> Extra:
-    """The same with another ``after``."""
-    return extra if extra.after == after else msgspec.structs.replace(extra, after=after)
-
-
-def is_askable(extra: Extra) -> bool:
-    """Is there nothing in it that only ``apply`` says?"""
-    return (
-        not (extra.parent or extra.subtasks or extra.stopping or extra.schedule or extra.slot)
-        and ALL_NODES <= extra.broadcast <= BROADCAST_MAX
-    )
-
-
-def new_row(task: Task, extra: Extra, now: int) -> Task:
-    """A queued task with what it asks for beside its terms: it may have to wait."""
-    status, reason, ready_at = _QUEUED, "", 0
-    if extra.after:
-        status, reason = _WAITING, "replaces"
-    elif (at := starts_at(extra, task.created_at)) > now:
-        status, reason, ready_at = _WAITING, "not-before", at
-    elif extra.broadcast:
-        status = _WAITING  # `make_ready` is the next that is done with it.
-    return Task(
-        task.id, task.spec, task.terms, task.created_at, task.create_index, task.order,
-        status, task.modify_index, reason, task.losses, task.paused, 0, task.attempts, ready_at,
-        extra,
-    )  # fmt: skip
-
-
 def _is_same(known: Task, new: NewTask) -> bool:
     """Does the task that is there ask for the same beside its terms?"""
     if known.extra is None or new.extra is None:
         return known.extra is new.extra
     extra = known.extra
-    if is_split(known):
-        extra = msgspec.structs.replace(extra, subtasks=0, stopping="")
+    if is_split(known) or extra.depends_on or extra.fork is not None:
+        extra = msgspec.structs.replace(
+            extra, subtasks=0, stopping="", awaits=(), met=0,
+            fork=_as_asked(extra.fork, new.extra.fork),
+        )  # fmt: skip
     return extra_with(extra, new.extra.after) == new.extra
 
 
-def checked_terms(state: State, fields: _Fields) -> Terms | Reason:
-    """The terms with these fields, kept once for all tasks that ask the same; or why not."""
-    terms = Terms(*fields)
-    known = STRATEGIES if state.version >= POLICIES else STRATEGIES_FIRST
-    if terms.strategy not in known:
-        return Reason.UNKNOWN_STRATEGY
-    if not (
-        0 <= terms.priority <= 100
-        and terms.cpu_milli >= 0
-        and terms.memory_bytes >= 0
-        and 1 <= terms.attempts_max <= 100
-        and (terms.policy is None or _is_sane(terms.policy))
-    ):
-        return Reason.INVALID
-    return state.share_terms(terms)
-
-
-def _is_sane(policy: Policy) -> bool:
-    """No number of it would make ``apply`` do nonsense."""
-    numbers = (
-        policy.backoff_base_ms,
-        policy.backoff_max_ms,
-        policy.queue_timeout_ms,
-        policy.lease_ms,
-        policy.losses_max,
-        *[count for _, count in policy.resources],
-    )
-    # In order and each once: what is counted twice is let go of twice.
-    is_sorted = all(
-        list(names) == sorted(set(names))
-        for names in (policy.limits, [name for name, _ in policy.resources])
-    )
-    return min(numbers) >= 0 and 0 <= policy.jitter_permille <= 1_000 and is_sorted
+def _as_asked(known: Fork | None, new: Fork | None) -> Fork | None:
+    """What ``known`` was before its parts were made, if those were the parts of ``new``."""
+    if known is None or new is None or known.parts_hash != hash_of(new.parts):
+        return known
+    return msgspec.structs.replace(
+        known, parts=new.parts, is_open=new.is_open, parts_hash=b"", has_begun=False,
+        has_failed=False, open_until=0,
+    )  # fmt: skip

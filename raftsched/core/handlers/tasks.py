@@ -14,15 +14,18 @@ from raftsched.core.commands import (
     ResumeTask,
     RunNow,
 )
-from raftsched.core.handlers.ends import DEADLINE, make_ready, stop
-from raftsched.core.handlers.submit import checked_terms, extra_with, new_row
+from raftsched.core.handlers.ends import DEADLINE, make_ready, stop, told_after
+from raftsched.core.handlers.forks import release
+from raftsched.core.handlers.rows import checked_terms, extra_with, new_row
 from raftsched.core.lifecycle import HOLDING, move
 from raftsched.core.model import REASON_MAX, TERMINAL, NewTask, Task, TaskStatus
 from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 from raftsched.core.policy import Extra
-from raftsched.core.state import waits_for_another
-from raftsched.core.trees import is_split, is_to_be_split, parent_of
+from raftsched.core.relations import awaited
+from raftsched.core.trees import UNMET, has_begun, is_held, is_split, is_to_be_split, parent_of
 
+#: Subtasks that one command deletes with the task that they are of, or before it.
+DELETED_MAX = 2_000
 _DONE = Accepted()
 _CANCELLED = "cancelled"
 
@@ -54,8 +57,9 @@ def cancel_many(changes: Changes, command: CancelTasks) -> Outcome:
 
 def _why(reason: str) -> str:
     reason = reason[:REASON_MAX]
-    # That word would say that time ended the task.
-    return _CANCELLED if not reason or reason == DEADLINE else reason
+    # Those words would say that time ended the task, or another one did.
+    is_taken = reason == DEADLINE or reason.startswith(UNMET)
+    return _CANCELLED if not reason or is_taken else reason
 
 
 def run_now(changes: Changes, command: RunNow) -> Outcome:
@@ -65,19 +69,27 @@ def run_now(changes: Changes, command: RunNow) -> Outcome:
         return Rejected(Reason.UNKNOWN_TASK, command.task_id)
     if task.status in TERMINAL:
         return Rejected(Reason.TASK_TERMINAL, str(task.status))
-    if waits_for_another(task):
-        after = task.extra.after if task.extra is not None else ""
-        return Rejected(Reason.TASK_NOT_QUEUED, f"waits for the end of {after}")
-    _run_now(changes, task)
+    if awaited(task):
+        return Rejected(Reason.TASK_NOT_QUEUED, f"waits for the end of {awaited(task)[0]}")
+    if is_held(task):
+        return Rejected(
+            Reason.TASK_NOT_QUEUED, f"held until others of {parent_of(task)} have ended"
+        )
+    with told_after(changes):
+        _run_now(changes, task)
     return _DONE
 
 
 def _run_now(changes: Changes, task: Task) -> None:
+    if task.extra is not None and task.extra.stopping:
+        return
     if task.paused:
         task = _with_pause(changes, task, False)
-    if is_split(task):
-        for subtask in _open_subtasks(changes, task):
-            _run_now(changes, subtask)
+    if task.extra is not None and has_begun(task.extra):
+        for subtask in changes.subtasks_under_way(task.id):
+            if not awaited(subtask):
+                _run_now(changes, subtask)
+        release(changes, task)  # Ends are not told yet: the row is as it was.
     elif task.status in (TaskStatus.WAITING, TaskStatus.RETRYING):
         make_ready(changes, task, task.reason)
 
@@ -116,7 +128,7 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
         extra=_edited_extra(task.extra, new),
         modify_index=changes.index,
     )
-    if task.status is not TaskStatus.RETRYING and not waits_for_another(task):
+    if task.status is not TaskStatus.RETRYING and not awaited(task):
         ready = msgspec.structs.replace(edited, status=TaskStatus.QUEUED, reason="", ready_at=0)
         target = new_row(ready, extra_with(edited.extra or Extra(), ""), changes.state.now)
         if target.status is task.status:
@@ -127,7 +139,7 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
             )
     changes.put(edited)
     changes.event("task_changed", task.id, detail="edited")
-    if is_to_be_split(edited) and not waits_for_another(task):
+    if is_to_be_split(edited) and not awaited(task):
         make_ready(changes, edited, "")
     return _DONE
 
@@ -172,10 +184,21 @@ def _set_paused(changes: Changes, task_id: str, paused: bool) -> Outcome:
         return Rejected(Reason.TASK_TERMINAL, str(task.status))
     if task.paused is not paused:
         _with_pause(changes, task, paused)
-    for subtask in _open_subtasks(changes, task):
+    _pass_on_pause(changes, task, paused)
+    return _DONE
+
+
+def _pass_on_pause(changes: Changes, task: Task, paused: bool) -> None:
+    """To what is below it, and is not held: what is held stays so."""
+    for subtask in changes.subtasks_under_way(task.id):
         if subtask.paused is not paused:
             _with_pause(changes, subtask, paused)
-    return _DONE
+        if is_split(subtask):
+            _pass_on_pause(changes, subtask, paused)
+    if is_split(task) and not paused:
+        resumed = changes.task(task.id)
+        assert resumed is not None
+        release(changes, resumed)
 
 
 def _with_pause(changes: Changes, task: Task, paused: bool) -> Task:
@@ -185,13 +208,11 @@ def _with_pause(changes: Changes, task: Task, paused: bool) -> Task:
     return task
 
 
-def _open_subtasks(changes: Changes, task: Task) -> list[Task]:
-    """Those that have not ended, the oldest first."""
-    return [found for found in changes.subtasks(task.id) if found.status not in TERMINAL]
-
-
 def delete(changes: Changes, command: DeleteTask) -> Outcome:
-    """No value."""
+    """Value: how many of its subtasks are left; then it is there yet, and is to be deleted again.
+
+    None: none is, and it is gone.
+    """
     task = changes.task(command.task_id)
     if task is None:
         return Rejected(Reason.UNKNOWN_TASK, command.task_id)
@@ -199,7 +220,14 @@ def delete(changes: Changes, command: DeleteTask) -> Outcome:
         return Rejected(Reason.TASK_NOT_TERMINAL, str(task.status))
     if parent_of(task):
         return Rejected(Reason.PART_OF_TREE, parent_of(task))
+    if changes.state.relations.dependents.get(task.id):
+        other = next(iter(changes.state.relations.dependents[task.id]))
+        return Rejected(Reason.HAS_DEPENDENTS, other)
+    below = changes.state.trees.ids_below(task.id)
+    if len(below) > DELETED_MAX:
+        changes.trimmed.append((task, DELETED_MAX))
+        return Accepted(len(below) - DELETED_MAX)
     changes.deleted.append(task)
-    for gone in (task, *changes.state.subtasks(task)):
-        changes.event("task_deleted", gone.id)
+    for gone in (task.id, *below):
+        changes.event("task_deleted", gone)
     return _DONE

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from raftsched.core.changes import Changes
 from raftsched.core.commands import FireTimers
-from raftsched.core.handlers.ends import DEADLINE, QUEUE_TIMEOUT, stop, wake
+from raftsched.core.handlers.ends import (
+    DEADLINE,
+    QUEUE_TIMEOUT,
+    fail_split,
+    go_on_stopping,
+    stop,
+    wake,
+)
 from raftsched.core.handlers.nodes import evict
 from raftsched.core.leases import draining
 from raftsched.core.lifecycle import move
 from raftsched.core.model import Task, TaskStatus
 from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.core.timers import deadline_at, due_at, queue_timeout_at
+from raftsched.core.trees import is_split
+
+#: Reason of a task whose subtasks were to come, and did not.
+ITEMS_MISSING = "items-missing"
 
 
 def fire(changes: Changes, command: FireTimers) -> Outcome:
@@ -28,8 +39,12 @@ def fire(changes: Changes, command: FireTimers) -> Outcome:
 
 
 def _fire(changes: Changes, task: Task, now: int) -> None:
-    if 0 < deadline_at(task) <= now:
+    if task.extra is not None and task.extra.stopping:
+        go_on_stopping(changes, task)
+    elif 0 < deadline_at(task) <= now:
         stop(changes, task, TaskStatus.EXPIRED, DEADLINE)
+    elif is_split(task) and not task.ready_at:
+        fail_split(changes, task, ITEMS_MISSING)
     elif task.status is TaskStatus.WAITING:
         wake(changes, task)
     elif task.status is TaskStatus.RETRYING:

@@ -70,6 +70,7 @@ class FakeService:
         self.reads: list[tuple[str, int]] = []
         #: What this node's disk has, by (task, attempt).
         self.outputs: dict[tuple[str, int], bytes] = {}
+        self.results: dict[tuple[str, int], bytes] = {}
         #: What each peer comes to in a check.
         self.digests = dict.fromkeys(("n1", "n2", "n3"), bytes(16))
         self.numbers: dict[str, float] = {"raft_term": 3.0, "tasks_open": 0.0}
@@ -154,9 +155,10 @@ class FakeService:
     def read_output(
         self, task_id: str, number: int, stream: str, offset: int, limit: int
     ) -> OutputChunk:
-        data = self.outputs.get((task_id, number))
+        kept = self.results if stream == "result" else self.outputs
+        data = kept.get((task_id, number))
         if data is None:
-            raise OutputGone(f"no output of attempt {number} of {task_id} on this node")
+            raise OutputGone(f"no {stream} of attempt {number} of {task_id} on this node")
         start = max(0, len(data) + offset) if offset < 0 else min(offset, len(data))
         piece = data[start : start + limit]
         return OutputChunk(piece, start + len(piece), start + len(piece) == len(data))

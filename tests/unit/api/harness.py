@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import json
-import socket
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from raftsched.api.server import ApiServer
 from raftsched.core.commands import PauseTask, PutLimit, PutQueue
 from raftsched.core.model import Limit, Queue
 from raftsched.peer.service import PeerService
+from tests.ports import free_port
 from tests.unit.api.fake_service import TOKEN, FakeService
 
 #: Fields every problem document has.
@@ -142,11 +142,14 @@ class Api:
         self.service.start("running")
         self.service.start("failed")
         self.service.finish("failed", "failed", exit_code=1)
-        self.service.run("done", output=b"done\n")
+        self.service.start("done")
+        self.service.finish("done", output_bytes=5, result=b"7")
+        self.service.outputs["done", 1] = b"done\n"
         self.service.apply(PauseTask("held"))
         self.service.apply(PutQueue(Queue("q", concurrency=3)))
         self.service.apply(PutLimit(Limit("k", count=2)))
         await self.ask("PUT", "/v1/schedules/q", SCHEDULE)
+        await self.ask("PUT", "/v1/templates/q", {"task": TASK})
         self.service.proposed.clear()
 
     async def raw(self, request: bytes, timeout_seconds: float = 5.0) -> bytes:
@@ -165,10 +168,7 @@ class Api:
 @contextlib.asynccontextmanager
 async def serving(peer_id: str = "n1") -> AsyncIterator[Api]:
     """A server on a free port of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    fake = FakeService(port, peer_id)
+    fake = FakeService(free_port(), peer_id)
     service: PeerService = fake
     server = ApiServer(service)
     await server.start()
@@ -201,6 +201,7 @@ BODIES = {
     "PUT /v1/schedules/{name}": {**SCHEDULE, "overlap": "allow"},
     "PATCH /v1/schedules/{name}": {"overlap": "queue"},
     "POST /v1/schedules/{name}/backfill": PAST,
+    "PUT /v1/templates/{name}": {"task": {"command": ["false"]}},
 }
 #: Queries without which a route does nothing.
 QUERIES = {
@@ -228,7 +229,8 @@ def filled(route: Route, **values: str) -> str:
     elif route.path.endswith("/retry"):
         default = "failed"
     else:
-        default = "done" if route.method == "DELETE" or "output" in route.path else "t"
+        has_ended = route.method == "DELETE" or route.path.endswith(("/output", "/result"))
+        default = "done" if has_ended else "t"
     queue = "default" if route.path.endswith("/purge") else "q"
     values = {"id": default, "code": default, "number": "1", "name": queue, "key": "k", **values}
     return route.path.format(**values) + QUERIES.get(route.path, "")

@@ -239,6 +239,13 @@ async def test_a_trigger_runs_it_now_whatever_else_runs(api: Api) -> None:
     assert (first.status, second.status) == (201, 201)
     assert first.json()["schedule"] == "nightly" and first.headers["Location"].startswith("/v1/ta")
     assert len((await view_of(api))["running"]) == 2
+    once = await api.post(f"{PATH}/trigger", Idempotency_Key="k")
+    again = await api.post(f"{PATH}/trigger", Idempotency_Key="k")
+    assert (once.status, again.status) == (201, 200)
+    assert (again.json()["id"], again.headers["Idempotency-Replayed"]) == (
+        once.json()["id"],
+        "true",
+    )
     assert (await api.post(f"{PATH}/trigger?dry_run=1")).json() == {"valid": True}
     (await api.post("/v1/schedules/none/trigger")).problem(404, "unknown-schedule")
 

@@ -19,10 +19,11 @@ from click.testing import CliRunner
 
 from raftsched.cli import serve, witness
 from raftsched.cli.exits import Exit, Failure
-from raftsched.cli.local import PEER_LOCK, LocalCluster, _check_port
+from raftsched.cli.local import PEER_LOCK, LocalCluster
 from raftsched.cli.main import COMMANDS, cli
 from raftsched.peer.config import PeerAddress, PeerConfig, load_config
 from raftsched.peer.errors import UpgradeNeeded
+from tests.ports import base_port, free_port
 
 ROOT = Path(__file__).parents[3]
 HEAVY = {"aiohttp", "pysyncobj", "asyncio", "msgspec", "orjson", "raftsched.client.sync"}
@@ -105,11 +106,9 @@ def test_serve_without_configuration_is_exit_10(alone: Path) -> None:
 
 def test_dev_with_a_taken_port_is_one_line_and_exit_10(alone: Path) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        port = free_port()
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
-        if port > 65_400:
-            pytest.skip("the port is beyond what --base-port takes")
         result = CliRunner().invoke(cli, ["dev", "--peers", "1", "--base-port", str(port)])
     assert result.exit_code == Exit.CHECK_FAILED
     assert result.stderr.count("\n") == 1
@@ -117,22 +116,8 @@ def test_dev_with_a_taken_port_is_one_line_and_exit_10(alone: Path) -> None:
     assert not (alone / "raftsched-data").exists()
 
 
-def free_base_port() -> int:
-    """A base below the ephemeral range whose ports are all free just now."""
-    for base in range(20_000 + os.getpid() % 100 * 100, 32_000, 100):
-        cluster = LocalCluster(Path("never-made"), peers=5, base_port=base)
-        try:
-            for peer in cluster.peers.values():
-                _check_port(peer.api)
-                _check_port(peer.raft)
-        except Failure:
-            continue
-        return base
-    pytest.skip("no free ports")
-
-
 def test_prepared_directory_is_private_and_loads(alone: Path) -> None:
-    cluster = LocalCluster(alone / "d", peers=3, base_port=free_base_port(), lease_seconds=5)
+    cluster = LocalCluster(alone / "d", peers=3, base_port=base_port(), lease_seconds=5)
     cluster.prepare()
     assert cluster.token_path.stat().st_mode & 0o777 == 0o600
     configs = [load_config(cluster.config_path, i, alone / i) for i in cluster.peers]
@@ -140,27 +125,27 @@ def test_prepared_directory_is_private_and_loads(alone: Path) -> None:
     assert configs[0].lease_seconds == 5
     token = cluster.token_path.read_text()
     cluster.stop()
-    LocalCluster(alone / "d", peers=3, base_port=free_base_port()).prepare()
+    LocalCluster(alone / "d", peers=3, base_port=base_port()).prepare()
     assert cluster.token_path.read_text() == token
 
 
 def test_directory_of_another_size_is_refused(alone: Path) -> None:
-    first = LocalCluster(alone / "d", peers=3, base_port=free_base_port())
+    first = LocalCluster(alone / "d", peers=3, base_port=base_port())
     first.prepare()
     first.stop()
-    other = LocalCluster(alone / "d", peers=5, base_port=free_base_port())
+    other = LocalCluster(alone / "d", peers=5, base_port=base_port(5))
     with pytest.raises(Failure, match="holds a cluster of 3 peers"):
         other.prepare()
 
 
 def test_directory_in_use_is_refused_and_nothing_is_touched(alone: Path) -> None:
-    first = LocalCluster(alone / "raftsched-data", peers=3, base_port=free_base_port())
+    first = LocalCluster(alone / "raftsched-data", peers=3, base_port=base_port())
     first.prepare()
     node = alone / "raftsched-data" / "n1" / "node"
     node.mkdir(parents=True)
     with pretended_runner(node) as runner:
         before = contents(alone)
-        result = CliRunner().invoke(cli, ["dev", "--base-port", str(free_base_port())])
+        result = CliRunner().invoke(cli, ["dev", "--base-port", str(base_port())])
         assert result.exit_code == Exit.CHECK_FAILED
         assert result.stderr.count("\n") == 1
         assert f"in use by another 'raftsched dev' (process {os.getpid()})" in result.stderr
@@ -171,7 +156,7 @@ def test_directory_in_use_is_refused_and_nothing_is_touched(alone: Path) -> None
 
 
 def test_runner_is_ended_unless_another_peer_uses_the_data(alone: Path) -> None:
-    cluster = LocalCluster(alone / "d", peers=1, base_port=free_base_port())
+    cluster = LocalCluster(alone / "d", peers=1, base_port=base_port())
     peer = cluster.peers["n1"]
     lock = peer.data_dir / PEER_LOCK
     lock.parent.mkdir(parents=True)
@@ -251,13 +236,13 @@ def test_check_config_takes_what_serve_takes(alone: Path, arguments: list[str], 
 @pytest.mark.parametrize("key", ["raft", "api"])
 def test_taken_port_is_one_line_with_its_key(alone: Path, key: str) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        port = free_port()
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
         other = "api" if key == "raft" else "raft"
         (alone / "cluster.toml").write_text(
             f'[cluster]\nid = "c"\n[peers.n1]\n{key} = "127.0.0.1:{port}"\n'
-            f'{other} = "127.0.0.1:{free_base_port()}"\n'
+            f'{other} = "127.0.0.1:{free_port()}"\n'
         )
         config = load_config(alone / "cluster.toml", "n1", alone)
         error = OSError(errno.EADDRINUSE, "error while attempting to bind")

@@ -224,6 +224,27 @@ def test_logs_prints_bytes_as_they_are() -> None:
         assert call(stub, "logs", "0190-a").stdout_bytes == b"\xff\xfe raw"
 
 
+def test_result_is_printed_as_it_was_left() -> None:
+    with Stub(sequence(Answer(200, b'{"a":  1.50}'))) as stub:
+        result = call(stub, "result", "0190-a")
+        assert (result.exit_code, result.stdout, result.stderr) == (0, '{"a":  1.50}\n', "")
+        call(stub, "result", "0190-a", "--attempt", "2")
+    paths = [asked.path for asked in stub.asked]
+    assert paths == ["/v1/tasks/0190-a/result", "/v1/tasks/0190-a/attempts/2/result"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [(404, "no-result", 3), (404, "unknown-task", 3), (410, "output-gone", 3),
+     (502, "node-unreachable", 3)],
+)  # fmt: skip
+def test_result_that_there_is_not_is_exit_3(status: int, code: str, exit_code: int) -> None:
+    with Stub(sequence(problem(status, code, "why not"))) as stub:
+        result = call(stub, "result", "0190-a")
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert "why not" in result.stderr
+
+
 def test_logs_passes_its_options_on() -> None:
     with Stub(running(b"", ended("running"))) as stub:
         call(stub, "logs", "-f", "0190-a", "--attempt", "3", "--tail", "9")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 import threading
 import time
 from inspect import signature
@@ -20,6 +19,9 @@ from raftsched.client.calls import listing, operation, task_operation
 from raftsched.client.operations import Operations
 from raftsched.client.schedules import ScheduleOperations
 from raftsched.client.tasks import TaskOperations
+from raftsched.client.templates import TemplateOperations
+from raftsched.client.trees import TreeOperations
+from tests.ports import free_port
 from tests.unit.client.both import Connect
 from tests.unit.client.stub import Answer, Asked, Stub, problem, sequence
 
@@ -27,9 +29,7 @@ TASK = {"id": "t-1", "state": "queued", "attempt": 0}
 
 
 def unused_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def keys(stub: Stub) -> list[str]:
@@ -371,6 +371,45 @@ def test_output_of_the_latest_attempt(connect: Connect) -> None:
     assert stub.asked[1].path == "/v1/tasks/t-1/attempts/2/output"
 
 
+def test_result_is_the_value_or_its_json(connect: Connect) -> None:
+    with (
+        Stub(sequence(Answer(200, b'{"a": [1.50]}'))) as stub,
+        connect(stub.address, token="") as client,
+    ):
+        assert client.result("t-1") == {"a": [1.5]}
+        assert client.result_json("t-1") == b'{"a": [1.50]}'
+
+
+def test_no_result_is_an_error_of_its_own(connect: Connect) -> None:
+    why = "task t-1 is queued and has not run"
+    with (
+        Stub(sequence(problem(404, "no-result", why))) as stub,
+        connect(stub.address, token="") as client,
+        pytest.raises(errors.NoResult, match=why) as caught,
+    ):
+        client.result("t-1")
+    assert isinstance(caught.value, errors.NotFound)
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "value", "asked"),
+    [
+        ({"result": [1]}, [1], []),
+        ({"result": None}, None, []),
+        ({"result": None, "result_bytes": 7, "attempt": 3}, "large",
+         ["/v1/tasks/t-1/attempts/3/result"]),
+    ],
+)  # fmt: skip
+def test_result_of_a_task_is_fetched_only_if_its_document_has_it_not(
+    connect: Connect, document: dict[str, Any], value: Any, asked: list[str]
+) -> None:
+    answers = sequence(Answer(200, {**TASK, **document}), Answer(200, b'"large"'))
+    with Stub(answers) as stub, connect(stub.address, token="") as client:
+        assert client.get("t-1").result() == value
+    assert [each.path for each in stub.asked][1:] == asked
+
+
 def test_ids_are_quoted(connect: Connect) -> None:
     with Stub(sequence(Answer(200, TASK))) as stub, connect(stub.address, token="") as client:
         client.get("../nodes?x")
@@ -414,8 +453,13 @@ CALLS: list[tuple[Any, str, str, Any]] = [
     (lambda c: c.retry("t"), "POST", "/v1/tasks/t/retry", {}),
     (lambda c: c.edit("t", {"priority": 1}), "PATCH", "/v1/tasks/t", {"priority": 1}),
     (lambda c: c.tree("t"), "GET", "/v1/tasks/t/tree?limit=1000", None),
+    (lambda c: c.progress("t"), "GET", "/v1/tasks/t/tree?limit=50", None),
+    (lambda c: c.map(["a", "{item}"], [1]), "POST", "/v1/tasks",
+     {"map": {"task": {"command": ["a", "{item}"]}, "items": [1], "on_failure": "fail_fast"}}),
     (lambda c: c.explain("t"), "GET", "/v1/tasks/t/explain", None),
     (lambda c: c.attempts("t"), "GET", "/v1/tasks/t/attempts", None),
+    (lambda c: c.result("t"), "GET", "/v1/tasks/t/result", None),
+    (lambda c: c.result_json("t", 2), "GET", "/v1/tasks/t/attempts/2/result", None),
     (lambda c: c.cancel_many(queue="q", reason="r"), "POST", "/v1/tasks:cancel?queue=q",
      {"reason": "r"}),
     (lambda c: c.retry_many(queue="q"), "POST", "/v1/tasks:retry?queue=q", {}),
@@ -425,6 +469,13 @@ CALLS: list[tuple[Any, str, str, Any]] = [
     (lambda c: c.delete_many(queue="q", limit=5), "POST", "/v1/tasks:delete?queue=q&limit=5", {}),
     (lambda c: c.edit_many({"name": "x"}, queue="q"), "POST", "/v1/tasks:edit?queue=q",
      {"name": "x"}),
+    (lambda c: list(c.templates()), "GET", "/v1/templates?limit=1000", None),
+    (lambda c: c.template("a b"), "GET", "/v1/templates/a%20b", None),
+    (lambda c: c.put_template("t", task={"command": ["x"]}, dry_run=True), "PUT",
+     "/v1/templates/t?dry_run=1", {"task": {"command": ["x"]}}),
+    (lambda c: c.delete_template("t"), "DELETE", "/v1/templates/t", None),
+    (lambda c: c.run_template("t", {"day": "d"}, queue="q"), "POST", "/v1/templates/t/run",
+     {"queue": "q", "parameters": {"day": "d"}}),
     (lambda c: list(c.schedules()), "GET", "/v1/schedules?limit=1000", None),
     (lambda c: c.schedule("s"), "GET", "/v1/schedules/s", None),
     (lambda c: c.create_schedule("s", cron="@daily"), "POST", "/v1/schedules",
@@ -451,15 +502,16 @@ def test_a_schedule_is_replaced_only_as_it_was_seen(connect: Connect) -> None:
     assert [asked.headers.get("if-match") for asked in stub.asked] == ['"7"', '"8"']
 
 
-def test_a_creation_of_a_schedule_has_a_key_and_a_trigger_is_made_once(connect: Connect) -> None:
-    answers = sequence(Answer(hang_up=True), Answer(201, {}), Answer(hang_up=True))
+def test_a_creation_of_a_schedule_and_a_trigger_have_keys(connect: Connect) -> None:
+    heard = (Answer(hang_up=True), Answer(201, {}))
+    answers = sequence(*heard, *heard)
     with Stub(answers) as stub, connect(stub.address, token="") as client:
         client.create_schedule("s", cron="@daily")
         assert len({asked.headers["idempotency-key"] for asked in stub.asked}) == 1
         assert len(stub.asked) == 2
-        with pytest.raises(errors.OutcomeUnknown):
-            client.trigger_schedule("s")
-        assert len(stub.asked) == 3
+        client.trigger_schedule("s")
+        assert len(stub.asked) == 4
+        assert len({asked.headers["idempotency-key"] for asked in stub.asked[2:]}) == 1
 
 
 def test_calls_ask_for_what_they_say(connect: Connect) -> None:
@@ -493,6 +545,8 @@ def test_every_operation_is_among_those_tried() -> None:
         for name, value in (
             *vars(Operations).items(),
             *vars(ScheduleOperations).items(),
+            *vars(TreeOperations).items(),
+            *vars(TemplateOperations).items(),
             *vars(TaskOperations).items(),
         )
         if isinstance(value, (operation, task_operation, listing))

@@ -10,6 +10,7 @@ from raftsched.core import codec, invariants, machine
 from raftsched.core.commands import (
     ENTRY_VERSION,
     ActivateVersion,
+    AddSubtasks,
     AnyCommand,
     ApplyRetention,
     Assignment,
@@ -25,6 +26,7 @@ from raftsched.core.commands import (
     DeleteQueue,
     DeleteSchedule,
     DeleteTask,
+    DeleteTemplate,
     DrainNode,
     EditTask,
     Entry,
@@ -39,6 +41,7 @@ from raftsched.core.commands import (
     PutLimit,
     PutQueue,
     PutSchedule,
+    PutTemplate,
     RegisterNode,
     ReportAttempts,
     ReportDigest,
@@ -223,6 +226,9 @@ ONE_OF_EACH: tuple[AnyCommand, ...] = (
     FireSlots((Fire("nightly", 1, 2_000, (2_000,), 3_000, (1_000, 1_500, 2)),)),
     TriggerSchedule("nightly"),
     BackfillSchedule("nightly", 1, (1_000,)),
+    AddSubtasks("t", 0, (NewTask("", b"spec"),), is_last=True),
+    PutTemplate("daily", b"{}"),
+    DeleteTemplate("daily"),
 )
 
 
@@ -266,7 +272,8 @@ class Replica:
         self.now = self.now + STEP_MS if now is None else now
         applied = machine.apply(self.state, self.index, entry(command, now=self.now))
         self.events = applied.events
-        assert invariants.check(self.state) == []
+        violated = invariants.check(self.state)
+        assert not violated, violated
         return applied.outcomes[0][0]
 
     def accepted(self, command: AnyCommand) -> Any:
@@ -286,7 +293,8 @@ class Replica:
         assert isinstance(outcome, Rejected), outcome
         assert (dump(self.state), list(self.state.ready)) == (before, queue)
         assert applied.events == []
-        assert invariants.check(self.state) == []
+        violated = invariants.check(self.state)
+        assert not violated, violated
         return outcome
 
     # Arranging -------------------------------------------------------------------------------

@@ -8,8 +8,15 @@ import msgspec
 import pytest
 
 from raftsched.core.commands import AttemptFinished, AttemptStarted, PauseTask, ReportAttempts
-from raftsched.core.model import OUTPUT_TAIL_BYTES_MAX, AttemptStatus, TaskStatus
+from raftsched.core.model import (
+    OUTPUT_TAIL_BYTES_MAX,
+    RESULT_BYTES_MAX,
+    RESULT_FILE_BYTES_MAX,
+    AttemptStatus,
+    TaskStatus,
+)
 from raftsched.core.outcomes import Accepted, Event
+from raftsched.core.versions import POLICIES, WORKFLOWS
 from tests.unit.core.builders import Replica, finished, register, started
 
 
@@ -262,3 +269,28 @@ def test_a_task_that_is_paused_while_it_runs_waits_paused_for_its_retry() -> Non
     replica.accepted(finished("t1", token, "failed"))
     assert (replica.task().status, replica.task().paused) == (TaskStatus.QUEUED, True)
     assert list(replica.state.ready) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "result", "size", "kept"),
+    [
+        (WORKFLOWS, b"", 5 << 20, (b"", 5 << 20)),
+        (WORKFLOWS, b"", RESULT_FILE_BYTES_MAX, (b"", RESULT_FILE_BYTES_MAX)),
+        (WORKFLOWS, b"", RESULT_FILE_BYTES_MAX + 1, (b"", 0)),
+        (WORKFLOWS, b"", -1, (b"", 0)),
+        (WORKFLOWS, b"1", 5 << 20, (b"1", 0)),
+        (WORKFLOWS, b"1" * (RESULT_BYTES_MAX + 1), 5, (b"", 5)),
+        (WORKFLOWS - 1, b"", 5 << 20, (b"", 0)),
+        (WORKFLOWS - 1, b"1", 0, (b"1", 0)),
+        (POLICIES - 1, b"1", 7, (b"", 0)),
+    ],
+)
+def test_size_of_a_result_on_the_node_is_kept_within_its_bound_and_by_version(
+    version: int, result: bytes, size: int, kept: tuple[bytes, int]
+) -> None:
+    replica = with_node()
+    token = replica.bring("t1", TaskStatus.RUNNING)
+    replica.state.version = version
+    replica.accepted(finished("t1", token, result=result, result_bytes=size))
+    assert (replica.latest().result, replica.latest().result_bytes) == kept
+    assert replica.task().status is TaskStatus.SUCCEEDED

@@ -205,7 +205,7 @@ def test_retention_removes_the_tree_at_once_and_never_a_part_of_one_that_is_open
     replica.finish("t1.3")
     weight = replica.state.finished.of("default").bytes
     assert weight == 4 * len(b"spec")
-    assert replica.accepted(ApplyRetention()) == (1, 0)
+    assert replica.accepted(ApplyRetention()) == (4, 0)
     assert [event.task_id for event in replica.events] == ["t1", *PARTS]
     assert len(replica.state.tasks) == 0
 

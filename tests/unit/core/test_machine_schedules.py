@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from raftsched.core.commands import (
+    AttemptFinished,
     BackfillSchedule,
     CancelTask,
     DeleteSchedule,
@@ -16,6 +17,7 @@ from raftsched.core.commands import (
     PauseSchedule,
     PutQueue,
     PutSchedule,
+    ReportAttempts,
     SubmitTasks,
     TriggerSchedule,
     UpdateSettings,
@@ -36,7 +38,7 @@ from raftsched.core.schedule import (
     SlotStatus,
     slot_key,
 )
-from raftsched.core.versions import TREES
+from raftsched.core.versions import SCHEDULES, TREES
 from tests.unit.core.builders import Replica, new_task, register
 
 #: Instants of the schedules below.
@@ -366,8 +368,8 @@ def test_another_timing_is_reckoned_anew_and_another_task_is_not() -> None:
 def test_trigger_runs_it_now_beside_its_instants() -> None:
     replica = with_schedule()
     fire(replica, T0, following=T0 + STEP)
-    first = replica.accepted(TriggerSchedule("s"))
-    second = replica.accepted(TriggerSchedule("s"))
+    (first,) = replica.accepted(TriggerSchedule("s")).task_ids
+    (second,) = replica.accepted(TriggerSchedule("s")).task_ids
     assert len({first, second, run_id("s", T0)}) == 3
     assert [s[2:] for s in slots(replica)] == [("fired", "")] + [("fired", "triggered")] * 2
     assert row(replica).next_at == T0 + STEP
@@ -470,3 +472,28 @@ def test_an_id_says_when() -> None:
     assert run_id("nightly", 1_795_226_400_000) == "nightly.20261121T020000Z"
     assert run_id("fast", 1_795_226_400_100) == "fast.20261121T020000100Z"
     assert msgspec.json.decode(msgspec.json.encode(run_id("a", 0))) == "a.19700101T000000Z"
+
+
+def test_below_version_7_each_end_is_told_to_its_own_ends_first() -> None:
+    """As programs before did it: the order in which rows are made is a part of the state."""
+    replica = Replica()
+    replica.state.version = SCHEDULES
+    replica.accepted(register(slots=10))
+    for name, wide in (("r", (0, 3, 1)), ("t", (0, 1))):
+        for at, broadcast in enumerate(wide, 1):
+            extra = Extra(broadcast=broadcast) if broadcast else None
+            wanted = Schedule(name, new_task("", extra=extra), b"timing", overlap=Overlap.QUEUE)
+            version = replica.accepted(PutSchedule(wanted))
+            row = replica.state.schedules.get(name)
+            assert row is not None, version
+            replica.accepted(BackfillSchedule(name, row.version, (at * 1_000,)))
+    first = list(replica.state.ready)
+    assert len(first) == 2
+    tokens = [(task_id, replica.assign(task_id)) for task_id in first]
+    ends = tuple(AttemptFinished(task_id, token, "succeeded", 1) for task_id, token in tokens)
+    replica.accepted(ReportAttempts("n1", "a", finished=ends))
+    made = sorted((task.order, task.id) for task in replica.state.tasks.values())[-2:]
+    assert [task_id for _, task_id in made] == [
+        f"{run_id('r', 3_000)}.1",
+        f"{run_id('t', 2_000)}.1",
+    ]

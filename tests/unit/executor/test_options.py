@@ -137,9 +137,13 @@ def test_result_in_a_users_directory_that_is_anothers_file_is_not_read(tmp_path:
     # As a hard link would be.
     Path(answer.result).write_text('"secret"')
     with pytest.raises(BadResult, match="result-unreadable"):
-        answer.take()
+        answer.take(may_be_large=True)
+    Path(answer.result).write_bytes(bytes(100_000))
+    with pytest.raises(BadResult, match="result-unreadable"):
+        answer.take(may_be_large=True)
+    Path(answer.result).write_text('"own"')
     os.chown(answer.result, nobody.pw_uid, nobody.pw_gid)
-    assert answer.take() == b'"secret"'
+    assert answer.take(may_be_large=True) == b'"own"'
     answers.close()
     assert not Path(answer.private).parent.exists()
 

@@ -46,7 +46,9 @@ async def test_all_attempts_of_unknown_tasks_go_and_nothing_else(
 ) -> None:
     monkeypatch.setattr(removal, "STEP_FILES", 3)
     kept = ["known.1.out", "with.dots.2.out", "notes", "a.out", "x.y.out", "gone.1.err"]
+    kept += ["known.1.result", "known.1.part"]
     gone = ["gone.1.out", "gone.17.out", "with.1.out", "known.1.1.out", "1.1.out"]
+    gone += ["gone.1.result", "gone.1.part"]
     folder = _fill(tmp_path, *kept, *gone)
     await OutputRemoval(tmp_path, {"known", "with.dots"}.__contains__).step()
     assert _names(folder) == sorted(kept)

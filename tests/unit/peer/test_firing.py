@@ -49,6 +49,8 @@ async def test_each_instant_is_counted_once_and_the_late_ones_of_them() -> None:
 
 async def test_a_schedule_that_cannot_be_reckoned_stands_in_nobodys_way() -> None:
     leader = Leader()
-    leader.put(b"of a newer program")
-    await leader.run_at(leader.replica.now + 5_000)
-    assert leader.firing.fired == 0
+    known = msgspec.msgpack.decode(SECONDLY)
+    for timing in (b"of a newer program", msgspec.msgpack.encode({**known, "moons": ["full"]})):
+        leader.put(timing)
+        await leader.run_at(leader.replica.now + 5_000)
+        assert leader.firing.fired == 0

@@ -17,6 +17,7 @@ from raftsched.core.commands import (
     Entry,
     SubmitTasks,
 )
+from raftsched.core.cron.zones import tzdata_version
 from raftsched.core.outcomes import Accepted, Outcome
 from raftsched.core.versions import SUPPORTED, Supports
 from raftsched.peer.errors import UpgradeNeeded
@@ -100,8 +101,18 @@ async def test_a_member_that_fell_silent_may_be_another_program_when_it_is_back(
 
 def test_what_a_member_told_is_shown() -> None:
     view = PeerView(1.0, None, 0.0, 1.0, OLD)
-    assert told_by(view, 12.6) == ("0.1.1", 2, 13)
-    assert told_by(view._replace(about={}), None) == ("", 2, None)
+    assert told_by(view, 12.6) == ("0.1.1", 2, 13, tzdata_version())
+    assert told_by(view._replace(about={}), None) == ("", 2, None, "")
+
+
+async def test_peers_of_other_time_zones_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(n2=NEW, n3={**NEW, "tzdata": "1999z"})
+    with caplog.at_level(logging.WARNING):
+        await bench.upgrades.step()
+        await bench.upgrades.step()
+    [record] = caplog.records
+    assert "n3 1999z" in record.message and tzdata_version() in record.message
+    assert "n2" not in record.message
 
 
 # The entry of an activation --------------------------------------------------------------------

@@ -18,7 +18,7 @@ from raftsched.raft.config import LogConfig, TlsFiles
 from raftsched.raft.connection import Connection
 from raftsched.raft.host import Host
 from raftsched.raft.transport import Transport
-from tests.e2e.cluster import free_ports
+from tests.ports import free_ports
 
 
 class Mesh:

@@ -24,7 +24,7 @@ from raftsched.cli.bench.command import bench
 from raftsched.cli.bench.load import Load
 from raftsched.cli.exits import Failure
 from tests.e2e.cluster import is_alive
-from tests.unit.cli.bench.ports import base_port
+from tests.ports import base_port
 
 # Programs of others ------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from raftsched.cli.bench.cpu import per_task
 from raftsched.cli.bench.load import Load, post, post_for, submission
 from raftsched.cli.bench.noop import START, note_start
 from raftsched.cli.exits import Failure
-from tests.unit.cli.bench.ports import base_port
+from tests.ports import base_port
 
 # The load ----------------------------------------------------------------------------------------
 

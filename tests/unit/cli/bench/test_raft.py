@@ -15,7 +15,7 @@ from raftsched.cli.bench.raft.load import Gatherer, Lost, Shape, run_callers
 from raftsched.cli.bench.raft.machine import BenchMachine, churn_entry, plain_entry, submit_entry
 from raftsched.peer.sizes import ENTRY_ITEMS_MAX
 from raftsched.raft.log import LogFull, NotLeader
-from tests.unit.cli.bench.ports import row_of_ports
+from tests.ports import row_of_ports
 
 # Figures -----------------------------------------------------------------------------------------
 

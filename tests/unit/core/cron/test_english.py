@@ -31,6 +31,10 @@ BERLIN = "Europe/Berlin"
             "at 00:00 every day, UTC, from 2026-05-01 00:00, before 2026-06-01 00:00, "
             "not on 4 excluded days, each start up to 1 minute 30 seconds later",
         ),
+        (cron("@daily", exclude_yearly=((501, 501), (1224, 106))),
+         "at 00:00 every day, UTC, in no year on 05-01 and 12-24 to 01-06"),
+        (cron("@daily", exclude_yearly=((1, 1),) * 4),
+         "at 00:00 every day, UTC, not on 4 ranges of days of every year"),
     ],
 )  # fmt: skip
 def test_times_are_said_in_words(timing: Timing, expected: str) -> None:

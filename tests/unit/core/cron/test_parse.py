@@ -58,6 +58,11 @@ def parsed(**asked: Any) -> Timing:
                                         "1970-01-04..1970-01-05")},
             Timing(every_ms=DAY_MS, exclude=((2, 5), (9, 9))),
         ),
+        (
+            {"every": "1d", "exclude": ("12-24..01-06", "1970-01-10", "02-29", "05-01", "05-01")},
+            Timing(every_ms=DAY_MS, exclude=((9, 9),),
+                   exclude_yearly=((229, 229), (501, 501), (1224, 106))),
+        ),
     ],
 )  # fmt: skip
 def test_texts_become_the_row(asked: dict[str, Any], expected: Timing) -> None:
@@ -101,6 +106,14 @@ def test_texts_become_the_row(asked: dict[str, Any], expected: Timing) -> None:
             "not after the start",
         ),
         ({"every": "1s", "exclude": ("2026-02-30",)}, "/exclude/0", "is no day"),
+        ({"every": "1s", "exclude": ("02-30",)}, "/exclude/0", "is no day of any year"),
+        ({"every": "1s", "exclude": ("12-24..13-01",)}, "/exclude/0", "is no day of any year"),
+        ({"every": "1s", "exclude": ("12-24..2026-12-26",)}, "/exclude/0", "is no day"),
+        (
+            {"every": "1s", "exclude": tuple(f"01-{n:02}" for n in range(1, 22))},
+            "/exclude",
+            "at most 20",
+        ),
         ({"every": "1s", "exclude": ("2026-02-03..2026-02-01",)}, "/exclude/0", "is no day"),
         ({"every": "1s", "exclude": ("2026-02-03",) * (EXCLUDE_MAX + 1)}, "/exclude", "at most"),
     ],
@@ -122,6 +135,7 @@ def test_wrong_text_gets_its_place_and_a_sentence(
         ({"crons": ("@yearly",), "end_at": "2026-12-31T00:00Z"}, "/end_at", "none is before"),
         ({"crons": ("@yearly",), "end_at": "2027-01-02T00:00Z", "exclude": ("2027-01-01",)},
          "/exclude", "on an excluded day"),
+        ({"every": "1s", "exclude": ("01-01..12-31",)}, "/exclude", "on an excluded day"),
         ({"crons": ("30 2 * 3 0L",), "zone": BERLIN, "gap": "skip"}, "/gap", '"shift"'),
     ],
 )  # fmt: skip

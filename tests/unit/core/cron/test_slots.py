@@ -158,6 +158,44 @@ def test_excluded_days_are_those_of_the_zone() -> None:
     ]  # fmt: skip
 
 
+def test_days_of_every_year_are_excluded_every_year() -> None:
+    timing = cron("0 9 23-27 12 *", zone=BERLIN, exclude_yearly=((1224, 1226),))
+    found = between(timing, NAME, 0, at("2026-06-01"), at("2029-01-01"), 99)
+    assert found == tuple(
+        at(f"{year}-12-{day} 08:00") for year in (2026, 2027, 2028) for day in (23, 27)
+    )
+
+
+def test_days_of_every_year_may_go_over_new_year() -> None:
+    timing = cron("0 0 * * *", exclude_yearly=((1224, 106),))
+    for year in (2026, 2027):
+        assert next_of(timing, f"{year}-12-23") == at(f"{year + 1}-01-07")
+        assert next_of(timing, f"{year}-01-02") == at(f"{year}-01-07")
+    assert next_of(timing, "2026-12-22") == at("2026-12-23")
+
+
+def test_the_leap_day_is_excluded_where_there_is_one() -> None:
+    timing = cron("0 0 * * *", exclude_yearly=((229, 229),))
+    assert next_of(timing, "2028-02-28") == at("2028-03-01")
+    assert next_of(timing, "2027-02-28") == at("2027-03-01")
+    until = cron("0 0 * * *", exclude_yearly=((227, 229),))
+    assert next_of(until, "2027-02-26") == next_of(until, "2027-02-27") == at("2027-03-01")
+
+
+def test_certain_days_and_those_of_every_year_are_both_left_out() -> None:
+    day = at("2026-12-27") // 86_400_000
+    timing = cron("0 0 * * *", exclude=((day, day),), exclude_yearly=((1224, 1226), (1228, 1231)))
+    assert next_of(timing, "2026-12-23") == at("2027-01-01")
+    assert next_of(timing, "2027-12-23") == at("2027-12-27")
+
+
+@pytest.mark.parametrize(
+    "yearly", [((101, 1231),), ((701, 630),), ((1224, 1224),), ((1220, 1223), (1224, 1230))]
+)
+def test_what_is_excluded_every_year_never_comes(yearly: tuple[tuple[int, int], ...]) -> None:
+    assert next_of(cron("0 0 24 12 *", exclude_yearly=yearly), "2026-05-01") == 0
+
+
 def test_everything_excluded_never_comes() -> None:
     assert next_of(cron("* * * * * *", exclude=((0, DAY_MAX),)), "2026-05-01") == 0
 

@@ -1,0 +1,1 @@
+"""``raftsched bench schedules``: does every slot start once, and how late?"""

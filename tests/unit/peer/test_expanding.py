@@ -1,0 +1,154 @@
+"""What a task named on this node becomes subtasks of another; a fork's trouble is its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from raftsched.core.commands import (
+    AddSubtasks,
+    AnyCommand,
+    AttemptFinished,
+    ReportAttempts,
+    SubmitTasks,
+)
+from raftsched.core.model import NewTask
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
+from raftsched.core.policy import Extra
+from raftsched.core.spec import TaskSpec
+from raftsched.core.workflow import Dependency, Fork, On
+from raftsched.executor.output import stream_path
+from raftsched.peer.errors import NoLeader
+from raftsched.peer.expanding import Expanding
+from raftsched.peer.host import PeerHost
+from tests.unit.core.builders import Replica, new_task, register
+
+_packed = msgspec.msgpack.Encoder()
+_ITEM = new_task("", spec=_packed.encode(TaskSpec(("true",))))
+SPEC = _packed.encode(TaskSpec(template=_packed.encode(_ITEM)))
+
+
+class Bench:
+    """A node ``n1`` that ran ``split``, on which ``m`` waits for its items."""
+
+    def __init__(self, directory: Path, on: On = On.SUCCESS) -> None:
+        self.replica = Replica()
+        self.directory = directory
+        (directory / "output").mkdir()
+        self.asked: list[AddSubtasks] = []
+        #: What the next proposals come to instead.
+        self.trouble: list[Outcome | Exception] = []
+        self.replica.accepted(register(slots=10))
+        fork = Fork(is_open=True, items_from="split")
+        extra = Extra(depends_on=(Dependency("split", on),), fork=fork)
+        self.replica.submit("split")
+        self.replica.accepted(SubmitTasks((NewTask("m", SPEC, extra=extra),)))
+
+    def ran(self, printed: bytes = b"", result: bytes = b"", status: str = "succeeded") -> None:
+        """The end of ``split``."""
+        token = self.replica.assign("split")
+        if printed:
+            stream_path(self.directory, "split", 1, "out").write_bytes(printed)
+        ended = AttemptFinished(
+            "split", token, status, exit_code=0, result=result, output_bytes=len(printed),
+            output_tail=printed[-100:],
+        )  # fmt: skip
+        self.replica.accepted(ReportAttempts("n1", "a", finished=(ended,)))
+
+    async def look(self, until: Callable[[], bool]) -> None:
+        async def propose(command: AnyCommand, seconds: float) -> Outcome:
+            assert isinstance(command, AddSubtasks)
+            self.asked.append(command)
+            if self.trouble:
+                trouble = self.trouble.pop(0)
+                if isinstance(trouble, Exception):
+                    raise trouble
+                return trouble
+            return self.replica.do(command)
+
+        expanding = Expanding("n1", self.directory, lambda: self.replica.state, propose, PeerHost())
+        task = asyncio.create_task(expanding.run())
+        async with asyncio.timeout(5):
+            while not until():
+                expanding.look()
+                await asyncio.sleep(0.01)
+        task.cancel()
+
+    def is_over(self) -> bool:
+        return self.replica.task("m").finished_at > 0
+
+    def has(self, count: int) -> Callable[[], bool]:
+        def done() -> bool:
+            extra = self.replica.task("m").extra
+            assert extra is not None and extra.fork is not None
+            return extra.subtasks == count and not extra.fork.is_open
+
+        return done
+
+
+async def test_lines_that_were_printed_and_returned_lists_are_items(tmp_path: Path) -> None:
+    for name, printed, result in (("a", b'1\n\n"x"\n', b""), ("b", b"", b'[1, "x"]')):
+        (tmp_path / name).mkdir()
+        bench = Bench(tmp_path / name)
+        bench.ran(printed, result)
+        await bench.look(bench.has(2))
+
+
+async def test_what_is_refused_or_not_heard_for_a_while_is_asked_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ran(b"1\n2\n")
+    bench.trouble = [Rejected(Reason.OVERLOADED, "full"), NoLeader("nobody leads")]
+    await bench.look(bench.has(2))
+    assert len(bench.asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        ({"printed": b"1\nno\n"}, "items-not-json: line 2 of split: no"),
+        ({"printed": b"[" * 5_000}, "items-not-json: line 1"),
+        ({"result": b'{"a":1}'}, "items-no-list"),
+    ],
+    ids=["not json", "deep line", "no list"],
+)
+async def test_what_cannot_be_used_fails_with_a_reason(
+    tmp_path: Path, end: dict[str, Any], why: str
+) -> None:
+    bench = Bench(tmp_path)
+    bench.ran(**end)
+    await bench.look(bench.is_over)
+    assert bench.replica.task("m").reason.startswith(why)
+
+
+async def test_what_nobody_thought_of_is_the_fork_s_own_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def items(*_: object) -> list[Any]:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(PeerHost, "items", items)
+    bench = Bench(tmp_path)
+    bench.ran(b"1\n")
+    await bench.look(bench.is_over)
+    assert bench.replica.task("m").reason == "items-unusable: RecursionError: too deep"
+
+
+async def test_output_that_was_swept_is_no_empty_list(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ran(b"1\n2\n")
+    stream_path(tmp_path, "split", 1, "out").unlink()
+    await bench.look(bench.is_over)
+    assert bench.replica.task("m").reason.startswith("items-gone")
+
+
+async def test_one_that_did_not_succeed_names_none(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, On.ALWAYS)
+    bench.ran(b"1\n", status="failed")
+    await bench.look(bench.is_over)
+    assert bench.replica.task("m").reason == "items-missing: split is failed and names none"
+    assert isinstance(bench.replica.do(bench.asked[0]), Rejected | Accepted)
