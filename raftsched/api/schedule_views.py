@@ -13,7 +13,7 @@ from raftsched.api.times import instant
 from raftsched.core.cron.english import english
 from raftsched.core.cron.slots import following
 from raftsched.core.reckon import timing_of
-from raftsched.core.schedule import UNRECKONED, Schedule, Slot, SlotStatus, slot_key
+from raftsched.core.schedule import UNRECKONED, Schedule, Slot, SlotStatus, edited_at, slot_key
 from raftsched.core.state import State
 
 #: Tasks of a schedule that are named in its view.
@@ -55,7 +55,7 @@ class ScheduleView(msgspec.Struct, frozen=True):
     #: Its tasks that have not ended, the oldest first; at most 20.
     running: list[str]
     created_at: str | None
-    #: The ETag.
+    #: The ETag: of the last time that somebody changed it; that it fired is no change.
     modify_index: int
 
 
@@ -108,7 +108,7 @@ def schedule_view(state: State, row: Schedule) -> ScheduleView:
         failures=row.failures,
         running=state.firings.runs_of(row.name)[:RUNNING_MAX],
         created_at=instant(row.created_at),
-        modify_index=row.modify_index,
+        modify_index=edited_at(row),
     )
 
 

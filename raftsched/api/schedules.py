@@ -39,9 +39,9 @@ from raftsched.core.handlers.runs import run_id
 from raftsched.core.handlers.schedules import INSTANTS_MAX
 from raftsched.core.outcomes import Reason, Rejected, Submitted
 from raftsched.core.reckon import timing_of
-from raftsched.core.schedule import Schedule, slot_key
+from raftsched.core.schedule import Schedule, edited_at, slot_key
 
-#: A change of a schedule that fires meanwhile is tried so often.
+#: A change of a schedule that somebody else changes meanwhile is tried so often.
 TRIES_MAX = 5
 #: Schedules of a page that are shown before everything else has its turn.
 SLICE_ROWS = 100
@@ -87,7 +87,7 @@ def _answer(context: Context, name: str, status: int = 200, **headers: str) -> w
     row = context.service.state.schedules.get(name)
     if row is None:
         raise unknown_schedule(name)
-    headers["ETag"] = f'"{row.modify_index}"'
+    headers["ETag"] = f'"{edited_at(row)}"'
     return context.answer(schedule_view(context.service.state, row), status, headers)
 
 
@@ -163,9 +163,9 @@ async def edit(context: Context, request: web.Request) -> web.StreamResponse:
         row = wanted_row(context.service.state, known.name, body, context.now_ms(), known)
         try:
             # What the patch was merged into must still stand there.
-            return await _put(context, request, row, wanted or known.modify_index)
+            return await _put(context, request, row, wanted or edited_at(known))
         except Problem as problem:
-            # It fired meanwhile, mostly.
+            # It goes on top of what somebody else changed meanwhile.
             if problem.code != "modified" or wanted or not left:
                 raise
     raise AssertionError("the last try returns or raises")
@@ -176,7 +176,7 @@ async def _put(
 ) -> web.Response:
     """Propose a row, unless what stands there asks for the same."""
     known = context.service.state.schedules.get(row.name)
-    if if_index and (known is None or known.modify_index != if_index):
+    if if_index and (known is None or edited_at(known) != if_index):
         raise Problem("modified", "the schedule was changed meanwhile")
     fields = [] if known is None else differences(known, row)
     if flag(request, "dry_run"):
@@ -198,7 +198,7 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
     if flag(request, "dry_run"):
         state = await context.service.read()
         row = known_schedule(context, request)
-        if wanted and row.modify_index != wanted:
+        if wanted and edited_at(row) != wanted:
             raise Problem("modified", "the schedule was changed meanwhile")
         count = len(state.firings.runs_of(name)) if ends_tasks else 0
         return context.answer({"valid": True, "tasks": count})

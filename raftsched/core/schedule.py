@@ -93,6 +93,8 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     resumed_at: int = 0
     created_at: int = 0
     modify_index: int = 0
+    #: The index of the last command that somebody gave about it, since version 7; 0: none did.
+    edit_index: int = 0
     #: What it was asked for with, as JSON; not looked into by ``apply``.
     document: bytes = b""
     #: Idempotency key of the request that made it; empty: it had none.
@@ -119,6 +121,11 @@ class Slot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     #: The cluster's time when it was decided, and the place in the order of all that was.
     fired_at: int = 0
     order: int = 0
+
+
+def edited_at(row: Schedule) -> int:
+    """The index that an edit names: that the schedule fired meanwhile is no conflict."""
+    return row.edit_index or row.modify_index
 
 
 def slot_key(schedule: str, at: int) -> str:

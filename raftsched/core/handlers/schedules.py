@@ -40,8 +40,10 @@ from raftsched.core.schedule import (
     Overlap,
     Schedule,
     SlotStatus,
+    edited_at,
     slot_key,
 )
+from raftsched.core.versions import WORKFLOWS
 
 #: Rows of schedules that are kept.
 SCHEDULES_MAX = 20_000
@@ -58,8 +60,8 @@ def put(changes: Changes, command: PutSchedule) -> Outcome:
     known = changes.state.schedules.get(wanted.name)
     if command.is_new and known is not None:
         return Rejected(Reason.SCHEDULE_EXISTS, wanted.name)
-    if command.if_index and (known is None or known.modify_index != command.if_index):
-        stands = "no row" if known is None else f"modify index {known.modify_index}"
+    if command.if_index and (known is None or edited_at(known) != command.if_index):
+        stands = "no row" if known is None else f"modify index {edited_at(known)}"
         return Rejected(Reason.MODIFIED, f"{stands}, not {command.if_index}")
     if known is None and len(changes.state.schedules) >= SCHEDULES_MAX:
         return Rejected(Reason.OVERLOADED, f"{SCHEDULES_MAX} schedules are allowed")
@@ -109,19 +111,27 @@ def _may_recur(extra: Extra) -> bool:
 
 def _as_new(changes: Changes, wanted: Schedule) -> Schedule:
     now = changes.state.now
-    return msgspec.structs.replace(
+    row = msgspec.structs.replace(
         wanted, version=1, next_at=UNRECKONED, after=now, resumed_at=0, created_at=now,
-        modify_index=changes.index, successes=0, failures=0,
+        successes=0, failures=0,
     )  # fmt: skip
+    return _edited(changes, row)
+
+
+def _edited(changes: Changes, row: Schedule) -> Schedule:
+    index = changes.index
+    edit_index = index if changes.state.version >= WORKFLOWS else 0
+    return msgspec.structs.replace(row, modify_index=index, edit_index=edit_index)
 
 
 def _changed(changes: Changes, known: Schedule, wanted: Schedule) -> Schedule:
     """Another definition; when it is due is reckoned anew only if that is another."""
     row = msgspec.structs.replace(
         wanted, version=known.version + 1, next_at=known.next_at, after=known.after,
-        resumed_at=known.resumed_at, created_at=known.created_at, modify_index=changes.index,
-        successes=known.successes, failures=known.failures, key=known.key,
+        resumed_at=known.resumed_at, created_at=known.created_at, successes=known.successes,
+        failures=known.failures, key=known.key,
     )  # fmt: skip
+    row = _edited(changes, row)
     if wanted.paused is not known.paused:
         return _paused(changes, msgspec.structs.replace(row, paused=known.paused), wanted.paused)
     if wanted.timing == known.timing:
@@ -144,7 +154,7 @@ def pause(changes: Changes, command: PauseSchedule) -> Outcome:
 
 def _paused(changes: Changes, row: Schedule, paused: bool) -> Schedule:
     """Paused, or going on from now: what was due meanwhile was not to run."""
-    row = msgspec.structs.replace(row, paused=paused, modify_index=changes.index)
+    row = _edited(changes, msgspec.structs.replace(row, paused=paused))
     now, next_at = changes.state.now, row.next_at
     if paused or not next_at or next_at > now:
         return row
@@ -158,8 +168,8 @@ def delete(changes: Changes, command: DeleteSchedule) -> Outcome:
     known = state.schedules.get(name)
     if known is None:
         return Rejected(Reason.UNKNOWN_SCHEDULE, name)
-    if command.if_index and known.modify_index != command.if_index:
-        return Rejected(Reason.MODIFIED, f"modify index {known.modify_index}")
+    if command.if_index and edited_at(known) != command.if_index:
+        return Rejected(Reason.MODIFIED, f"modify index {edited_at(known)}")
     for at in state.firings.slots_of(name):
         changes.slots[slot_key(name, at)] = None
     if command.ends_tasks:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from raftsched.api.schedule_documents import wanted_row
-from raftsched.core.commands import Fire, FireSlots, PutQueue, PutSchedule
+from raftsched.core.commands import Fire, FireSlots, PauseSchedule, PutQueue, PutSchedule
 from raftsched.core.model import Queue
 from raftsched.core.outcomes import Accepted
 from raftsched.core.schedule import UNRECKONED
@@ -136,20 +136,32 @@ async def test_a_patch_changes_what_it_says_and_null_is_the_default_again(api: A
     (await api.ask("PATCH", "/v1/schedules/none", patch)).problem(404, "unknown-schedule")
 
 
-async def test_a_patch_is_tried_again_when_the_schedule_fires_meanwhile(api: Api) -> None:
+async def test_a_patch_goes_on_top_of_what_is_changed_meanwhile(api: Api) -> None:
     await put(api)
-    propose, left = api.service.propose, 2
+    propose, left = api.service.propose, 3
 
-    async def fires_first(command: Any, timeout_seconds: float = 10.0) -> Any:
+    async def paused_first(command: Any, timeout_seconds: float = 10.0) -> Any:
         nonlocal left
         if left:
             left -= 1
-            fire(api, "nightly")
+            await propose(PauseSchedule("nightly", paused=left % 2 == 0))
         return await propose(command, timeout_seconds)
 
-    api.service.propose = fires_first  # type: ignore[method-assign]
-    answer = await api.ask("PATCH", PATH, {"overlap": "allow"})
-    assert (answer.status, answer.json()["overlap"]) == (200, "allow")
+    api.service.propose = paused_first  # type: ignore[method-assign]
+    view = (await api.ask("PATCH", PATH, {"overlap": "allow"})).json()
+    assert (view["overlap"], view["paused"], view["version"]) == ("allow", True, 2)
+
+
+async def test_that_it_fired_since_is_no_conflict(api: Api) -> None:
+    tag = (await api.ask("PUT", PATH, NIGHTLY)).headers["ETag"]
+    fire(api, "nightly", 3)
+    assert (await api.ask("GET", PATH)).headers["ETag"] == tag
+    answer = await api.ask("PATCH", PATH, {"overlap": "allow"}, If_Match=tag)
+    assert answer.status == 200
+    assert answer.headers["ETag"] != tag
+    fire(api, "nightly", 3)
+    (await api.ask("DELETE", PATH, If_Match=tag)).problem(412, "modified")
+    assert (await api.ask("DELETE", PATH, If_Match=answer.headers["ETag"])).status == 204
 
 
 async def test_a_pause_stands_until_it_is_undone(api: Api) -> None:

@@ -38,7 +38,7 @@ from raftsched.core.schedule import (
     SlotStatus,
     slot_key,
 )
-from raftsched.core.versions import SCHEDULES, TREES
+from raftsched.core.versions import SCHEDULES, TREES, WORKFLOWS
 from tests.unit.core.builders import Replica, new_task, register
 
 #: Instants of the schedules below.
@@ -395,6 +395,18 @@ def test_a_backfill_said_twice_runs_once_however_many_slots_it_has() -> None:
     command = BackfillSchedule("s", 1, tuple(T0 + n * STEP for n in range(3 * SLOTS_MAX)))
     assert len(replica.accepted(command)) == 3 * SLOTS_MAX
     assert replica.accepted(command) == ()
+
+
+def test_below_version_7_an_edit_names_the_row_as_it_last_fired() -> None:
+    replica = with_schedule()
+    replica.state.version = SCHEDULES
+    edited = replica.accepted(PutSchedule(schedule(jitter_ms=5)))
+    assert edited.edit_index == 0
+    fire(replica, T0, following=T0 + STEP)
+    stale = DeleteSchedule("s", if_index=edited.modify_index)
+    assert replica.refused(stale).reason is Reason.MODIFIED
+    replica.state.version = WORKFLOWS
+    replica.accepted(DeleteSchedule("s", if_index=row(replica).modify_index))
 
 
 def test_a_schedule_that_was_changed_since_is_not_deleted() -> None:
