@@ -34,8 +34,8 @@ test: $(STAMP)  ## The gate: lint, types and all tests (under ten minutes on two
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 lint: $(STAMP)  ## Format and lint
-	$(VENV)/bin/ruff format raftsched tests
-	$(VENV)/bin/ruff check raftsched tests
+	$(VENV)/bin/ruff format raftsched tests jepsen-like
+	$(VENV)/bin/ruff check raftsched tests jepsen-like
 	$(VENV)/bin/mypy
 
 $(COMPARE_STAMP): pyproject.toml $(STAMP)

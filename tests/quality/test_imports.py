@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "raftsched"
+#: Judges the product from outside, so it shares no code with it.
+HARNESS = ROOT / "jepsen-like"
 
 #: Folder -> folders of ours it may import.  Nothing else is allowed.
 ALLOWED = {
@@ -112,3 +114,18 @@ def test_imports_follow_the_architecture(path: Path) -> None:
             }
             assert not asked & PRESENT, f"{relative} asks the clock"
         assert not impure, f"{relative} is pure and may not import {impure}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(HARNESS.rglob("*.py")), ids=lambda p: str(p.relative_to(HARNESS))
+)
+def test_the_harness_imports_nothing_of_the_product(path: Path) -> None:
+    names = imported(path)
+    ours = {name for name in names if name.split(".")[0] in ("raftsched", "pysyncobj", "tests")}
+    assert not ours, f"{path.relative_to(ROOT)} may not import {ours}"
+    assert not names & {"pickle", "marshal", "shelve", "dill"}, f"{path.name} imports a pickle"
+
+
+def test_the_product_imports_nothing_of_the_harness() -> None:
+    for path in MODULES:
+        assert not any(n.split(".")[0] == "jepsen_like" for n in imported(path)), path

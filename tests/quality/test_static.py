@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "command",
     [
-        ["ruff", "check", "raftsched", "tests"],
-        ["ruff", "format", "--check", "raftsched", "tests"],
+        ["ruff", "check", "raftsched", "tests", "jepsen-like"],
+        ["ruff", "format", "--check", "raftsched", "tests", "jepsen-like"],
         ["mypy"],
     ],
     ids=["lint", "format", "types"],

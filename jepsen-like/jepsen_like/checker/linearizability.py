@@ -1,0 +1,92 @@
+"""G4: for every task there is one order of what clients did that explains all answers.
+
+Tasks are judged one by one, which is enough: operations are about one task each.  Tasks that are
+made never to run are judged by the exact model, others by the one that lets the system move them.
+"""
+
+from __future__ import annotations
+
+from jepsen_like.asked import Book
+from jepsen_like.checker.verdict import Checker, Findings, workloads
+from jepsen_like.evidence import Evidence
+from jepsen_like.history import Call
+from jepsen_like.linear import Budget, Model, Op, linearizable, smallest
+from jepsen_like.models import REGISTER, TASK, is_read, ops_of
+
+#: What one task's clients do to it.
+VERBS = frozenset({"submit", "retry", "cancel", "pause", "resume", "read", "final"})
+
+STEPS_MAX = 20_000_000
+SECONDS_MAX = 120.0
+#: Violations whose smallest sub-history is sought.
+SHOWN_MAX = 5
+
+
+def look(evidence: Evidence, findings: Findings) -> None:
+    judge(evidence, findings, Budget(STEPS_MAX, SECONDS_MAX))
+
+
+def judge(evidence: Evidence, findings: Findings, budget: Budget) -> None:
+    """As `look`, within another budget."""
+    book = Book(evidence)
+    by_task: dict[str, list[Call]] = {}
+    for call in evidence.calls:
+        if call.f in VERBS:
+            by_task.setdefault(_task(call), []).append(call)
+    by_task.pop("", None)
+    shown = 0
+    for task_id, calls in sorted(by_task.items()):
+        model = REGISTER if book.terms(task_id).is_held else TASK
+        ops = operations(calls)
+        findings.saw("tasks")
+        findings.saw("operations", len(calls))
+        findings.saw("reads", sum(is_read(op) for op in ops))
+        is_fine = linearizable(ops, model, budget) if budget.spend(len(ops)) else None
+        if is_fine is None:
+            findings.doubt(f"{task_id}: its {len(ops)} operations were not judged within budget")
+        elif not is_fine:
+            shown += 1
+            _report(task_id, calls, ops if shown <= SHOWN_MAX else [], model, findings)
+
+
+def operations(calls: list[Call]) -> list[Op]:
+    """The operations of one task's calls."""
+    may_cancel = any(
+        (call.value.get("task") or {}).get(word)
+        for call in calls
+        for word in ("depends_on", "unique")
+    )
+    return [op for call in calls for op in ops_of(call, may_cancel)]
+
+
+def _task(call: Call) -> str:
+    if call.f == "retry":
+        return str(call.answer.get("id") or "")
+    if call.f == "final":
+        return str(call.value.get("id") or "")
+    return call.id
+
+
+def _report(
+    task_id: str, calls: list[Call], ops: list[Op], model: Model, findings: Findings
+) -> None:
+    kept = smallest(ops, model, is_read) if ops else []
+    spans = {op.from_at for op in kept}
+    part = [call for call in calls if call.invoked_at in spans] if kept else calls
+    ends = sorted(op.to_at for op in kept if op.to_at is not None)
+    findings.broken(
+        f"task {task_id}: no order of {len(part)} operations explains their answers",
+        ends[-1:],
+        [task_id],
+        part,
+    )
+
+
+CHECKER = Checker(
+    "linearizability",
+    "G4",
+    "reads",
+    workloads("tasks", "register", "mixed"),
+    look,
+    "Is there one order of what clients did to a task that explains all answers?",
+)

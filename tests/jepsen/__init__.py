@@ -1,0 +1,1 @@
+"""Tests of the harness itself: its judges are shown histories made by hand."""
