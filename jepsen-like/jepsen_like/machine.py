@@ -1,0 +1,253 @@
+"""One machine: a program that starts one peer, and whose descendants are all that runs there.
+
+Run in namespaces of its own if the backend has any.  It is the reaper of whatever the peer
+leaves behind, so that runners, keepers and attempts are found by descent and none gets away.  It
+takes orders, one JSON object a line, on stdin, and answers each with one on stdout::
+
+    {"do": "start", "command": [...], "env": {...}, "log": "FILE"}  -> {"pid": 7}
+    {"do": "signal", "signal": 9, "who": "peer" | "others" | "all"} -> {"pids": [7]}
+    {"do": "crash"}          nothing runs any more when it answers   -> {"pids": [7, 8]}
+    {"do": "look"}                     -> {"pid": 7, "exit": null, "state": "S", "others": [...]}
+    {"do": "run", "command": [...], "input": ""}  in its namespaces  -> {"exit": 0, "output": ""}
+    {"do": "device", "name": "n1", "address": "10.77.0.1", "socket": "FILE"}  a network  -> {}
+    {"do": "disk", "path": "DIR"}    a file system whose power can go, mounted there -> {}
+    {"do": "order", "words": "cut"}  to that file system             -> {"answer": "ok"}
+
+``others`` are all but the peer.  What fails is answered with ``{"error": "..."}``.  When stdin
+ends, for whatever reason, everything here is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from jepsen_like.net.tun import make_device
+
+_PR_SET_CHILD_SUBREAPER = 36
+#: What is killed is gone within so long, or the machine says that it is not.
+_CRASH_SECONDS = 10.0
+
+
+class Machine:
+    """The peer, the disk, and whatever descends from this process."""
+
+    def __init__(self) -> None:
+        self._peer = 0
+        #: Of the last peer, once it ended: as `waitpid` has it.
+        self._status: int | None = None
+        self._disk: subprocess.Popen[str] | None = None
+
+    def start(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Start the peer."""
+        if self._peer and self._status is None:
+            raise OSError("the peer runs")
+        with Path(order["log"]).open("ab") as log:
+            process = subprocess.Popen(
+                order["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, **order.get("env", {})}, start_new_session=True,
+            )  # fmt: skip
+        # It is reaped with all others, and not through this object.
+        process.returncode = 0
+        self._peer, self._status = process.pid, None
+        return {"pid": process.pid}
+
+    def signal(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Send a signal to the peer, to all else, or to everything."""
+        who = order["who"]
+        pids = [
+            pid for pid in self._living() if who == "all" or (pid == self._peer) == (who == "peer")
+        ]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, order["signal"])
+        return {"pids": pids}
+
+    def crash(self) -> dict[str, Any]:
+        """Everything is killed, and what it starts meanwhile."""
+        ended: set[int] = set()
+        deadline = time.monotonic() + _CRASH_SECONDS
+        while pids := self._living():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            ended.update(pids)
+            self.reap()
+            if time.monotonic() > deadline:
+                raise OSError(f"not dead after {_CRASH_SECONDS} s: {pids}")
+            time.sleep(0.002)
+        return {"pids": sorted(ended)}
+
+    def look(self) -> dict[str, Any]:
+        """What runs here."""
+        self.reap()
+        others = [
+            {"pid": pid, "words": _words(pid), "state": _stat(pid)[0]}
+            for pid in self._living()
+            if pid != self._peer
+        ]
+        status = self._status
+        code = None if status is None else os.waitstatus_to_exitcode(status)
+        own = _stat(self._peer)[0] if self._peer and code is None else ""
+        return {"pid": self._peer, "exit": code, "state": own, "others": others}
+
+    def run(self, order: dict[str, Any]) -> dict[str, Any]:
+        """A command of the harness in the namespaces of this machine."""
+        done = subprocess.run(
+            order["command"], input=order.get("input", ""), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        return {"exit": done.returncode, "output": done.stdout}
+
+    def mount(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Mount a disk whose power can go."""
+        root = str(Path(__file__).parents[1])
+        code = (
+            f"import sys; sys.path[0] = {root!r}; from jepsen_like.disk.powerfs import main; main()"
+        )
+        self._disk = subprocess.Popen(
+            [sys.executable, "-c", code, order["path"]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        return {"answer": self._answer_of_disk()}
+
+    def order(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Tell the disk."""
+        if self._disk is None or self._disk.stdin is None:
+            raise OSError("there is no disk of its own here")
+        self._disk.stdin.write(order["words"] + "\n")
+        self._disk.stdin.flush()
+        return {"answer": self._answer_of_disk()}
+
+    def _answer_of_disk(self) -> str:
+        assert self._disk is not None and self._disk.stdout is not None
+        answer = self._disk.stdout.readline().strip()
+        if not answer:
+            raise OSError("the disk itself has ended")
+        return answer
+
+    def reap(self) -> None:
+        """What ended is waited for, whoever started it."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid == self._peer:
+                self._status = status
+            if self._disk is not None and pid == self._disk.pid:
+                self._disk.returncode = os.waitstatus_to_exitcode(status)
+
+    def end(self) -> None:
+        """The machine and all that is on it go."""
+        with contextlib.suppress(OSError):
+            self.crash()
+        if self._disk is not None and self._disk.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._disk.stdin.close()
+
+    def _living(self) -> list[int]:
+        """Pids of what descends from here, but for the disk and what only waits to be reaped."""
+        children: dict[int, list[int]] = {}
+        for path in Path("/proc").iterdir():
+            if path.name.isdigit():
+                with contextlib.suppress(OSError, IndexError):
+                    state, parent = _stat(int(path.name))
+                    if state != "Z":
+                        children.setdefault(parent, []).append(int(path.name))
+        own = {os.getpid()}
+        disk = 0 if self._disk is None else self._disk.pid
+        found: list[int] = []
+        todo = [pid for pid in children.get(os.getpid(), []) if pid != disk]
+        while todo:
+            pid = todo.pop()
+            if pid not in own:
+                own.add(pid)
+                found.append(pid)
+                todo += children.get(pid, [])
+        return sorted(found)
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """State and parent of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    return fields[0], int(fields[1])
+
+
+def _words(pid: int) -> str:
+    try:
+        return (
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        )
+    except OSError:
+        return ""
+
+
+def obey(machine: Machine, order: dict[str, Any]) -> dict[str, Any]:
+    """Do what an order says."""
+    match order["do"]:
+        case "start":
+            return machine.start(order)
+        case "signal":
+            return machine.signal(order)
+        case "crash":
+            return machine.crash()
+        case "look":
+            return machine.look()
+        case "run":
+            return machine.run(order)
+        case "device":
+            make_device(order["name"], order["address"], order["socket"])
+            return {}
+        case "disk":
+            return machine.mount(order)
+        case "order":
+            return machine.order(order)
+    raise ValueError(f"no such order: {order['do']}")
+
+
+def serve() -> None:
+    """Until stdin ends."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+    # Ctrl-C in the harness's terminal is for the harness.
+    os.setsid()
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(write)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    machine, buffer = Machine(), b""
+    try:
+        while True:
+            ready, _, _ = select.select([0, read], [], [], 1.0)
+            machine.reap()
+            if read in ready:
+                os.read(read, 4096)
+            if 0 not in ready:
+                continue
+            data = os.read(0, 1 << 16)
+            if not data:
+                return
+            *lines, buffer = (buffer + data).split(b"\n")
+            for line in lines:
+                try:
+                    answer = obey(machine, json.loads(line))
+                except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+                    answer = {"error": f"{type(error).__name__}: {error}"}
+                print(json.dumps(answer), flush=True)
+    finally:
+        machine.end()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,90 @@
+"""What tasks run: a program that writes down that it ran, outside of whatever is broken.
+
+``python -I -S payload.py EFFECTS --runs-ms N [--fails N] [--ignores-sigterm] [--sink SOCKET]``
+appends a line to the file EFFECTS when it starts, every 50 ms while it runs, and when it ends::
+
+    {"task", "attempt", "token", "node", "event": "start|beat|end", "at": ns, "exit"}
+
+``at`` is CLOCK_MONOTONIC, which all machines of a run share.  The first N attempts exit with 1.
+With ``--sink`` it asks a `sink` to take its token at the start and at the end; what that answers is
+in ``"sink"``: ``taken``, ``refused``, or ``gone`` when nobody answers.  With ``--inputs`` the end
+says what the tasks before it left, as ``"inputs"``; with ``--result`` that is its result.
+It stops beating when it is stopped, so that the last line tells how long it surely ran.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+_BEAT_SECONDS = 0.05
+_SINK_SECONDS = 2.0
+
+
+def node() -> str:
+    """The machine, by the directory that it gives to attempts."""
+    _, found, rest = os.environ.get("PWD", "").partition("/peers/")
+    return rest.partition("/")[0] if found else ""
+
+
+def main(words: list[str]) -> int:
+    """The exit code."""
+    path, *options = words
+    known = {"--runs-ms": "0", "--fails": "0", "--sink": "", "--result": ""}
+    flags = {"--ignores-sigterm": False, "--inputs": False}
+    while options:
+        name = options.pop(0)
+        if name in flags:
+            flags[name] = True
+        else:
+            known[name] = options.pop(0)
+    if flags["--ignores-sigterm"]:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    effects = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    attempt = int(os.environ["RAFTSCHED_ATTEMPT"])
+    token = int(os.environ["RAFTSCHED_FENCING_TOKEN"])
+    row = {"task": os.environ["RAFTSCHED_TASK_ID"], "attempt": attempt, "token": token,
+           "node": node(), "pid": os.getpid()}  # fmt: skip
+
+    def tell(event: str, **more: object) -> None:
+        line = {**row, "event": event, "at": time.monotonic_ns(), **more}
+        os.write(effects, json.dumps(line).encode() + b"\n")
+
+    sink = {"sink": offer(known["--sink"], row["task"], token)} if known["--sink"] else {}
+    tell("start", **sink)
+    end_at = time.monotonic() + int(known["--runs-ms"]) / 1000
+    while (left := end_at - time.monotonic()) > 0:
+        time.sleep(min(left, _BEAT_SECONDS))
+        tell("beat")
+    code = 1 if attempt <= int(known["--fails"]) else 0
+    more: dict[str, object] = {"exit": code}
+    if known["--sink"]:
+        more["sink"] = offer(known["--sink"], row["task"], token)
+    if flags["--inputs"]:
+        with open(os.environ["RAFTSCHED_INPUTS_FILE"], encoding="utf-8") as file:
+            more["inputs"] = [json.loads(line) for line in file]
+    if known["--result"]:
+        with open(os.environ["RAFTSCHED_RESULT_FILE"], "w", encoding="utf-8") as file:
+            file.write(known["--result"])
+    tell("end", **more)
+    return code
+
+
+def offer(path: str, task: object, token: int) -> str:
+    """Ask a sink to take something of this attempt."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(_SINK_SECONDS)
+            sock.connect(path)
+            sock.sendall(json.dumps({"task": task, "token": token}).encode() + b"\n")
+            return sock.recv(100).decode().strip() or "gone"
+    except OSError:
+        return "gone"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

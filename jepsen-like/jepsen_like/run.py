@@ -1,0 +1,216 @@
+"""One run: a cluster, clients, faults, the heal, and what is left to be judged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from jepsen_like import evidence
+from jepsen_like.client import Client, Process
+from jepsen_like.history import Clock, FaultEvent, Phase, Run, Writer, write_document
+from jepsen_like.nemesis import NEMESES, Arena, Fault
+from jepsen_like.nemesis.base import Seen, reason_to_skip
+from jepsen_like.net.base import Net
+from jepsen_like.observer import all_ended, watch, write_finals
+from jepsen_like.peers import Peers
+from jepsen_like.workload import WORKLOADS, Workload
+
+#: Undisturbed seconds before the first fault and after the heal; between two faults.
+BEFORE_SECONDS = 3.0
+AFTER_SECONDS = 3.0
+CALM_SECONDS = (0.5, 3.0)
+#: All tasks are terminal within so long after the heal, or the run says which are not.
+ENDED_SECONDS = 90.0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for."""
+
+    workload: str
+    nemesis: tuple[str, ...] = ()
+    seed: int = 0
+    #: Of the faults; what comes before and after is not in it.
+    time_limit_seconds: float = 30.0
+    peers: int = 3
+    lease_seconds: float = 5.0
+    has_disks: bool = False
+    #: The command line of a peer before ``serve``.
+    program: str = ""
+
+
+class Progress:
+    """What a run says while it goes; `cli` has one for terminals."""
+
+    def say(self, text: str) -> None:
+        """A line."""
+
+
+class Session:
+    """A run as it goes."""
+
+    def __init__(self, options: Options, directory: Path, net: Net, progress: Progress) -> None:
+        self.options = options
+        self.directory = directory
+        self.progress = progress
+        # One seed, and a stream of its own for whoever needs one.
+        self._seeds = random.Random(options.seed)
+        self.peers = Peers(
+            directory, options.peers, net, program=options.program,
+            lease_seconds=options.lease_seconds, has_disks=options.has_disks,
+        )  # fmt: skip
+        self.arena = Arena(self.peers, self._stream(), options.lease_seconds)
+        self._faults = Writer(directory / evidence.FAULTS)
+        self._phases: list[Phase] = []
+        self._standing: list[Fault] = []
+
+    def _stream(self) -> random.Random:
+        return random.Random(self._seeds.getrandbits(64))
+
+    async def go(self) -> Run:
+        """From nothing to the evidence; returns what ``run.json`` has."""
+        options = self.options
+        history = Writer(self.directory / evidence.HISTORY)
+        states = Writer(self.directory / evidence.STATES)
+        client = Client(self.peers, history)
+        workload = WORKLOADS[options.workload](client, self.directory, self._stream())
+        clock = Clock(time.monotonic_ns(), time.time_ns() // 1_000_000)
+        try:
+            await self.peers.net.open()
+            await self.peers.open()
+            self.progress.say(f"{options.peers} peers are ready")
+            await workload.set_up()
+            async with _running(watch(self.arena, states)):
+                await self._phased(client, workload)
+                await self._wind_down(client, workload)
+                left = await all_ended(self.peers, ENDED_SECONDS)
+                if left:
+                    self.progress.say(f"{len(left)} tasks have not ended: {', '.join(left[:5])}")
+            await write_finals(self.peers, self.directory)
+        finally:
+            await client.close()
+            await workload.tear_down()
+            await self.peers.close()
+            await self.peers.net.close()
+            for writer in (history, states, self._faults):
+                writer.close()
+            run = self._document(workload, clock)
+            write_document(self.directory / evidence.RUN, run)
+        return run
+
+    def _document(self, workload: Workload, clock: Clock) -> Run:
+        options = self.options
+        return Run(
+            workload=options.workload, nemesis=list(options.nemesis), seed=options.seed,
+            time_limit_seconds=options.time_limit_seconds, peers=list(self.peers.ids),
+            backend=self.peers.net.name, lease_seconds=options.lease_seconds,
+            phases=self._phases, clock=clock, dead=self.arena.dead, limits=dict(workload.limits),
+            exits=self.arena.exits, earn=workload.earn,
+        )  # fmt: skip
+
+    async def _phased(self, client: Client, workload: Workload) -> None:
+        processes = [client.process() for _ in range(workload.processes)]
+        async with _running(*[self._work(workload, process) for process in processes]):
+            async with self._phase("before"):
+                await asyncio.sleep(BEFORE_SECONDS)
+            async with self._phase("during"):
+                try:
+                    await self._disturb()
+                finally:
+                    await self._heal()
+            async with self._phase("healed"):
+                await asyncio.sleep(AFTER_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def _phase(self, name: str) -> AsyncIterator[None]:
+        self.progress.say(f"phase: {name}")
+        began = time.monotonic_ns()
+        yield
+        self._phases.append(Phase(name, began, time.monotonic_ns()))
+
+    async def _work(self, workload: Workload, process: Process) -> None:
+        chance = self._stream()
+        while True:
+            await workload.step(process)
+            await asyncio.sleep(chance.expovariate(1 / workload.think_seconds))
+
+    async def _wind_down(self, client: Client, workload: Workload) -> None:
+        await workload.wind_down(client.process())
+
+    # Faults ---------------------------------------------------------------------------------
+
+    def _possible(self) -> list[type[Fault]]:
+        """Those that can be had here; the others are written down as skipped."""
+        found: list[type[Fault]] = []
+        for name in self.options.nemesis:
+            for fault in NEMESES[name]:
+                why = reason_to_skip(fault, self.peers.net, has_disks=self.options.has_disks)
+                if why:
+                    self._write(fault, "skip", Seen([], None, why))
+                else:
+                    found.append(fault)
+        return found
+
+    async def _disturb(self) -> None:
+        """Until the time is over: a fault, or two of them at once, and calm between them."""
+        deadline = time.monotonic() + self.options.time_limit_seconds
+        possible, chance = self._possible(), self._stream()
+        bag: list[type[Fault]] = []
+        while time.monotonic() < deadline:
+            if not possible:
+                await asyncio.sleep(deadline - time.monotonic())
+                return
+            count = 2 if chance.random() < 0.2 else 1
+            while len(bag) < count:
+                # Each before any comes again.
+                bag = [*chance.sample(possible, len(possible)), *bag]
+            faults = [bag.pop()(self.arena) for _ in range(count)]
+            for fault in faults:
+                await self._begin(fault)
+            left = max(deadline - time.monotonic(), 0.0)
+            await asyncio.sleep(min(max(fault.seconds() for fault in faults), left + 1.0))
+            await self._end_all()
+            calm = chance.uniform(*CALM_SECONDS)
+            await asyncio.sleep(min(calm, max(deadline - time.monotonic(), 0.0)))
+
+    async def _begin(self, fault: Fault) -> None:
+        self._standing.append(fault)
+        seen = await fault.begin()
+        self.progress.say(f"{fault.name}: {', '.join(seen.targets)}")
+        self._write(type(fault), "begin", seen)
+
+    async def _end_all(self) -> None:
+        """The last one first, as they may lie over one another."""
+        while self._standing:
+            fault = self._standing.pop()
+            self._write(type(fault), "end", await fault.end())
+
+    async def _heal(self) -> None:
+        """Every fault is taken away, and whoever may run runs."""
+        await self._end_all()
+        await self.peers.net.heal()
+        await self.arena.start(self.peers.ids)
+        await self.peers.all_ready()
+
+    def _write(
+        self, fault: type[Fault], event: Literal["begin", "end", "skip"], seen: Seen
+    ) -> None:
+        at, allows = time.monotonic_ns(), list(fault.allows)
+        line = FaultEvent(fault.name, event, at, seen.targets, seen.verified, seen.detail, allows)
+        self._faults.write(line)
+
+
+@contextlib.asynccontextmanager
+async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """These go on meanwhile; the first that fails fails all."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(coroutine) for coroutine in coroutines]
+        yield
+        for task in tasks:
+            task.cancel()
