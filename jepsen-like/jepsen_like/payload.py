@@ -3,7 +3,8 @@
 ``python -I -S payload.py EFFECTS --runs-ms N [--fails N] [--ignores-sigterm] [--sink SOCKET]``
 appends a line to the file EFFECTS when it starts, every 50 ms while it runs, and when it ends::
 
-    {"task", "attempt", "token", "node", "event": "start|beat|end", "at": ns, "exit"}
+    {"task", "attempt", "token", "node", "event": "start|beat|end", "at": ns, "exit",
+     "schedule", "slot"}
 
 ``at`` is CLOCK_MONOTONIC, which all machines of a run share.  The first N attempts exit with 1.
 With ``--sink`` it asks a `sink` to take its token at the start and at the end; what that answers is
@@ -14,6 +15,7 @@ It stops beating when it is stopped, so that the last line tells how long it sur
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
 import signal
@@ -31,6 +33,16 @@ def node() -> str:
     return rest.partition("/")[0] if found else ""
 
 
+def slot(task: str) -> dict[str, object]:
+    """The schedule and the instant, unix ms, by the id of a run: ``nightly.20261121T020000Z``."""
+    name, _, stamp = task.rpartition(".")
+    digits = stamp[:8] + stamp[9:-1]
+    if not name or stamp[8:9] != "T" or stamp[-1:] != "Z" or not digits.isdigit():
+        return {}
+    seconds = calendar.timegm(time.strptime(digits[:14], "%Y%m%d%H%M%S"))
+    return {"schedule": name, "slot": seconds * 1000 + int(digits[14:] or 0)}
+
+
 def main(words: list[str]) -> int:
     """The exit code."""
     path, *options = words
@@ -45,16 +57,18 @@ def main(words: list[str]) -> int:
     if flags["--ignores-sigterm"]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     effects = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    attempt = int(os.environ["RAFTSCHED_ATTEMPT"])
+    task, attempt = os.environ["RAFTSCHED_TASK_ID"], int(os.environ["RAFTSCHED_ATTEMPT"])
     token = int(os.environ["RAFTSCHED_FENCING_TOKEN"])
-    row = {"task": os.environ["RAFTSCHED_TASK_ID"], "attempt": attempt, "token": token,
-           "node": node(), "pid": os.getpid()}  # fmt: skip
+    row: dict[str, object] = {
+        "task": task, "attempt": attempt, "token": token, "node": node(), "pid": os.getpid(),
+        **slot(task),
+    }  # fmt: skip
 
     def tell(event: str, **more: object) -> None:
         line = {**row, "event": event, "at": time.monotonic_ns(), **more}
         os.write(effects, json.dumps(line).encode() + b"\n")
 
-    sink = {"sink": offer(known["--sink"], row["task"], token)} if known["--sink"] else {}
+    sink = {"sink": offer(known["--sink"], task, token)} if known["--sink"] else {}
     tell("start", **sink)
     end_at = time.monotonic() + int(known["--runs-ms"]) / 1000
     while (left := end_at - time.monotonic()) > 0:
@@ -63,7 +77,7 @@ def main(words: list[str]) -> int:
     code = 1 if attempt <= int(known["--fails"]) else 0
     more: dict[str, object] = {"exit": code}
     if known["--sink"]:
-        more["sink"] = offer(known["--sink"], row["task"], token)
+        more["sink"] = offer(known["--sink"], task, token)
     if flags["--inputs"]:
         with open(os.environ["RAFTSCHED_INPUTS_FILE"], encoding="utf-8") as file:
             more["inputs"] = [json.loads(line) for line in file]
@@ -74,7 +88,7 @@ def main(words: list[str]) -> int:
     return code
 
 
-def offer(path: str, task: object, token: int) -> str:
+def offer(path: str, task: str, token: int) -> str:
     """Ask a sink to take something of this attempt."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -26,6 +27,9 @@ from jepsen_like.workload import WORKLOADS, Workload
 BEFORE_SECONDS = 3.0
 AFTER_SECONDS = 3.0
 CALM_SECONDS = (0.5, 3.0)
+#: A task of some seconds is submitted that often, and a fault waits so long for one that runs.
+BUSY_SECONDS = 1.0
+IN_FLIGHT_SECONDS = 10.0
 #: All tasks are terminal within so long after the heal, or the run says which are not.
 ENDED_SECONDS = 90.0
 
@@ -116,12 +120,15 @@ class Session:
 
     async def _phased(self, client: Client, workload: Workload) -> None:
         processes = [client.process() for _ in range(workload.processes)]
-        async with _running(*[self._work(workload, process) for process in processes]):
+        working = [self._work(workload, process) for process in processes]
+        if workload.earn.in_flight is not False:
+            working.append(self._keep_busy(workload, client.process()))
+        async with _running(*working):
             async with self._phase("before"):
                 await asyncio.sleep(BEFORE_SECONDS)
             async with self._phase("during"):
                 try:
-                    await self._disturb()
+                    await self._disturb(workload)
                 finally:
                     await self._heal()
             async with self._phase("healed"):
@@ -157,7 +164,12 @@ class Session:
                     found.append(fault)
         return found
 
-    async def _disturb(self) -> None:
+    async def _keep_busy(self, workload: Workload, process: Process) -> None:
+        while True:
+            await workload.keep_busy(process)
+            await asyncio.sleep(BUSY_SECONDS)
+
+    async def _disturb(self, workload: Workload) -> None:
         """Until the time is over: a fault, or two of them at once, and calm between them."""
         deadline = time.monotonic() + self.options.time_limit_seconds
         possible, chance = self._possible(), self._stream()
@@ -171,6 +183,8 @@ class Session:
                 # Each before any comes again.
                 bag = [*chance.sample(possible, len(possible)), *bag]
             faults = [bag.pop()(self.arena) for _ in range(count)]
+            if workload.earn.in_flight is not False:
+                await _until_running(workload.effects)
             for fault in faults:
                 await self._begin(fault)
             left = max(deadline - time.monotonic(), 0.0)
@@ -204,6 +218,25 @@ class Session:
         at, allows = time.monotonic_ns(), list(fault.allows)
         line = FaultEvent(fault.name, event, at, seen.targets, seen.verified, seen.detail, allows)
         self._faults.write(line)
+
+
+async def _until_running(effects: Path) -> None:
+    """Until some attempt has shown a sign of life just now, or it has been too long."""
+    deadline = time.monotonic() + IN_FLIGHT_SECONDS
+    while time.monotonic() < deadline and not _is_running(effects):
+        await asyncio.sleep(0.02)
+
+
+def _is_running(effects: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), effects.open("rb") as file:
+        file.seek(max(0, effects.stat().st_size - 4_096))
+        for line in file.read().splitlines()[1:]:
+            with contextlib.suppress(ValueError):
+                effect = json.loads(line)
+                is_recent = time.monotonic_ns() - effect["at"] < 100_000_000
+                if is_recent and effect["event"] != "end":
+                    return True
+    return False
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from jepsen_like.client import Client, Outcome, Process, Question
 from jepsen_like.history import Earn
 
+_BUSY_MS = 3_000
 _PAYLOAD = Path(__file__).parents[1] / "payload.py"
 
 
@@ -45,6 +46,13 @@ class Workload:
     async def step(self, process: Process) -> None:
         """One operation, whatever comes of it."""
         raise NotImplementedError
+
+    async def keep_busy(self, process: Process) -> None:
+        """A task that runs for a while, so that there is one whenever something breaks."""
+        told = {"runs_ms": _BUSY_MS, "fails": 0, "max_attempts": 3}
+        body = {"command": self.command(runs_ms=_BUSY_MS), "retry": {"max_attempts": 3}}
+        task_id = self.next_id("busy")
+        await self.submit(process, task_id, told, body, key=f"key-{task_id}")
 
     async def wind_down(self, process: Process) -> None:
         """After the heal: nothing new comes from here on."""
