@@ -1,0 +1,28 @@
+"""Bugs planted on purpose, one at a time: each replaces functions of the product while it stands.
+
+None of them is in the product, and no switch for any of them.  The simulation must find them
+(`tests.simulation.mutants`), and so must the harness with real processes: ``python -m tests.planted
+NAME serve ...`` is a peer that has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from tests.planted import consensus, scheduling
+
+
+def _all() -> dict[str, Callable[[], AbstractContextManager[Any]]]:
+    return {
+        name.replace("_", "-"): planted
+        for module in (consensus, scheduling)
+        for name, planted in vars(module).items()
+        if callable(planted) and getattr(planted, "__module__", "") == module.__name__
+        if not name.startswith("_")
+    }
+
+
+#: By the name that ``python -m tests.planted`` takes.
+PLANTED = _all()
