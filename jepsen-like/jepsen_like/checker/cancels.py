@@ -59,18 +59,25 @@ def look(evidence: Evidence, findings: Findings) -> None:
         if not call.is_ok or call.ended_at is None or not task_id:
             continue
         runs = by_task.get(task_id, [])
+        may_overlap = book.terms(task_id).may_overlap
         if call.f == "cancel" and task_id not in acknowledged:
             acknowledged.add(task_id)
             findings.saw("cancels")
-            _new(call, call.ended_at, runs, floor, findings)
+            _new(call, call.ended_at, runs, may_overlap, floor, findings)
         if call.answer.get("state") == "cancelled" and task_id not in shown:
             shown.add(task_id)
             findings.saw("shown_cancelled")
-            may_overlap = book.terms(task_id).may_overlap
-            _running(call, call.ended_at, runs, may_overlap, findings)
+            _running(call, call.ended_at, runs, may_overlap, floor, findings)
 
 
-def _new(cancel: Call, at: int, runs: list[Attempt], floor: Floor, findings: Findings) -> None:
+def _new(
+    cancel: Call,
+    at: int,
+    runs: list[Attempt],
+    may_overlap: bool,
+    floor: Floor,
+    findings: Findings,
+) -> None:
     """Attempts that were assigned after the acknowledgement."""
     late = [run for run in runs if run.starts and run.started_at > at]
     findings.saw("starts_after_cancel", len(late))
@@ -78,26 +85,27 @@ def _new(cancel: Call, at: int, runs: list[Attempt], floor: Floor, findings: Fin
         # The other rule speaks of these.
         return
     for run in late:
-        proof = _proof(cancel, at, run, runs, floor)
+        # An older one of a task that may overlap need not be current.
+        older = [] if may_overlap else [o for o in runs if o.token < run.token and o.to_at > at]
+        proof = _proof(cancel, at, run, older, floor)
         if proof is not None:
-            why, other = proof
+            why, others = proof
             findings.broken(
                 f"attempt {run.number} of {run.task} was assigned after {cancel.peer} had "
                 f"acknowledged its cancel: {why}",
                 [at, run.started_at],
                 [run.task],
-                [cancel, *other, run],
+                [cancel, *others, run],
             )
 
 
 def _proof(
-    cancel: Call, at: int, run: Attempt, runs: list[Attempt], floor: Floor
+    cancel: Call, at: int, run: Attempt, older: list[Attempt], floor: Floor
 ) -> tuple[str, list[Attempt]] | None:
     """Why the attempt was surely assigned after the acknowledgement; None: it may be an older."""
     current = cancel.answer.get("attempt")
     if current is not None and run.number > int(current):
         return f"attempt {current} was current then", []
-    older = [other for other in runs if other.token < run.token and other.to_at > at]
     if older:
         return f"attempt {older[0].number} was current then", older[:1]
     lowest = floor(at)
@@ -110,13 +118,19 @@ def _proof(
 
 
 def _running(
-    call: Call, at: int, runs: list[Attempt], may_overlap: bool, findings: Findings
+    call: Call,
+    at: int,
+    runs: list[Attempt],
+    may_overlap: bool,
+    floor: Floor,
+    findings: Findings,
 ) -> None:
     """Signs of life after somebody was shown `cancelled`."""
     for run in runs:
         if run.to_at <= at:
             continue
-        if may_overlap and run.started_at <= at:
+        # One that was given up may go on, and even start, until its node hears of it.
+        if may_overlap and (run.started_at <= at or _proof(call, at, run, [], floor) is None):
             findings.saw("ran_on_as_asked_for")
             continue
         findings.broken(

@@ -1,0 +1,130 @@
+"""Attempts of one task: what must not be, and what looks like it and is allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from jepsen_like.checker.exclusion import CHECKER
+from jepsen_like.history import Effect, FinalTask
+from tests.jepsen.builders import MS, attempt, evidence, fault, finals, read, submit
+
+
+def write(token: int, at: int, accepted: bool) -> Effect:
+    return Effect("t", 1, token, "sink", "write", at * MS, accepted=accepted)
+
+
+TWO_IN_TURN = [*attempt("t", 5, 100, 400, exit=None), *attempt("t", 9, 500, 900, 2, "n2")]
+OVERLAP = [*attempt("t", 5, 100, 600, exit=None), *attempt("t", 9, 500, 900, 2, "n2")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "effects"),
+    [
+        ({"max_attempts": 3}, [*attempt("t", 1, 0, 90, exit=1), *attempt("t", 2, 200, 300, 2)]),
+        # Killed, or cut off until its lease was over: it runs again.
+        ({}, TWO_IN_TURN),
+        # Its success was never heard.
+        ({}, [*attempt("t", 5, 100, 400), *attempt("t", 9, 500, 900, 2, "n2")]),
+        ({"idempotent": True}, OVERLAP),
+        ({"on_lease_loss": "continue"}, OVERLAP),
+        # An old one that may overlap starts late.
+        ({"idempotent": True}, [*attempt("t", 9, 100, 400, 2), *attempt("t", 5, 200, 300)]),
+        ({"delivery": "at_most_once"}, attempt("t", 5, 100, 400, exit=None)),
+        # One that failed by its own word may be tried again.
+        (
+            {"delivery": "at_most_once", "max_attempts": 2},
+            [*attempt("t", 5, 100, 400, exit=1), *attempt("t", 6, 500, 600, 2)],
+        ),
+    ],
+)
+def test_what_the_asker_allows_passes(asked: dict[str, object], effects: list[Effect]) -> None:
+    verdict = CHECKER(evidence(calls=[submit("t", 0, 10, **asked)], effects=effects))
+    assert verdict.valid is True, verdict.violations
+
+
+@pytest.mark.parametrize(
+    ("asked", "effects", "says"),
+    [
+        ({}, OVERLAP, "ran at once"),
+        # The last beat of a killed one shows that it ran till then.
+        (
+            {},
+            [*attempt("t", 5, 100, 1_000, exit=None), *attempt("t", 9, 960, 990, 2)],
+            "ran at once",
+        ),
+        ({}, [*attempt("t", 9, 100, 400, 1), *attempt("t", 5, 500, 600, 2)], "do not rise"),
+        ({}, [*attempt("t", 5, 100, 400, 1), *attempt("t", 5, 500, 600, 2)], "given twice"),
+        ({}, [*attempt("t", 5, 100, 400, 1), *attempt("t", 6, 500, 600, 1)], "do not rise"),
+        # Token 5 was over, by its lease, when 9 was given.
+        ({}, [*attempt("t", 9, 100, 400, 2), *attempt("t", 5, 500, 600, 1)], "started on n1 after"),
+        ({}, [*attempt("t", 5, 100, 300), *attempt("t", 5, 100, 300)], "started 2 times"),
+        ({}, [*attempt("t", 5, 100, 300), *attempt("u", 5, 500, 600)], "given twice"),
+        ({"delivery": "at_most_once"}, TWO_IN_TURN, "at most once"),
+        (
+            {"idempotent": True},
+            [*attempt("t", 9, 100, 400, 1), *attempt("t", 5, 500, 600, 2)],
+            "do not rise",
+        ),
+        # One attempt and at most three losses: the third loss ends it.
+        (
+            {},
+            [e for k in range(4) for e in attempt("t", k + 1, 100 * k, 100 * k + 60, k + 1)],
+            "ran 4 times",
+        ),
+    ],
+)
+def test_what_the_promise_forbids_is_found(
+    asked: dict[str, object], effects: list[Effect], says: str
+) -> None:
+    calls = [submit("t", 0, 10, **asked), submit("u", 0, 10)]
+    verdict = CHECKER(evidence(calls=calls, effects=effects))
+    assert verdict.valid is False
+    assert any(says in violation.says for violation in verdict.violations), verdict.violations
+
+
+def test_overlaps_are_counted_apart_from_those_that_had_effect() -> None:
+    finished = [*attempt("t", 5, 100, 600), *attempt("t", 9, 500, 900, 2, "n2")]
+    assert CHECKER(evidence(effects=OVERLAP)).checked["overlaps_with_effect"] == 0
+    verdict = CHECKER(evidence(effects=finished))
+    assert (verdict.checked["overlaps"], verdict.checked["overlaps_with_effect"]) == (1, 1)
+    asked = CHECKER(evidence(calls=[submit("t", 0, 10, idempotent=True)], effects=finished))
+    assert asked.checked["overlaps_asked_for_with_effect"] == 1
+    assert "overlaps" not in asked.checked
+
+
+def test_a_sink_that_refuses_makes_an_overlap_have_no_effect() -> None:
+    finished = [*attempt("t", 5, 100, 600), *attempt("t", 9, 500, 900, 2, "n2")]
+    refused = [*finished, write(9, 550, True), write(5, 560, False)]
+    taken = [*finished, write(5, 540, True), write(9, 550, True)]
+    assert CHECKER(evidence(effects=refused)).checked["overlaps_with_effect"] == 0
+    assert CHECKER(evidence(effects=taken)).checked["overlaps_with_effect"] == 1
+
+
+def test_a_sink_that_takes_an_old_token_is_found() -> None:
+    effects = [*TWO_IN_TURN, write(9, 600, True), write(5, 610, True)]
+    (violation,) = CHECKER(evidence(effects=effects)).violations
+    assert "took token 5 after 9" in violation.says
+    fine = [*TWO_IN_TURN, write(5, 300, True), write(9, 600, True), write(5, 610, False)]
+    assert CHECKER(evidence(effects=fine)).valid is True
+
+
+def test_a_start_after_a_success_that_somebody_was_shown_is_found() -> None:
+    effects = [*attempt("t", 5, 100, 200), *attempt("t", 9, 500, 900, 2, "n2")]
+    shown = read("t", 210, 220, "succeeded")
+    verdict = CHECKER(evidence(calls=[submit("t", 0, 10), shown], effects=effects))
+    assert "280 ms after n1 had shown the task succeeded" in verdict.violations[0].says
+    later = read("t", 910, 920, "succeeded")
+    assert CHECKER(evidence(calls=[submit("t", 0, 10), later], effects=effects)).valid is True
+
+
+def test_an_attempt_beyond_the_one_that_succeeded_is_found() -> None:
+    rows = finals(FinalTask("t", "succeeded", attempt=1))
+    verdict = CHECKER(evidence(effects=TWO_IN_TURN, finals=rows))
+    assert "has succeeded with attempt 1, and attempt 2 ran" in verdict.violations[0].says
+
+
+def test_drained_nodes_give_attempts_back_without_end() -> None:
+    effects = [e for k in range(6) for e in attempt("t", k + 1, 100 * k, 100 * k + 60, k + 1)]
+    drained = evidence(effects=effects, faults=fault("drain", 0, 900, "n1"))
+    assert CHECKER(drained).valid is True
+    assert CHECKER(evidence(effects=effects)).valid is False
