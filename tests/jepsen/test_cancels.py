@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jepsen_like.checker.cancels import CHECKER
@@ -88,7 +90,7 @@ def test_what_must_not_follow_a_cancel_is_found(
 
 
 @pytest.mark.parametrize("asked", [{"on_lease_loss": "continue"}, {"idempotent": True}])
-def test_what_a_task_asked_to_go_on_is_counted_and_allowed(asked: dict[str, object]) -> None:
+def test_what_a_task_asked_to_go_on_is_counted_and_allowed(asked: dict[str, Any]) -> None:
     calls = [
         submit("t", 0, 10, **asked),
         cancel("t", 200, 210, "cancelling"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jepsen_like.checker.exclusion import CHECKER
@@ -37,7 +39,7 @@ OVERLAP = [*attempt("t", 5, 100, 600, exit=None), *attempt("t", 9, 500, 900, 2, 
         ),
     ],
 )
-def test_what_the_asker_allows_passes(asked: dict[str, object], effects: list[Effect]) -> None:
+def test_what_the_asker_allows_passes(asked: dict[str, Any], effects: list[Effect]) -> None:
     verdict = CHECKER(evidence(calls=[submit("t", 0, 10, **asked)], effects=effects))
     assert verdict.valid is True, verdict.violations
 
@@ -74,7 +76,7 @@ def test_what_the_asker_allows_passes(asked: dict[str, object], effects: list[Ef
     ],
 )
 def test_what_the_promise_forbids_is_found(
-    asked: dict[str, object], effects: list[Effect], says: str
+    asked: dict[str, Any], effects: list[Effect], says: str
 ) -> None:
     calls = [submit("t", 0, 10, **asked), submit("u", 0, 10)]
     verdict = CHECKER(evidence(calls=calls, effects=effects))

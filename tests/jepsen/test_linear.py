@@ -141,7 +141,7 @@ def test_what_has_none_is_not(name: str) -> None:
     assert linearizable(BAD[name], REGISTER, Budget()) is False
 
 
-def running(*seen: tuple[str, int | None]) -> list[Op]:
+def running(*seen: tuple[str | None, int | None]) -> list[Op]:
     """A submission and reads one after the other."""
     reads = [op(10 + 2 * k, 11 + 2 * k, "read", s, a) for k, (s, a) in enumerate(seen)]
     return [SUBMIT, *reads]

@@ -26,7 +26,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
                     f"{first.digest or 'none'} and {other.digest or 'none'}, "
                     f"{len(rows)} of the tasks they show",
                     [],
-                    [first.peer, other.peer, *[row.id for row in rows[:ROWS_SHOWN]]],
+                    [first.peer, other.peer, *dict.fromkeys(row.id for row in rows[:ROWS_SHOWN])],
                     rows[: 2 * ROWS_SHOWN],
                 )
     if len(by_index) > 1:

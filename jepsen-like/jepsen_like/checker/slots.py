@@ -42,6 +42,8 @@ class Sight(msgspec.Struct):
     document: dict[str, Any]
     put: Call | None
     answers: list[Call]
+    #: Other documents were sent under its name, so what is due is not known.
+    is_changed: bool
     #: Nominal instant -> tasks that rows name, with the answer that did.
     tasks: dict[int, dict[str, Call]]
     #: Nominal instants with a row of their own.
@@ -71,14 +73,16 @@ def look(evidence: Evidence, findings: Findings) -> None:
 
 
 def _sight(evidence: Evidence, name: str, document: dict[str, Any], findings: Findings) -> Sight:
-    put, answers = None, []
+    put, answers, is_changed = None, [], False
     for call in evidence.calls:
-        if call.value.get("name") == name and call.is_ok:
-            if call.f == "put-schedule" and put is None:
-                put = call
-            elif call.f == "slots":
-                answers.append(call)
-    sight = Sight(name, document, put, answers, {}, {}, [])
+        if call.value.get("name") != name:
+            continue
+        if call.f == "put-schedule":
+            is_changed = is_changed or call.value != document
+            put = call if put is None and call.is_ok else put
+        elif call.f == "slots" and call.is_ok:
+            answers.append(call)
+    sight = Sight(name, document, put, answers, is_changed, {}, {}, [])
     for call in answers:
         seen: set[int] = set()
         for slot in call.answer.get("slots") or ():
@@ -134,6 +138,7 @@ def _rows(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
             continue
         witness = next((c for c, low, high in deciding if low <= at <= high), None)
         if witness is None:
+            # Too new for the last answer, or pushed out of every one of them.
             findings.saw("slots_out_of_sight")
             continue
         findings.saw("slots")
@@ -151,6 +156,9 @@ def _due(evidence: Evidence, sight: Sight, findings: Findings) -> set[int] | Non
         findings.doubt("run.json has no clock, so nobody can say what was due")
         return None
     if sight.put is None:
+        return None
+    if sight.is_changed:
+        findings.doubt(f"{sight.name} was changed, so what is due of it is not known")
         return None
     after = evidence.run.unix_ms(sight.put.invoked_at)
     last = max((call.ended_at or 0 for call in sight.answers), default=0)

@@ -1,0 +1,202 @@
+"""Slots of schedules: covered once, run once, at their time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jepsen_like.checker.slots import CHECKER
+from jepsen_like.evidence import Evidence
+from jepsen_like.history import Call, Effect
+from jepsen_like.slots import CannotTell, due
+from tests.jepsen.builders import EPOCH_MS, attempt, call, evidence, fault, with_run
+
+EVERY = 2_000
+
+
+def slot(
+    second: float, task: str | None = None, state: str = "succeeded", **more: Any
+) -> dict[str, Any]:
+    """A row for an instant of the run."""
+    task = f"s-{second:g}" if task is None and state == "succeeded" else task
+    return {"at_ms": EPOCH_MS + round(second * 1_000), "state": state, "task": task, **more}
+
+
+def ran(second: float, task: str = "", late: float = 100, token: int = 0) -> list[Effect]:
+    """The program of a slot, ``late`` ms after it."""
+    at = second * 1_000 + late
+    slot_ms = EPOCH_MS + round(second * 1_000)
+    token = token or round(second)
+    task = task or f"s-{second:g}"
+    return attempt(task, token, at, at + 60, slot=slot_ms, schedule="s")
+
+
+def put(**more: Any) -> Call:
+    document = {"name": "s", "every_ms": EVERY, "start": EPOCH_MS, **more}
+    return call("put-schedule", 1_000, 1_100, document, {"name": "s"})
+
+
+def slots(rows: list[dict[str, Any]], at: float = 29_500) -> Call:
+    return call("slots", at, at + 10, {"name": "s"}, {"slots": rows})
+
+
+DUE = list(range(2, 30, 2))
+
+
+def whole(
+    rows: list[dict[str, Any]], effects: list[Effect] | None = None, **parts: Any
+) -> Evidence:
+    if effects is None:
+        effects = [e for second in DUE for e in ran(second)]
+    return evidence("schedules", calls=[put(), slots(rows)], effects=effects, **parts)
+
+
+ROWS = [slot(second) for second in DUE]
+
+
+def test_every_slot_covered_once_passes() -> None:
+    verdict = CHECKER(whole(ROWS))
+    assert verdict.valid is True, verdict.violations
+    assert verdict.checked["slots"] == len(DUE)
+    assert verdict.measures["late_ms"]["max"] == 100.0
+
+
+def test_what_was_not_run_for_a_stated_reason_is_covered() -> None:
+    others = [slot(s) for s in DUE if s not in (6, 8, 10, 12)]
+    rows = [
+        *others,
+        slot(6, state="skipped", reason="overlap"),
+        slot(8, state="missed", upto_ms=EPOCH_MS + 12_000, count=3),
+    ]
+    effects = [e for s in DUE if s not in (6, 8, 10, 12) for e in ran(s)]
+    verdict = CHECKER(whole(rows, effects))
+    assert verdict.valid is True, verdict.violations
+
+
+def test_a_missed_slot_is_found_and_a_fresh_one_is_not_yet() -> None:
+    fresh = [slot(s) for s in DUE if s < 20]
+    assert CHECKER(whole(fresh)).valid is True
+    (violation,) = CHECKER(whole([slot(s) for s in DUE if s != 8])).violations
+    assert violation.says == f"missed: slot {EPOCH_MS + 8_000} of s has no row"
+
+
+def test_a_slot_is_not_missed_when_an_earlier_answer_had_it() -> None:
+    calls = [put(), slots([slot(4), slot(8)], 10_000), slots([slot(s) for s in DUE if s != 8])]
+    assert CHECKER(evidence("schedules", calls=calls, effects=ran(4))).valid is True
+
+
+def test_slots_that_were_pushed_out_of_a_full_answer_are_out_of_sight() -> None:
+    document = {"name": "s", "every_ms": 100, "start": EPOCH_MS}
+    rows = [slot(tenth / 10) for tenth in range(191, 291)]
+    calls = [
+        call("put-schedule", 1_000, 1_100, document, {"name": "s"}),
+        slots(rows, 29_150),
+    ]
+    verdict = CHECKER(evidence("schedules", calls=calls))
+    assert verdict.valid is True, verdict.violations
+    assert verdict.checked["slots_out_of_sight"] > 150
+
+
+@pytest.mark.parametrize(
+    ("rows", "effects", "says"),
+    [
+        ([*ROWS, slot(8, "other")], None, "duplicate: s has two rows"),
+        ([*ROWS, slot(8, "other")], None, "has the tasks other, s-8"),
+        (ROWS, [*ran(8), *ran(8, "other", token=80)], "has the tasks other, s-8"),
+        ([*ROWS, slot(9)], None, "phantom: s has a row for"),
+        (
+            [slot(8, state="skipped") if s == 8 else slot(s) for s in DUE],
+            None,
+            "whose row has no task",
+        ),
+        (ROWS, ran(8, late=-500), "early: s-8 ran slot"),
+        (ROWS, ran(8, late=10_500), "10500 ms after it, with no fault near"),
+    ],
+)
+def test_what_must_not_be_is_found(
+    rows: list[dict[str, Any]], effects: list[Effect] | None, says: str
+) -> None:
+    verdict = CHECKER(whole(rows, effects))
+    assert verdict.valid is False
+    told = [violation.says.replace("schedule s", "s") for violation in verdict.violations]
+    assert any(says in one for one in told), told
+
+
+def test_two_tasks_in_two_answers_are_a_duplicate() -> None:
+    calls = [put(), slots([slot(4, "one")], 8_000), slots([slot(s) for s in DUE])]
+    verdict = CHECKER(evidence("schedules", calls=calls))
+    assert any("has the tasks one, s-4" in v.says for v in verdict.violations)
+
+
+def test_a_run_without_a_row_is_judged_by_its_own_slot() -> None:
+    effects = [*ran(8), *ran(8, "other", token=80)]
+    verdict = CHECKER(whole([slot(s) for s in DUE if s != 8], effects))
+    assert any("was run by" in v.says for v in verdict.violations)
+
+
+def test_faults_excuse_lateness_and_stepped_clocks_two_seconds() -> None:
+    slow = whole(ROWS, ran(8, late=10_500), faults=fault("kill", 9_000, 12_000, "n1"))
+    assert CHECKER(slow).valid is True
+    early = whole(ROWS, ran(8, late=-1_500), faults=fault("clock-step", 5_000, 9_000, "n1"))
+    assert CHECKER(early).valid is True
+    too_early = whole(ROWS, ran(8, late=-2_500), faults=fault("clock-step", 5_000, 9_000, "n1"))
+    assert CHECKER(too_early).valid is False
+
+
+def test_what_cannot_be_told_is_a_doubt() -> None:
+    assert CHECKER(with_run(whole(ROWS), clock=None)).valid == "unknown"
+    changed = [put(), put(every_ms=1_000), slots(ROWS)]
+    assert CHECKER(evidence("schedules", calls=changed)).valid == "unknown"
+    strange = [put(every_ms=None, cron="0 0 * * mon"), slots(ROWS)]
+    assert CHECKER(evidence("schedules", calls=strange)).valid == "unknown"
+    early = [put(), slots(ROWS[:3], 9_000)]
+    assert CHECKER(evidence("schedules", calls=early)).valid == "unknown"
+
+
+MIDNIGHT = 1_772_323_200_000  # 2026-03-01T00:00:00Z, a Sunday
+
+
+@pytest.mark.parametrize(
+    ("document", "minutes", "expected"),
+    [
+        ({"every_ms": 90_000, "start": MIDNIGHT}, 5, [90, 180, 270]),
+        ({"every_ms": 60_000, "start": MIDNIGHT + 90_000}, 4, [90, 150, 210]),
+        ({"every_ms": 60_000, "start": MIDNIGHT, "end": MIDNIGHT + 120_000}, 4, [60]),
+        ({"every_ms": 60_000, "start": "2026-03-01T00:00:30Z"}, 2, [30, 90]),
+        ({"cron": "*/2 * * * *"}, 6, [120, 240, 360]),
+        ({"cron": "*/20 1 0 * * *"}, 3, [60, 80, 100]),
+        ({"cron": "5,7-9/2 * * * *"}, 10, [300, 420, 540]),
+        ({"cron": "1 0 * * 0"}, 5, [60]),
+        ({"cron": "1 0 * * 7"}, 5, [60]),
+        ({"cron": "1 0 * * 1-5"}, 5, []),
+        # Either of the days, when both are named.
+        ({"cron": "1 0 1 * 3"}, 5, [60]),
+        ({"cron": "1 1 * * *", "time_zone": "Europe/Berlin"}, 5, [60]),
+    ],
+)
+def test_what_is_due(document: dict[str, Any], minutes: int, expected: list[int]) -> None:
+    found = due(document, MIDNIGHT, MIDNIGHT + minutes * 60_000, None)
+    assert [(at - MIDNIGHT) // 1_000 for at in found] == expected
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"every_ms": 1_000},
+        {"cron": "* * *"},
+        {"cron": "@daily"},
+        {"cron": "x * * * *"},
+    ],
+)
+def test_what_is_not_known_to_be_due(document: dict[str, Any]) -> None:
+    with pytest.raises(CannotTell):
+        due(document, MIDNIGHT, MIDNIGHT + 60_000, None)
+
+
+def test_a_change_of_the_clocks_is_not_judged() -> None:
+    new_york = {"cron": "30 2 * * *", "time_zone": "America/New_York"}
+    spring = 1_772_953_200_000  # 2026-03-08T07:00:00Z
+    with pytest.raises(CannotTell, match="clocks change"):
+        due(new_york, spring - 3_600_000, spring + 3_600_000, None)
