@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line.  Exit codes: 0 held, 1 broken or in doubt, 2 usage or something missing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from pathlib import Path
 
 import click
 
-from jepsen_like.nemesis import NEMESES
+from jepsen_like.judging import judged, told
+from jepsen_like.nemesis import NEMESES, faults_of
 from jepsen_like.net import netns
 from jepsen_like.net.base import Net
 from jepsen_like.run import Options, Progress, Session
+from jepsen_like.series import hunt, run_all
+from jepsen_like.suite import PLANTED, SUITES
 from jepsen_like.workload import WORKLOADS
 
-_DEFAULT_PROGRAM = f"{sys.executable} -m raftsched.cli.main"
+#: What runs a peer, unless another program is named.
+PROGRAM = f"{sys.executable} -m raftsched.cli.main"
+#: Exit codes.
+HELD, BROKEN = 0, 1
 
 
 class Said(Progress):
@@ -32,31 +38,54 @@ class Said(Progress):
 
 
 def _nemeses(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
-    names = tuple(name for name in text.split(",") if name)
-    if names == ("all",):
-        return tuple(NEMESES)
-    for name in names:
-        if name not in NEMESES:
-            known = ", ".join(NEMESES)
-            raise click.BadParameter(f"{name!r} is none; known are {known}, or all")
+    names = tuple(name for name in text.split(",") if name and name != "none")
+    try:
+        faults_of(names)
+    except KeyError as error:
+        known = ", ".join(NEMESES)
+        raise click.BadParameter(f"{error} is none; classes are {known}; see 'list'") from None
     return names
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--workload", type=click.Choice(list(WORKLOADS)), default="mixed", show_default=True)
-@click.option("--nemesis", callback=_nemeses, default="kill,pause,partition", show_default=True,
-              help="Classes of faults, separated by commas; see 'list'.")  # fmt: skip
+@click.option(
+    "--nemesis",
+    callback=_nemeses,
+    default="kill,pause,partition",
+    show_default=True,
+    help="Faults and classes of them, separated by commas; all, none; see 'list'.",
+)
 @click.option("--seed", type=int, default=None, help="A run's choices; by chance if not given.")
-@click.option("--time-limit", type=click.FloatRange(1, 86_400), default=30.0, show_default=True,
-              help="Seconds of faults.")  # fmt: skip
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(1, 86_400),
+    default=30.0,
+    show_default=True,
+    help="Seconds of faults; what comes before and after takes half a minute.",
+)
 @click.option("--peers", type=click.Choice(["3", "5"]), default="3", show_default=True)
-@click.option("--backend", type=click.Choice(["auto", "plain", "netns"]), default="auto",
-              show_default=True)  # fmt: skip
-@click.option("--lease", type=click.FloatRange(1, 600), default=5.0, show_default=True,
-              help="Lease of nodes, seconds.")  # fmt: skip
-@click.option("--program", default=_DEFAULT_PROGRAM, help="What runs a peer, before 'serve'.")
-@click.option("--report", type=click.Path(file_okay=False, path_type=Path), default=None,
-              help="Where everything of the run goes; a new directory.")  # fmt: skip
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "plain", "netns"]),
+    default="auto",
+    show_default=True,
+    help="auto: netns where this machine allows it.",
+)
+@click.option(
+    "--lease",
+    type=click.FloatRange(1, 600),
+    default=5.0,
+    show_default=True,
+    help="Lease of nodes, seconds.",
+)
+@click.option("--program", default=PROGRAM, help="What runs a peer: all before 'serve'.")
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Where everything of the run goes: a directory that is new or empty.",
+)
 @click.pass_context
 def main(
     context: click.Context,
@@ -80,25 +109,35 @@ def main(
         return
     why_not = netns.why_not() if backend in ("auto", "netns") else "not asked for"
     if backend == "netns" and why_not:
-        raise click.ClickException(why_not)
+        raise click.UsageError(why_not)
+    directory = _empty(report)
     if not why_not:
-        netns.enter()
+        netns.enter("--report", str(directory))
     elif backend == "auto":
         click.echo(f"backend plain: {why_not}", err=True)
     options = Options(
-        workload=workload, nemesis=nemesis, time_limit_seconds=time_limit, peers=int(peers),
-        seed=int.from_bytes(os.urandom(3)) if seed is None else seed, lease_seconds=lease,
+        workload=workload,
+        nemesis=nemesis,
+        time_limit_seconds=time_limit,
+        peers=int(peers),
+        seed=int.from_bytes(os.urandom(3)) if seed is None else seed,
+        lease_seconds=lease,
         program=program,
-    )  # fmt: skip
-    directory = report or Path(tempfile.mkdtemp(prefix="jepsen-like-"))
-    if directory.exists() and any(directory.iterdir()):
-        raise click.ClickException(f"{directory} is not empty")
-    directory.mkdir(parents=True, exist_ok=True)
+    )
     ids = [f"n{number + 1}" for number in range(options.peers)]
     net = Net(ids) if why_not else netns.NetnsNet(ids)
     said = Said()
-    said.say(f"{directory}: seed {options.seed}, backend {net.name}")
-    asyncio.run(_run(Session(options, directory.resolve(), net, said)))
+    said.say(f"{directory}: {workload}, seed {options.seed}, backend {net.name}")
+    asyncio.run(_run(Session(options, directory, net, said)))
+    _judge(directory)
+
+
+def _empty(report: Path | None) -> Path:
+    directory = report or Path(tempfile.mkdtemp(prefix="jepsen-like-"))
+    if directory.exists() and any(directory.iterdir()):
+        raise click.UsageError(f"{directory} is not empty")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory.resolve()
 
 
 async def _run(session: Session) -> None:
@@ -106,4 +145,101 @@ async def _run(session: Session) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
-    await task
+    try:
+        await task
+    except asyncio.CancelledError:
+        sys.exit(130)
+
+
+def _judge(directory: Path) -> None:
+    found = judged(directory)
+    click.echo(told(found, directory))
+    sys.exit(HELD if found.valid is True else BROKEN)
+
+
+@main.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def recheck(directory: Path) -> None:
+    """Judge a run again by what it left."""
+    _judge(directory)
+
+
+@main.command("list")
+def list_() -> None:
+    """Workloads, faults, suites and planted bugs."""
+    click.echo("workloads")
+    for workload in WORKLOADS.values():
+        click.echo(f"  {workload.name:<12}{workload.about}")
+    for name, faults in NEMESES.items():
+        click.echo(f"nemesis {name}")
+        for fault in faults:
+            click.echo(f"  {fault.name:<20}{fault.about}")
+    click.echo("suites")
+    for name, plans in SUITES.items():
+        click.echo(f"  {name:<12}{len(plans)} runs")
+    click.echo("planted bugs")
+    for planted in PLANTED:
+        click.echo(f"  {planted.name:<36}by {' or '.join(planted.caught_by)}")
+
+
+_jobs = click.option(
+    "--jobs", type=click.IntRange(1, 16), default=2, show_default=True, help="Runs at once."
+)
+_report = click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="A new directory with one for each run.",
+)
+_seed = click.option("--seed", type=int, default=1, show_default=True, help="Of the first run.")
+
+
+@main.command()
+@click.argument("name", type=click.Choice([*SUITES, "soak"]))
+@click.option(
+    "--hours",
+    type=click.FloatRange(0.01),
+    default=4.0,
+    show_default=True,
+    help="Of the soak: the full suite with ever other seeds.",
+)
+@_jobs
+@_seed
+@_report
+def suite(name: str, hours: float, jobs: int, seed: int, report: Path | None) -> None:
+    """Run a suite; a line for each run, and what all of them come to."""
+    seconds = hours * 3600 if name == "soak" else 0.0
+    plans = SUITES["full" if name == "soak" else name]
+    is_held = asyncio.run(run_all(plans, _empty(report), seed, jobs, for_seconds=seconds))
+    sys.exit(HELD if is_held else BROKEN)
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--program",
+    default=f"{sys.executable} -m tests.planted",
+    help="What runs a peer with a bug: all before its name.",
+)
+@_jobs
+@_seed
+@_report
+def mutants(
+    names: tuple[str, ...], program: str, jobs: int, seed: int, report: Path | None
+) -> None:
+    """Start clusters with planted bugs: each must be caught by the checker that is there for it."""
+    chosen = [planted for planted in PLANTED if not names or planted.name in names]
+    unknown = set(names) - {planted.name for planted in chosen}
+    if unknown:
+        raise click.UsageError(f"no planted bug {', '.join(sorted(unknown))}; see 'list'")
+    is_held = asyncio.run(hunt(chosen, program, _empty(report), seed, jobs))
+    sys.exit(HELD if is_held else BROKEN)
+
+
+@main.command()
+def doctor() -> None:
+    """Say what this machine lacks."""
+    why_not = netns.why_not()
+    click.echo(f"backend netns: {why_not or 'ok'}")
+    click.echo("backend plain: ok")
+    sys.exit(HELD if not why_not else BROKEN)

@@ -178,6 +178,8 @@ class Run(Record, frozen=True):
     limits: dict[str, int] = {}
     exits: list[Exit] = []
     earn: Earn = Earn()
+    #: Why it did not come to its end; empty: it did.
+    trouble: str = ""
     #: Losses after which a task that names no number has failed.
     max_losses: int = 3
 

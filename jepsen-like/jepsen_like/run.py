@@ -14,13 +14,15 @@ from typing import Any, Literal
 import msgspec
 
 from jepsen_like import evidence
+from jepsen_like.api import Unreachable
 from jepsen_like.client import Client, Process
 from jepsen_like.history import Clock, FaultEvent, Phase, Run, Writer, write_document
-from jepsen_like.nemesis import NEMESES, Arena, Fault
+from jepsen_like.nemesis import Arena, Fault, faults_of
 from jepsen_like.nemesis.base import Seen, reason_to_skip
 from jepsen_like.net.base import Net
-from jepsen_like.observer import all_ended, watch, write_finals
-from jepsen_like.peers import Peers
+from jepsen_like.observer import NoFinal, all_ended, watch, write_finals
+from jepsen_like.orders import OrderFailed
+from jepsen_like.peers import NotReady, Peers
 from jepsen_like.workload import WORKLOADS, Workload
 
 #: Undisturbed seconds before the first fault and after the heal; between two faults.
@@ -32,6 +34,9 @@ BUSY_SECONDS = 1.0
 IN_FLIGHT_SECONDS = 10.0
 #: All tasks are terminal within so long after the heal, or the run says which are not.
 ENDED_SECONDS = 90.0
+
+#: A cluster that does not come up again, or does not answer: the evidence is judged all the same.
+TROUBLE = (NotReady, NoFinal, OrderFailed, Unreachable, TimeoutError)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +78,8 @@ class Session:
         self._faults = Writer(directory / evidence.FAULTS)
         self._phases: list[Phase] = []
         self._standing: list[Fault] = []
+        #: Why it did not come to its end.
+        self.trouble = ""
 
     def _stream(self) -> random.Random:
         return random.Random(self._seeds.getrandbits(64))
@@ -97,6 +104,14 @@ class Session:
                 if left:
                     self.progress.say(f"{len(left)} tasks have not ended: {', '.join(left[:5])}")
             await write_finals(self.peers, self.directory)
+        except TROUBLE as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+        except ExceptionGroup as group:
+            # Something that goes on meanwhile failed, of which one is enough to know.
+            match, rest = group.split(TROUBLE)
+            if match is None or rest is not None:
+                raise
+            self.trouble = str(match.exceptions[0])
         finally:
             await client.close()
             await workload.tear_down()
@@ -115,7 +130,7 @@ class Session:
             time_limit_seconds=options.time_limit_seconds, peers=list(self.peers.ids),
             backend=self.peers.net.name, lease_seconds=options.lease_seconds,
             phases=self._phases, clock=clock, dead=self.arena.dead, limits=dict(workload.limits),
-            exits=self.arena.exits, earn=workload.earn,
+            exits=self.arena.exits, earn=workload.earn, trouble=self.trouble,
         )  # fmt: skip
 
     async def _phased(self, client: Client, workload: Workload) -> None:
@@ -155,13 +170,12 @@ class Session:
     def _possible(self) -> list[type[Fault]]:
         """Those that can be had here; the others are written down as skipped."""
         found: list[type[Fault]] = []
-        for name in self.options.nemesis:
-            for fault in NEMESES[name]:
-                why = reason_to_skip(fault, self.peers.net, has_disks=self.options.has_disks)
-                if why:
-                    self._write(fault, "skip", Seen([], None, why))
-                else:
-                    found.append(fault)
+        for fault in faults_of(self.options.nemesis):
+            why = reason_to_skip(fault, self.peers.net, has_disks=self.options.has_disks)
+            if why:
+                self._write(fault, "skip", Seen([], None, why))
+            else:
+                found.append(fault)
         return found
 
     async def _keep_busy(self, workload: Workload, process: Process) -> None:

@@ -21,6 +21,8 @@ WITHOUT_ATTEMPTS = frozenset({"register"})
 
 
 def look(evidence: Evidence, findings: Findings) -> None:
+    if evidence.run.trouble:
+        findings.doubt(f"the run did not come to its end: {evidence.run.trouble}")
     run = evidence.run
     faults = spans(evidence.faults)
     findings.saw("operations_ok", sum(call.is_ok for call in evidence.calls))

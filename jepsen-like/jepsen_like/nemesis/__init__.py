@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from jepsen_like.nemesis import network, processes
 from jepsen_like.nemesis.base import Arena, Fault
 
@@ -12,4 +14,18 @@ NEMESES: dict[str, tuple[type[Fault], ...]] = {
     for name in dict.fromkeys(fault.nemesis for fault in FAULTS)
 }
 
-__all__ = ["FAULTS", "NEMESES", "Arena", "Fault"]
+
+def faults_of(names: Iterable[str]) -> list[type[Fault]]:
+    """Faults by their own names and those of their classes; ``all`` is all.  Raises KeyError."""
+    found: dict[type[Fault], None] = {}
+    for name in names:
+        known = FAULTS if name == "all" else NEMESES.get(name)
+        if known is None:
+            known = tuple(fault for fault in FAULTS if fault.name == name)
+        if not known:
+            raise KeyError(name)
+        found.update(dict.fromkeys(known))
+    return list(found)
+
+
+__all__ = ["FAULTS", "NEMESES", "Arena", "Fault", "faults_of"]

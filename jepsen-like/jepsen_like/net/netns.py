@@ -45,12 +45,15 @@ def _unshare() -> list[str]:
     return ["unshare", *user, "--net", "--mount"]
 
 
-def enter() -> None:
-    """Go on in a namespace of its own: the same program, from its beginning, unless it is there."""
+def enter(*more: str) -> None:
+    """Go on in a namespace of its own: the same program from its beginning, with ``more`` words.
+
+    Returns there.
+    """
     if os.environ.get(_INSIDE) != "1":
         os.environ[_INSIDE] = "1"
         command = _unshare()
-        os.execvp(command[0], [*command, sys.executable, *sys.orig_argv[1:]])
+        os.execvp(command[0], [*command, sys.executable, *sys.orig_argv[1:], *more])
 
 
 class NetnsNet(Net):
