@@ -153,7 +153,7 @@ def _judged(question: Question, answer: Answer) -> Outcome:
     if status < 300:
         replayed = answer.headers.get("idempotency-replayed") == "true"
         value = question.told(answer.body)
-        return Outcome("ok", {**value, "replayed": True} if replayed else value, status)
+        return Outcome("ok", {**value, "replayed": replayed} if question.key else value, status)
     if status == 404 and question.may_be_unknown:
         return Outcome("ok", {**question.value, "state": None}, status, code)
     is_refused = status in _REFUSED or not question.may_change_something

@@ -113,6 +113,8 @@ class Session:
                 raise
             self.trouble = str(match.exceptions[0])
         finally:
+            if self.trouble:
+                self.progress.say(f"it did not come to its end: {self.trouble}")
             await client.close()
             await workload.tear_down()
             await self.peers.close()

@@ -18,12 +18,15 @@ class Partition(Fault):
     name = "partition-one"
     about = "one peer is cut off from the others"
     needs = frozenset({"drop"})
-    stands = (1.0, 8.0)
     rule: dict[str, Any] = {"drop": True}
 
     async def cuts(self) -> list[Direction]:
         """The directions that carry nothing."""
         return _between([self.arena.one()], self.arena.peers.ids)
+
+    def seconds(self) -> float:
+        # Some outlast a lease, what is run elsewhere then, and what is heard of that.
+        return self.chance.uniform(0.2, 2.5) * self.arena.lease_seconds
 
     async def begin(self) -> Seen:
         self.directions = await self.cuts()

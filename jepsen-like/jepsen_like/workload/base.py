@@ -10,7 +10,7 @@ from typing import Any
 from jepsen_like.client import Client, Outcome, Process, Question
 from jepsen_like.history import Earn
 
-_BUSY_MS = 3_000
+_BUSY_MS = (2_000, 3_000, 12_000)
 _PAYLOAD = Path(__file__).parents[1] / "payload.py"
 
 
@@ -48,9 +48,13 @@ class Workload:
         raise NotImplementedError
 
     async def keep_busy(self, process: Process) -> None:
-        """A task that runs for a while, so that there is one whenever something breaks."""
-        told = {"runs_ms": _BUSY_MS, "fails": 0, "max_attempts": 3}
-        body = {"command": self.command(runs_ms=_BUSY_MS), "retry": {"max_attempts": 3}}
+        """A task that runs for a while, so that there is one whenever something breaks.
+
+        Some outlive the lease that they had when their machine was cut off.
+        """
+        runs_ms = self.chance.choice(_BUSY_MS)
+        told = {"runs_ms": runs_ms, "fails": 0, "max_attempts": 3}
+        body = {"command": self.command(runs_ms=runs_ms), "retry": {"max_attempts": 3}}
         task_id = self.next_id("busy")
         await self.submit(process, task_id, told, body, key=f"key-{task_id}")
 

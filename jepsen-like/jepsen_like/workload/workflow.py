@@ -27,17 +27,18 @@ class Workflow(Workload):
             await self._graph(process)
 
     async def _chain(self, process: Process) -> None:
-        """Three tasks of their own, each after the one before."""
-        first = self.next_id("w")
-        ids = [first, f"{first}b", f"{first}c"]
-        fails = self.chance.random() < 0.2
+        """Two tasks of their own, and two that wait for them."""
+        first, chance = self.next_id("w"), self.chance
+        ids = [first, f"{first}b", f"{first}c", f"{first}d"]
         for number, task_id in enumerate(ids):
-            runs_ms = self.chance.choice((0, 100, 600))
-            told: dict[str, Any] = {"runs_ms": runs_ms, "fails": int(fails and number == 0)}
-            body: dict[str, Any] = {"command": self.command(runs_ms=runs_ms, fails=told["fails"])}
-            if number:
-                on = "failure" if fails and number == 2 else "success" if not fails else "always"
-                depends = [{"task": ids[0 if number == 2 else number - 1], "on": on}]
+            runs_ms, fails = chance.choice((0, 100, 600, 1_500)), int(chance.random() < 0.25)
+            told: dict[str, Any] = {"runs_ms": runs_ms, "fails": fails}
+            body: dict[str, Any] = {"command": self.command(runs_ms=runs_ms, fails=fails)}
+            if number > 1:
+                # The two before it, or one of them; on an end that may never come.
+                before = ids[:2] if chance.random() < 0.6 else [chance.choice(ids[:2])]
+                ends = ("success", "success", "failure", "always")
+                depends = [{"task": task, "on": chance.choice(ends)} for task in before]
                 told["depends_on"] = body["depends_on"] = depends
                 body["command"] += ["--inputs"]
             outcome = await self.submit(process, task_id, told, body, key=f"key-{task_id}")
