@@ -159,7 +159,7 @@ class Earn(Record, frozen=True):
     in_flight: bool | None = None
 
 
-class Run(Record, frozen=True):
+class Run(Record, frozen=True, omit_defaults=False):
     """``run.json``: what was run, and when."""
 
     workload: str

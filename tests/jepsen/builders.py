@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -14,9 +16,13 @@ from jepsen_like.history import (
     FaultEvent,
     Final,
     FinalTask,
+    Operation,
     Phase,
+    Record,
     Run,
     Sample,
+    Writer,
+    write_document,
 )
 
 MS = 1_000_000
@@ -177,3 +183,41 @@ def good() -> Evidence:
         samples=[*leads("n1", 1, 1_000, 11_900), *leads("n2", 2, 13_000, 29_000)],
         finals=finals(*rows),
     )
+
+
+def write_run(directory: Path, whole: Evidence) -> None:
+    """The evidence as the files that a run leaves."""
+    write_document(directory / "run.json", whole.run)
+    halves: list[Operation] = []
+    for asked in whole.calls:
+        # Every call has a process of its own, so that none is asked of twice at once.
+        of: dict[str, Any] = {"process": asked.n, "f": asked.f, "peer": asked.peer}
+        first = Operation(n=0, type="invoke", at=asked.invoked_at, value=asked.value, **of)
+        halves.append(first)
+        if asked.ended_at is not None:
+            last = Operation(
+                n=0,
+                type=asked.outcome,
+                at=asked.ended_at,
+                value=asked.answer,
+                index=asked.index,
+                error=asked.error,
+                **of,
+            )
+            halves.append(last)
+    halves.sort(key=lambda half: (half.at, half.type != "invoke"))
+    lines: list[tuple[str, Sequence[Record]]] = [
+        ("history.jsonl", [msgspec.structs.replace(op, n=n) for n, op in enumerate(halves)]),
+        ("effects/all.jsonl", whole.effects),
+        ("faults.jsonl", whole.faults),
+        ("states.jsonl", whole.samples),
+    ]
+    for name, records in lines:
+        with Writer(directory / name) as writer:
+            for record in records:
+                writer.write(record)
+    for last_read in whole.finals:
+        write_document(directory / "final" / f"{last_read.peer}.json", last_read)
+    (directory / "logs").mkdir()
+    for log in whole.logs:
+        (directory / "logs" / f"{log.peer}.log").write_text("\n".join(log.lines) + "\n")

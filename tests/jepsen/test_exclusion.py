@@ -27,6 +27,8 @@ OVERLAP = [*attempt("t", 5, 100, 600, exit=None), *attempt("t", 9, 500, 900, 2, 
         ({}, TWO_IN_TURN),
         # Its success was never heard.
         ({}, [*attempt("t", 5, 100, 400), *attempt("t", 9, 500, 900, 2, "n2")]),
+        # Two losses, and then it came through.
+        ({}, [e for k in range(3) for e in attempt("t", k + 1, 100 * k, 100 * k + 60, k + 1)]),
         ({"idempotent": True}, OVERLAP),
         ({"on_lease_loss": "continue"}, OVERLAP),
         # An old one that may overlap starts late.
@@ -115,6 +117,8 @@ def test_a_start_after_a_success_that_somebody_was_shown_is_found() -> None:
     shown = read("t", 210, 220, "succeeded")
     verdict = CHECKER(evidence(calls=[submit("t", 0, 10), shown], effects=effects))
     assert "280 ms after n1 had shown the task succeeded" in verdict.violations[0].says
+    again = [submit("t", 0, 10), shown, read("t", 910, 920, "succeeded")]
+    assert CHECKER(evidence(calls=again, effects=effects)).valid is False
     later = read("t", 910, 920, "succeeded")
     assert CHECKER(evidence(calls=[submit("t", 0, 10), later], effects=effects)).valid is True
 

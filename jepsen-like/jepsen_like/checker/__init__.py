@@ -6,6 +6,8 @@ here.
 
 from __future__ import annotations
 
+import traceback
+
 from jepsen_like.checker import (
     cancels,
     dependencies,
@@ -47,9 +49,21 @@ CHECKERS: tuple[Checker, ...] = (
 __all__ = ["CHECKERS", "Checker", "Findings", "Valid", "Verdict", "Violation", "judge", "overall"]
 
 
-def judge(evidence: Evidence) -> list[Verdict]:
-    """Every checker's verdict, in the order of `CHECKERS`."""
-    return [checker(evidence) for checker in CHECKERS]
+def judge(evidence: Evidence, checkers: tuple[Checker, ...] = CHECKERS) -> list[Verdict]:
+    """Every checker's verdict, in the order given.
+
+    One that fails knows nothing, which is a verdict as well; the others are asked all the same.
+    """
+    return [_ask(checker, evidence) for checker in checkers]
+
+
+def _ask(checker: Checker, evidence: Evidence) -> Verdict:
+    try:
+        return checker(evidence)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        doubt = f"the checker failed: {error!r} in {last.name}, line {last.lineno}"
+        return Verdict(checker.name, checker.promise, "unknown", doubts=[doubt])
 
 
 def overall(verdicts: list[Verdict]) -> Valid:

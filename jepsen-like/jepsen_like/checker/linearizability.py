@@ -62,8 +62,6 @@ def operations(calls: list[Call]) -> list[Op]:
 def _task(call: Call) -> str:
     if call.f == "retry":
         return str(call.answer.get("id") or "")
-    if call.f == "final":
-        return str(call.value.get("id") or "")
     return call.id
 
 
