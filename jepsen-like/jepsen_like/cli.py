@@ -12,13 +12,14 @@ from pathlib import Path
 
 import click
 
-from jepsen_like.judging import judged, told
 from jepsen_like.nemesis import NEMESES, faults_of
 from jepsen_like.net import netns
 from jepsen_like.net.base import Net
+from jepsen_like.recheck import recheck
 from jepsen_like.run import Options, Progress, Session
 from jepsen_like.series import hunt, run_all
 from jepsen_like.suite import PLANTED, SUITES
+from jepsen_like.words import told
 from jepsen_like.workload import WORKLOADS
 
 #: What runs a peer, unless another program is named.
@@ -152,14 +153,14 @@ async def _run(session: Session) -> None:
 
 
 def _judge(directory: Path) -> None:
-    found = judged(directory)
+    found = recheck(directory)
     click.echo(told(found, directory))
     sys.exit(HELD if found.valid is True else BROKEN)
 
 
-@main.command()
+@main.command("recheck")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def recheck(directory: Path) -> None:
+def recheck_(directory: Path) -> None:
     """Judge a run again by what it left."""
     _judge(directory)
 

@@ -85,7 +85,7 @@ def _planted(
 #: By the names of ``python -m tests.planted``.
 PLANTED = (
     _planted("forget-keys", "once durability", "tasks", "kill-one"),
-    _planted("read-what-is-here", "linearizability witness", "register", "partition-mute",
+    _planted("read-what-is-applied-here", "linearizability witness", "register", "partition-mute",
              "pause-one"),
     _planted("read-without-asking-anybody", "linearizability", "register", "partition-leader",
              "pause-leader"),

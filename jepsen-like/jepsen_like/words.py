@@ -1,22 +1,12 @@
-"""From the evidence of a run to its results, and those in words."""
+"""The results of a run in words."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from jepsen_like.checker import judge
-from jepsen_like.evidence import read_evidence
-from jepsen_like.results import Results, results, write_results
+from jepsen_like.results import Results
 
 _WORDS = {True: "held", False: "BROKEN", "unknown": "in doubt", None: "not looked at"}
-
-
-def judged(directory: Path) -> Results:
-    """Judge a run, and write ``results.json``.  Raises BadEvidence."""
-    evidence = read_evidence(directory)
-    found = results(evidence, judge(evidence))
-    write_results(directory, found)
-    return found
 
 
 def told(found: Results, directory: Path) -> str:
