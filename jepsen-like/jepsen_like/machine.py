@@ -90,14 +90,17 @@ class Machine:
     def look(self) -> dict[str, Any]:
         """What runs here."""
         self.reap()
-        others = [
-            {"pid": pid, "words": _words(pid), "state": _stat(pid)[0]}
-            for pid in self._living()
-            if pid != self._peer
-        ]
+        others = []
+        for pid in self._living():
+            # One that ends meanwhile is not there any more.
+            with contextlib.suppress(OSError, IndexError):
+                if pid != self._peer:
+                    others.append({"pid": pid, "words": _words(pid), "state": _stat(pid)[0]})
         status = self._status
         code = None if status is None else os.waitstatus_to_exitcode(status)
-        own = _stat(self._peer)[0] if self._peer and code is None else ""
+        own = ""
+        with contextlib.suppress(OSError, IndexError):
+            own = _stat(self._peer)[0] if self._peer and code is None else ""
         return {"pid": self._peer, "exit": code, "state": own, "others": others}
 
     def run(self, order: dict[str, Any]) -> dict[str, Any]:

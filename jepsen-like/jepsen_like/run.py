@@ -111,7 +111,7 @@ class Session:
             match, rest = group.split(TROUBLE)
             if match is None or rest is not None:
                 raise
-            self.trouble = str(match.exceptions[0])
+            self.trouble = _first(match)
         finally:
             if self.trouble:
                 self.progress.say(f"it did not come to its end: {self.trouble}")
@@ -234,6 +234,12 @@ class Session:
         at, allows = time.monotonic_ns(), list(fault.allows)
         line = FaultEvent(fault.name, event, at, seen.targets, seen.verified, seen.detail, allows)
         self._faults.write(line)
+
+
+def _first(group: BaseException) -> str:
+    while isinstance(group, ExceptionGroup):
+        group = group.exceptions[0]
+    return f"{type(group).__name__}: {group}"
 
 
 async def _until_running(effects: Path) -> None:
