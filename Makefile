@@ -11,7 +11,10 @@ BASE_PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 
-.PHONY: help install run demo test lint bench soak clean
+.PHONY: help install run demo test lint bench jepsen mutants soak clean
+
+# Where the runs of `jepsen` and `mutants` go.
+REPORT ?= $(shell mktemp -d /tmp/jepsen-like-XXXXXX)
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -46,6 +49,12 @@ $(COMPARE_STAMP): pyproject.toml $(STAMP)
 bench: $(STAMP) $(COMPARE_STAMP)  ## Measure three peers, then in turns with etcd and Redis queues if installed; JSON
 	@$(VENV)/bin/raftsched bench
 	@$(VENV)/bin/raftsched bench beside
+
+jepsen: $(STAMP)  ## Real peers, every kind of fault, judged from outside: forty minutes on two cores
+	$(PY) jepsen-like suite full --report $(REPORT)
+
+mutants: $(STAMP)  ## Real peers with planted bugs, each of which must be caught
+	$(PY) jepsen-like mutants --report $(REPORT)
 
 soak: $(STAMP)  ## The long forms of the tests (more examples, repeated kills)
 	RAFTSCHED_SOAK=1 $(PY) -m pytest -q -n 2 --dist loadfile --timeout 3600 tests

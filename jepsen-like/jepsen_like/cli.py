@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from jepsen_like.history import BadEvidence
 from jepsen_like.nemesis import NEMESES, faults_of
 from jepsen_like.net import netns
 from jepsen_like.net.base import Net
@@ -153,7 +154,10 @@ async def _run(session: Session) -> None:
 
 
 def _judge(directory: Path) -> None:
-    found = recheck(directory)
+    try:
+        found = recheck(directory)
+    except BadEvidence as error:
+        raise click.UsageError(str(error)) from None
     click.echo(told(found, directory))
     sys.exit(HELD if found.valid is True else BROKEN)
 

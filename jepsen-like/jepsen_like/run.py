@@ -100,7 +100,7 @@ class Session:
             async with _running(watch(self.arena, states)):
                 await self._phased(client, workload)
                 await self._wind_down(client, workload)
-                left = await all_ended(self.peers, ENDED_SECONDS)
+                left = await all_ended(self.peers, ENDED_SECONDS) if workload.all_end else []
                 if left:
                     self.progress.say(f"{len(left)} tasks have not ended: {', '.join(left[:5])}")
             await write_finals(self.peers, self.directory)

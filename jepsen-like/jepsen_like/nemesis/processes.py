@@ -12,6 +12,10 @@ from jepsen_like.nemesis.base import Fault, Seen
 from jepsen_like.peers import TOKEN
 
 
+#: Processes that are told to stand still do so within so long, on a busy machine too.
+_STOP_SECONDS = 2.0
+
+
 class Kill(Fault):
     """SIGKILL of peers; their runners and attempts go on."""
 
@@ -127,10 +131,13 @@ class Pause(Fault):
 
     async def begin(self) -> Seen:
         self.targets = [p for p in await self.whom() if p in self.arena.peers.running]
-        for peer in self.targets:
-            await self.arena.peers.signal(peer, signal.SIGSTOP, self.who)
-        await asyncio.sleep(0.02)
-        stopped = [p for p in self.targets if await self.arena.peers.is_stopped(p, self.who)]
+        deadline, stopped = time.monotonic() + _STOP_SECONDS, list[str]()
+        while len(stopped) < len(self.targets) and time.monotonic() < deadline:
+            # Again, as what was being started was not there to be stopped.
+            for peer in self.targets:
+                await self.arena.peers.signal(peer, signal.SIGSTOP, self.who)
+            await asyncio.sleep(0.02)
+            stopped = [p for p in self.targets if await self.arena.peers.is_stopped(p, self.who)]
         return Seen(self.targets, stopped == self.targets != [], f"stopped: {', '.join(stopped)}")
 
     async def end(self) -> Seen:

@@ -26,6 +26,8 @@ class Workload:
     #: Attempts that may hold a limit at once.
     limits: dict[str, int] = {}
     earn = Earn()
+    #: Does every task of it come to its end by itself?
+    all_end = True
     #: Before all ids.
     prefix = ""
 
@@ -116,7 +118,8 @@ class Workload:
 
 
 def _task(document: Any) -> dict[str, Any]:
-    return {
-        name: document.get(name)
-        for name in ("id", "state", "attempt", "attempts_max", "paused", "modify_index", "reason")
-    }
+    names = ("id", "state", "attempt", "attempts_max", "paused", "modify_index", "reason")
+    told = {name: document.get(name) for name in names}
+    if told["paused"] and told["state"] in ("waiting", "queued"):
+        told["state"] = "paused"
+    return told

@@ -16,6 +16,7 @@ class Register(Workload):
     processes = 8
     think_seconds = 0.03
     earn = Earn(in_flight=False)
+    all_end = False
 
     _task = ""
     _done = 0
