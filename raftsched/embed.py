@@ -23,10 +23,11 @@ import msgspec
 from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.expansion import expanded, uses_templates
-from raftsched.api.fanout import check, is_in_pieces
-from raftsched.api.forks import check_whole, filled
+from raftsched.api.fanout import Made, check, is_in_pieces, of_items
+from raftsched.api.forks import check_whole
 from raftsched.api.problems import Problem
 from raftsched.api.results import read_result
+from raftsched.api.retries import retry_of
 from raftsched.api.schedule_documents import differences, wanted_row
 from raftsched.api.server import ApiServer
 from raftsched.api.template_documents import checked_template
@@ -48,7 +49,7 @@ from raftsched.core.commands import (
     PutTemplate,
     SubmitTasks,
 )
-from raftsched.core.items import pieces, template_of
+from raftsched.core.items import pieces
 from raftsched.core.model import TERMINAL, Task
 from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected, Submitted
 from raftsched.core.schedule import Schedule
@@ -126,6 +127,14 @@ class Peer(_Peer):
         digest = request_hash([whole]) if idempotency_key else b""
         submission = SubmitTasks((new,), parsed.namespace, idempotency_key, digest)
         began = self.clock.monotonic()
+        task = await self._submitted(submission, timeout_seconds)
+        if is_long and task.status not in TERMINAL:
+            left = began + timeout_seconds - self.clock.monotonic()
+            await self._add_subtasks(task, len(items), of_items(task.spec, items), left)
+        return self.state.tasks.get(task.id) or task
+
+    async def _submitted(self, submission: SubmitTasks, timeout_seconds: float) -> Task:
+        """The one task of a submission.  Raises ValueError if it is refused, or PeerError."""
         outcome = await self._propose_early(submission, timeout_seconds)
         if isinstance(outcome, Rejected):
             raise ValueError(f"{outcome.reason}: {outcome.detail}")
@@ -134,10 +143,7 @@ class Peer(_Peer):
         task = self.state.tasks.get(task_id)
         if task is None:
             raise ValueError(f"task {task_id} of this idempotency key has been deleted")
-        if is_long and task.status not in TERMINAL:
-            left = began + timeout_seconds - self.clock.monotonic()
-            await self._add_subtasks(task, items, left)
-        return self.state.tasks.get(task_id) or task
+        return task
 
     async def map(
         self,
@@ -167,6 +173,39 @@ class Peer(_Peer):
         if task.status not in TERMINAL:
             raise TimeoutError(f"task {task_id} is {task.status} after {timeout_seconds:g} s")
         return task
+
+    async def retry(
+        self,
+        task_id: str,
+        *,
+        only_failed: bool = False,
+        idempotency_key: str = "",
+        timeout_seconds: float = 30.0,
+    ) -> Task:
+        """Try a task again that ended and did not succeed, and return the new one as stored.
+
+        ``only_failed``: of its parts those that succeeded are kept, with their results.  Raises
+        KeyError if the task is unknown, ValueError if it cannot be tried again, or PeerError.
+        """
+        began = self.clock.monotonic()
+        await self._read_again(began + timeout_seconds)
+        state, task = self.state, self.state.tasks.get(task_id)
+        if task is None:
+            raise KeyError(task_id)
+        try:
+            unique = self._host.unique_bytes(10)
+            asked = retry_of(
+                state, task, idempotency_key, only_failed=only_failed,
+                new_id=uuid7(self.clock.wall_ms(), unique),
+            )  # fmt: skip
+            left = began + timeout_seconds - self.clock.monotonic()
+            made = await self._submitted(asked.command, left)
+            if asked.following and made.status not in TERMINAL:
+                left = began + timeout_seconds - self.clock.monotonic()
+                await self._add_subtasks(made, asked.following, asked.parts, left)
+        except Problem as error:
+            raise ValueError(str(error)) from error
+        return self.state.tasks.get(made.id) or made
 
     async def progress(self, task_id: str, *, timeout_seconds: float = 30.0) -> Progress:
         """How many subtasks of a task have ended, as `Client.progress`.  Raises KeyError."""
@@ -330,14 +369,15 @@ class Peer(_Peer):
                 return outcome
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _add_subtasks(self, task: Task, items: Sequence[Any], timeout_seconds: float) -> None:
-        """Those of a map whose items are too many for its submission.  Raises ValueError."""
+    async def _add_subtasks(
+        self, task: Task, count: int, made: Made, timeout_seconds: float
+    ) -> None:
+        """Those of a map that are too many for its submission.  Raises ValueError."""
         assert task.extra is not None
         deadline = self.clock.monotonic() + timeout_seconds
-        template, first = template_of(task.spec), task.extra.subtasks
-        made = pieces(filled(template, items[first:], first), first)
-        commands = (AddSubtasks(task.id, at, piece) for at, piece in made)
-        for command in chain(commands, [AddSubtasks(task.id, len(items), (), is_last=True)]):
+        first = task.extra.subtasks
+        commands = (AddSubtasks(task.id, at, piece) for at, piece in pieces(made(first), first))
+        for command in chain(commands, [AddSubtasks(task.id, count, (), is_last=True)]):
             outcome = await self._propose_again(command, deadline - self.clock.monotonic())
             if isinstance(outcome, Rejected) and outcome.reason is not Reason.TASK_TERMINAL:
                 raise ValueError(f"{outcome.reason}: {outcome.detail}")

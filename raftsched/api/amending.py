@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import hdrs, web
 
+from raftsched.api import fanout
 from raftsched.api.context import Context, body_of, decode, flag, no_fields, pointer_of
 from raftsched.api.defaults import merged
 from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.problems import Problem, part_of_tree, task_terminal
-from raftsched.api.retries import another, check_can_retry
+from raftsched.api.retries import retry_of
 from raftsched.api.submission import key_of
 from raftsched.api.tasks import etag, known_task
 from raftsched.api.views import task_view
-from raftsched.core.commands import EditTask, RunNow, SubmitTasks
+from raftsched.core.commands import EditTask, RunNow
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, NewTask, Task
 from raftsched.core.outcomes import Submitted
 from raftsched.core.spec import TaskSpec
 from raftsched.core.trees import is_split, parent_of
-from raftsched.peer.ids import derived_id, request_hash, uuid7
+from raftsched.peer.ids import uuid7
 
-#: Before the keys of a retry; no key that is sent may have it.
-RETRY_SCOPE = "tasks:retry\0"
+
+class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of a retry; may be empty."""
+
+    #: Only what failed, and what waited for it: what succeeded is kept.
+    only: Literal["failed"] | None = None
+
+
 #: What a task is called and where it belongs stays as it is, and so does what others it concerns.
 _FIXED = ("id", "namespace", "depends_on", "needs", "map", "workflow", "template")
 
 _plain = msgspec.json.Decoder(dict[str, Any])
+_retries = msgspec.json.Decoder(RetryRequest)
 _requests = msgspec.json.Decoder(TaskRequest)
 _specs = msgspec.msgpack.Decoder(TaskSpec)
 _json = msgspec.json.Encoder()
@@ -134,25 +142,21 @@ async def run_now(context: Context, request: web.Request) -> web.StreamResponse:
 
 
 async def retry(context: Context, request: web.Request) -> web.StreamResponse:
-    """Try a task that ended and did not succeed again, as a new task."""
-    await no_fields(request)
+    """Try a task that ended again, as a new task: all of it, or only what failed."""
+    parsed: RetryRequest = decode(_retries, await body_of(request) or b"{}")
+    only_failed = parsed.only is not None
     task_id = request.match_info["id"]
     key = key_of(request)
     await context.service.read()
-    task = known_task(context, task_id)
-    check_can_retry(task)
+    state, task = context.service.state, known_task(context, task_id)
+    asked = retry_of(state, task, key, only_failed=only_failed, new_id=uuid7(state.now))
     if flag(request, "dry_run"):
         return context.answer({"valid": True})
-    state = context.service.state
-    new_id = derived_id(task.namespace, RETRY_SCOPE + key, 0) if key else uuid7(state.now)
-    command = SubmitTasks(
-        (another(state, task, new_id),),
-        namespace=task.namespace,
-        key=key and RETRY_SCOPE + key,
-        request_hash=request_hash([{"retry_of": task_id}]) if key else b"",
-    )
-    submitted: Submitted = await context.propose(command)
-    made = known_task(context, submitted.task_ids[0])
+    submitted: Submitted = await context.propose(asked.command)
+    new_id = submitted.task_ids[0]
+    if asked.following:
+        await fanout.push(context, new_id, asked.following, asked.parts, "/only")
+    made = known_task(context, new_id)
     headers = {"Location": f"/v1/tasks/{made.id}", "ETag": etag(made)}
     if submitted.replayed:
         headers["Idempotency-Replayed"] = "true"

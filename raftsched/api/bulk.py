@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -22,7 +22,7 @@ from raftsched.api.amending import check_can_edit, check_names, edited
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
 from raftsched.api.listing import FILTERS, Scan, filter_of, instant_of
 from raftsched.api.problems import Problem, of_rejection, task_terminal, unknown_task
-from raftsched.api.retries import another, check_can_retry
+from raftsched.api.retries import another, check_can_retry, follows
 from raftsched.api.tasks import REASON_CHARACTERS_MAX
 from raftsched.core.commands import (
     AnyCommand,
@@ -59,6 +59,13 @@ class BulkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of a bulk change; may be empty.  The filter is in the query, as for a list."""
 
     reason: str = ""
+
+
+class BulkRetryRequest(BulkRequest, frozen=True, forbid_unknown_fields=True):
+    """Body of a bulk retry; may be empty.  The filter is in the query, as for a list."""
+
+    #: Only what failed, and what waited for it: what succeeded is kept.
+    only: Literal["failed"] | None = None
 
 
 class RefusedView(msgspec.Struct, frozen=True):
@@ -124,6 +131,7 @@ class Report:
 
 
 _bodies = msgspec.json.Decoder(BulkRequest)
+_retries = msgspec.json.Decoder(BulkRetryRequest)
 _patches = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -163,25 +171,28 @@ def _not_cancelled(state: State, task_id: str) -> Problem:
 
 async def retry(context: Context, request: web.Request) -> web.StreamResponse:
     """Try all tasks again that pass the filter of the query and did not succeed."""
-    decode(_bodies, await body_of(request) or b"{}")
+    parsed: BulkRetryRequest = decode(_retries, await body_of(request) or b"{}")
     ids, more = await _asked_for(context, request, _may_retry)
     report = Report(len(ids), more)
     if not flag(request, "dry_run"):
         for part in _parts(ids, PART_MAX):
             with report.told():
-                await _retry(context, report, part)
+                await _retry(context, report, part, only_failed=parsed.only is not None)
     return report.answer(context)
 
 
-async def _retry(context: Context, report: Report, ids: list[str]) -> None:
+async def _retry(context: Context, report: Report, ids: list[str], *, only_failed: bool) -> None:
     """Submit again what may be."""
     state = context.service.state
     by_namespace: dict[str, list[tuple[Task, NewTask]]] = {}
     for task_id in ids:
         try:
             task = _known(state, task_id)
-            check_can_retry(task)
-            new = another(state, task, uuid7(state.now))
+            check_can_retry(state, task, only_failed=only_failed)
+            new = another(state, task, uuid7(state.now), only_failed=only_failed)
+            if follows(new):
+                text = f"task {task_id} has too many subtasks to be one of many; retry it by itself"
+                raise Problem("too-large", text)
         except Problem as problem:
             report.refuse(task_id, problem)
         else:

@@ -12,6 +12,7 @@ from aiohttp import web
 from raftsched.api.context import Context, flag, integer
 from raftsched.api.problems import Problem, unknown_task
 from raftsched.core.model import ATTEMPT_TERMINAL, Attempt, Node
+from raftsched.core.workflow import ResultAt
 from raftsched.peer.errors import OutputGone
 from raftsched.peer.service import PeerService
 
@@ -88,7 +89,7 @@ async def output(context: Context, request: web.Request) -> web.StreamResponse:
 
 
 async def fetch(
-    context: Context, request: web.Request, attempt: Attempt, target: str
+    context: Context, request: web.Request, attempt: Attempt | ResultAt, target: str
 ) -> web.StreamResponse:
     """Answer with what the node that ran an attempt says to a GET.  Raises Problem."""
     if "Raftsched-Forwarded" in request.headers:
@@ -99,7 +100,7 @@ async def fetch(
 
 @contextlib.asynccontextmanager
 async def asked(
-    service: PeerService, attempt: Attempt, target: str
+    service: PeerService, attempt: Attempt | ResultAt, target: str
 ) -> AsyncIterator[tuple[aiohttp.ClientResponse, AsyncIterator[bytes]]]:
     """The answer of the node that ran an attempt to a GET, and its body as it comes.
 

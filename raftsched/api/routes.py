@@ -111,8 +111,8 @@ _EDIT = (
     "needs-version",
 )  # fmt: skip
 _RETRY = (
-    "unknown-task", "task-not-terminal", "task-succeeded", "overloaded", "invalid", "too-large",
-    "needs-version",
+    "unknown-task", "task-not-terminal", "task-succeeded", "part-of-tree", "overloaded",
+    "invalid", "too-large", "needs-version",
 )  # fmt: skip
 
 ROUTES: tuple[Route, ...] = (
@@ -152,15 +152,15 @@ ROUTES: tuple[Route, ...] = (
         operation="tasks_run",
     ),
     Route(
-        "POST", _ID + "/retry", "submit", amending.retry, None, TaskView, 201, _RETRY,
-        query=_DRY_RUN, operation="tasks_retry",
+        "POST", _ID + "/retry", "submit", amending.retry, amending.RetryRequest,
+        TaskView, 201, _RETRY, query=_DRY_RUN, operation="tasks_retry",
     ),
     Route(
         "POST", "/v1/tasks:cancel", "operate", bulk.cancel, bulk.BulkRequest, bulk.BulkAnswer,
         problems=("invalid", "needs-version"), query=_BULK, operation="tasks_cancel_many",
     ),
     Route(
-        "POST", "/v1/tasks:retry", "operate", bulk.retry, bulk.BulkRequest, bulk.BulkAnswer,
+        "POST", "/v1/tasks:retry", "operate", bulk.retry, bulk.BulkRetryRequest, bulk.BulkAnswer,
         problems=("invalid", "needs-version"), query=_BULK, operation="tasks_retry_many",
     ),
     *[

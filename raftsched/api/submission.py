@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import msgspec
 from aiohttp import web
 
@@ -19,7 +16,7 @@ from raftsched.api.tasks import etag, known_task
 from raftsched.api.views import task_view
 from raftsched.core.commands import SubmitTasks
 from raftsched.core.handlers.answers import unpack
-from raftsched.core.model import TERMINAL, NewTask
+from raftsched.core.model import NewTask
 from raftsched.core.outcomes import Submitted
 from raftsched.peer.ids import derived_id, request_hash, uuid7
 
@@ -93,7 +90,7 @@ async def submit_document(
     submitted: Submitted = await context.propose(command)
     task_id = submitted.task_ids[0]
     if in_pieces:
-        await _push(context, task_id, items)
+        await fanout.push(context, task_id, len(items), fanout.of_items(new.spec, items))
     return await _answer(context, request, submitted)
 
 
@@ -111,22 +108,6 @@ async def _answer(
         headers["Idempotency-Replayed"] = "true"
     is_new = not (submitted.replayed or submitted.existing)
     return context.answer(task_view(task), 201 if is_new else 200, headers)
-
-
-async def _push(context: Context, task_id: str, items: Sequence[Any]) -> None:
-    """The subtasks that are still missing: a submission that is repeated goes on with them."""
-    task = known_task(context, task_id)
-    fork = None if task.extra is None else task.extra.fork
-    if fork is None or not fork.is_open or task.status in TERMINAL:
-        return
-    try:
-        await fanout.push(context, task, items)
-    except Problem as problem:
-        if problem.code == "task-terminal":
-            return  # Its end came first: what was sent failed, or somebody cancelled it.
-        text = f"{problem.detail}; not all subtasks of {task_id} are made: repeat with the key"
-        extra = {**problem.extra, "applied": "unknown"}
-        raise Problem(problem.code, text, pointer=problem.pointer or "/map", extra=extra) from None
 
 
 def _prefer_wait(request: web.Request) -> float:

@@ -124,13 +124,13 @@ def result_line(index: int, task: Task) -> bytes:
 
 
 def _line(index: int, task: Task) -> ResultLine:
-    latest = task.attempts[-1] if task.attempts else None
+    at = task.result_at
     return ResultLine(
         index,
         task.id,
         task.status,
         task.reason,
-        msgspec.Raw(latest.result) if latest is not None and latest.result else None,
-        None if latest is None else latest.exit_code,
-        0 if latest is None else latest.result_bytes,
+        msgspec.Raw(at.result) if at is not None and at.result else None,
+        None if at is None else at.exit_code,
+        0 if at is None else at.result_bytes,
     )

@@ -28,11 +28,12 @@ from raftsched.core.model import (
     NodeStatus,
     Task,
     TaskStatus,
+    result_at,
 )
 from raftsched.core.policy import USUAL, Delivery, OnLeaseLoss
 from raftsched.core.spec import NO_LIMITS, HttpCall, ProcessLimits, PythonCall, TaskSpec
 from raftsched.core.state import State
-from raftsched.core.workflow import ANY_NUMBER, Fork, On
+from raftsched.core.workflow import ANY_NUMBER, Fork, On, ResultAt
 
 
 class HttpView(msgspec.Struct, frozen=True):
@@ -165,6 +166,8 @@ class TaskView(msgspec.Struct, frozen=True):
     #: How many bytes one has that is too large, and where it is; else 0 and None.
     result_bytes: int
     result_url: str | None
+    #: The attempt that left it, if that was another task's; then it is what the task came to.
+    result_at: ResultAtView | None
     #: How far the latest attempt says that it is, 0 to 1, and in words.
     progress: float | None
     progress_text: str
@@ -178,6 +181,14 @@ class TaskView(msgspec.Struct, frozen=True):
     create_index: int
     #: The ETag.
     modify_index: int
+
+
+class ResultAtView(msgspec.Struct, frozen=True):
+    """An attempt of another task, which left what this one came to."""
+
+    task: str
+    node: str
+    attempt: int
 
 
 class TaskPage(msgspec.Struct, frozen=True):
@@ -270,6 +281,7 @@ def task_view(task: Task) -> TaskView:
     """A task as users see it."""
     spec = _specs.decode(task.spec)
     latest = task.attempts[-1] if task.attempts else _NO_ATTEMPT
+    at = task.result_at or result_at(task.id, latest)
     terms, extra = task.terms, task.extra
     policy = terms.policy or USUAL
     not_before, deadline = instants(task)
@@ -329,13 +341,14 @@ def task_view(task: Task) -> TaskView:
         task.losses,
         latest.node or None,
         latest.token or None,
-        latest.exit_code,
+        at.exit_code,
         latest.signal or None,
         _text(latest.output_tail),
         latest.output_bytes,
-        msgspec.Raw(latest.result) if latest.result else None,
-        latest.result_bytes,
-        _result_url(task.id, latest),
+        msgspec.Raw(at.result) if at.result else None,
+        at.result_bytes,
+        _result_url(task.id, at),
+        None if at.task_id == task.id else ResultAtView(at.task_id, at.node, at.attempt),
         None if latest.progress < 0 else latest.progress / 1000,
         latest.progress_text,
         instant(task.ready_at) if task.status in _WAITS else None,
@@ -384,10 +397,12 @@ def _rlimits(limits: ProcessLimits) -> RlimitsView:
     return RlimitsView(limits.memory_bytes, limits.cpu_seconds, limits.open_files, limits.processes)
 
 
-def _result_url(task_id: str, attempt: Attempt) -> str | None:
-    if not attempt.result_bytes:
+def _result_url(task_id: str, at: ResultAt) -> str | None:
+    if not at.result_bytes:
         return None
-    return f"/v1/tasks/{task_id}/attempts/{attempt.number}/result"
+    if at.task_id != task_id:
+        return f"/v1/tasks/{task_id}/result"
+    return f"/v1/tasks/{task_id}/attempts/{at.attempt}/result"
 
 
 def attempt_view(task_id: str, attempt: Attempt) -> AttemptView:
@@ -408,7 +423,7 @@ def attempt_view(task_id: str, attempt: Attempt) -> AttemptView:
         output_bytes=attempt.output_bytes,
         result=msgspec.Raw(attempt.result) if attempt.result else None,
         result_bytes=attempt.result_bytes,
-        result_url=_result_url(task_id, attempt),
+        result_url=_result_url(task_id, result_at(task_id, attempt)),
         progress=None if attempt.progress < 0 else attempt.progress / 1000,
         progress_text=attempt.progress_text,
     )

@@ -85,20 +85,28 @@ def cancel(session: Session, task_ids: tuple[str, ...], reason: str, **options: 
 
 @click.command()
 @click.argument("task_ids", nargs=-1)
+@click.option("--only-failed", is_flag=True, help="Of a workflow or map what failed, and what "
+              "waited for it; what succeeded is kept.")  # fmt: skip
 @filters
 @with_session("id")
-def retry(session: Session, task_ids: tuple[str, ...], **options: Any) -> None:
+def retry(session: Session, task_ids: tuple[str, ...], only_failed: bool, **options: Any) -> None:
     """Try tasks again that ended and did not succeed; prints the ids of the new ones.
 
     \b
     raftsched retry ID...
+    raftsched retry --only-failed ID
     raftsched retry --state failed --queue nightly
     """
+
+    def again(client: Client, task_id: str) -> Row:
+        return client.retry(task_id, only_failed=only_failed)
+
     query = which(task_ids, options)
     if query:
+        query = {**query, "only_failed": only_failed}
         many(session, "retry", lambda client, asked: client.retry_many(**asked), query, options)
     else:
-        each(session, task_ids, "tried again", lambda client, task: client.retry(task))
+        each(session, task_ids, "tried again", again)
 
 
 @click.command()

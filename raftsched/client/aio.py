@@ -65,7 +65,7 @@ class AsyncTask(TaskDocument):
     async def result(self) -> Any:
         """What it left as its result, fetched if the document has it not; None: nothing."""
         if self.get("result_bytes"):
-            return await self._client.result(self.id, int(self["attempt"]))
+            return await self._client.result(self.id, int(self["attempt"]) or None)
         return self.get("result")
 
     def output(self, *, follow: bool = False, **options: Any) -> AsyncGenerator[bytes, None]:

@@ -69,7 +69,7 @@ class Task(TaskDocument):
     def result(self) -> Any:
         """What it left as its result, fetched if the document has it not; None: nothing."""
         if self.get("result_bytes"):
-            return self._client.result(self.id, int(self["attempt"]))
+            return self._client.result(self.id, int(self["attempt"]) or None)
         return self.get("result")
 
     def output(self, *, follow: bool = False, **options: Any) -> Generator[bytes, None, None]:

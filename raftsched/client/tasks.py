@@ -34,6 +34,7 @@ MANY_SECONDS = 60.0
 BREAKS_MAX = 5
 
 OFFSET_HEADER = "raftsched-output-offset"
+_ONLY_FAILED = {"only": "failed"}
 
 
 class TaskDocument(dict[str, Any]):
@@ -136,9 +137,15 @@ class TaskOperations(TreeOperations):
         return (yield from self._verb(task_id, "run", {}))
 
     @task_operation
-    def retry(self, task_id: str, *, idempotency_key: str | None = None) -> Plan[Document]:
-        """Try a task again that ended and did not succeed: a new one, ``retry_of`` this one."""
-        return (yield from self._verb(task_id, "retry", {}, idempotency_key or new_key()))
+    def retry(
+        self, task_id: str, *, only_failed: bool = False, idempotency_key: str | None = None
+    ) -> Plan[Document]:
+        """Try a task again that ended and did not succeed: a new one, ``retry_of`` this one.
+
+        ``only_failed``: of its parts those that succeeded are kept, with their results.
+        """
+        body = _ONLY_FAILED if only_failed else {}
+        return (yield from self._verb(task_id, "retry", body, idempotency_key or new_key()))
 
     @task_operation
     def edit(
@@ -172,9 +179,10 @@ class TaskOperations(TreeOperations):
         return (yield from self._many("cancel", query, {"reason": reason} if reason else {}))
 
     @operation
-    def retry_many(self, /, **query: Any) -> Plan[Document]:
+    def retry_many(self, /, *, only_failed: bool = False, **query: Any) -> Plan[Document]:
         """Try all tasks again that pass a filter (as for `list`; ``limit``, ``dry_run``)."""
-        return (yield from self._many("retry", query, repeatable=False))
+        body = _ONLY_FAILED if only_failed else {}
+        return (yield from self._many("retry", query, body, repeatable=False))
 
     @operation
     def pause_many(self, /, **query: Any) -> Plan[Document]:

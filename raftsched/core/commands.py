@@ -375,7 +375,7 @@ class AddSubtasks(Command, frozen=True, tag=35):
     task_id: str
     #: Number of the first of these, counted from 0.
     first: int
-    #: Without ids, and without an extra.
+    #: Without ids, and with nothing in an extra but what they are another try of.
     tasks: tuple[NewTask, ...]
     #: No more come.
     is_last: bool = False

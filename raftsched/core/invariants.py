@@ -51,6 +51,9 @@ def _rows(state: State) -> Iterator[str]:
             yield f"task {task.id} ran again after it succeeded"
         if [attempt.number for attempt in attempts] != list(range(1, len(attempts) + 1)):
             yield f"task {task.id}: its attempts are not numbered from 1 on"
+        extra = task.extra
+        if extra is not None and extra.result_at and task.status is not TaskStatus.SUCCEEDED:
+            yield f"task {task.id} has a result of another one, and is {task.status}"
         if (task.status in TERMINAL) != (task.finished_at > 0):
             yield f"task {task.id} is {task.status}, finished_at {task.finished_at}"
         if task.modify_index > state.index and state.index:
@@ -142,7 +145,8 @@ def _relations(state: State, tasks: list[Task]) -> Iterator[str]:
         for awaited_id in awaited(task):
             waiters.setdefault(awaited_id, []).append(task.id)
         own = state.relations.root_of(parent_of(task) or task.id)
-        for root in sorted({state.relations.root_of(other.task_id) for other in extra.depends_on}):
+        needed = [other.task_id for other in extra.depends_on] + _kept(state, task)
+        for root in sorted({state.relations.root_of(task_id) for task_id in needed}):
             if root != own:
                 dependents.setdefault(root, []).append(task.id)
             if root not in state.tasks:
@@ -157,6 +161,16 @@ def _relations(state: State, tasks: list[Task]) -> Iterator[str]:
         yield "who waits for another task differs from the rows"
     if _sorted(state.relations.dependents) != _sorted(dependents):
         yield "who depends on another tree differs from the rows"
+
+
+def _kept(state: State, task: Task) -> list[str]:
+    """Ids of the tasks that one is another try of, as far as results of theirs are kept."""
+    if task.extra is None or not task.extra.keeps or task.extra.parent:
+        return []
+    other = state.tasks.get(task.extra.keeps)
+    if other is None or other.order >= task.order:
+        return []
+    return [other.id, *_kept(state, other)]
 
 
 def _sorted(those: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

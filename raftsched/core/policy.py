@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from raftsched.core.words import Word
-from raftsched.core.workflow import Dependency, Fork
+from raftsched.core.workflow import Dependency, Fork, ResultAt
 
 
 class Delivery(Word):
@@ -145,6 +145,8 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     #: How many of them are enough; 0: all.
     needs: int = 0
     fork: Fork | None = None
+    #: The task that it is another try of: what succeeded of that one is not run again.
+    keeps: str = ""
     # Set by ``apply``:
     #: Of ``depends_on``: the tasks that have not ended, and how many ended as they should.
     awaits: tuple[str, ...] = ()
@@ -159,3 +161,5 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     subtasks: int = 0
     #: Why its subtasks were told to end; empty: they were not.
     stopping: str = ""
+    #: What it came to, if that is what an attempt of another task left.
+    result_at: ResultAt | None = None

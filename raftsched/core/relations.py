@@ -5,7 +5,7 @@ Derived from the rows alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from raftsched.core.model import TERMINAL, Task, TaskStatus
 from raftsched.core.trees import has_begun, parent_of
@@ -55,7 +55,7 @@ class Relations:
                 self.expecting[task.id] = fork.items_from
             else:
                 self.expecting.pop(task.id, None)
-        if not extra.depends_on or (old is None and is_over):
+        if not (extra.depends_on or extra.keeps) or (old is None and is_over):
             return []
         if old is None:
             return self._depend(task)
@@ -68,16 +68,27 @@ class Relations:
             task_id, task = parent_id, self._find(parent_id)
         return task_id
 
-    def _roots(self, task: Task) -> list[str]:
-        """Of the other trees that a task depends on."""
+    def roots_of(self, task: Task) -> list[str]:
+        """Of the other trees that a task depends on, or has results of."""
         assert task.extra is not None
         roots = dict.fromkeys(self.root_of(other.task_id) for other in task.extra.depends_on)
+        roots.update(dict.fromkeys(self._kept(task)))
         roots.pop(self.root_of(parent_of(task) or task.id), None)
         return list(roots)
 
+    def _kept(self, task: Task) -> Iterator[str]:
+        """Ids of the trees that it keeps results of: what it is another try of, and so on back."""
+        extra = task.extra
+        while extra is not None and extra.keeps and not extra.parent:
+            other = self._find(extra.keeps)
+            if other is None or other.order >= task.order:
+                return  # The id is another task's by now.
+            yield self.root_of(other.id)
+            task, extra = other, other.extra
+
     def _depend(self, task: Task) -> list[str]:
         fresh = []
-        for root in self._roots(task):
+        for root in self.roots_of(task):
             dependents = self.dependents.setdefault(root, {})
             if not dependents:
                 fresh.append(root)
@@ -86,7 +97,7 @@ class Relations:
 
     def _let_go(self, task: Task) -> list[str]:
         released = []
-        for root in self._roots(task):
+        for root in self.roots_of(task):
             dependents = self.dependents[root]
             del dependents[task.id]
             if not dependents:

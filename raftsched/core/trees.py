@@ -118,6 +118,13 @@ class Tally:
         else:
             self.under_way += 1
 
+    def made_over(self, task: Task) -> None:
+        """There is one more, and it is terminal from its beginning."""
+        self.ids.append(task.id)
+        self.ended += 1
+        self.succeeded += task.status is TaskStatus.SUCCEEDED
+        self.skipped += is_skipped(task)
+
     def ends(self, to: TaskStatus, *, was_held: bool, is_skipped: bool) -> None:
         """One is terminal now."""
         self.ended += 1

@@ -132,7 +132,7 @@ def needed(command: commands.Command) -> int:
 def _needed_by(new: NewTask) -> int:
     """The version from which on a task can be asked for."""
     if new.extra is not None:
-        if new.extra.depends_on or new.extra.fork is not None:
+        if new.extra.depends_on or new.extra.fork is not None or new.extra.keeps:
             return WORKFLOWS
         return TREES if new.extra.broadcast else POLICIES
     return 0 if new.policy is None else POLICIES

@@ -16,6 +16,21 @@ class On(Word):
     ALWAYS = "always"
 
 
+class ResultAt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where what a task came to lies: an attempt, its own or another task's.  Since version 7."""
+
+    task_id: str
+    node: str
+    #: Number of the attempt, and its fencing token, by which it is known from one of a later task
+    #: with the same id.
+    attempt: int
+    token: int
+    exit_code: int | None = None
+    #: JSON, or empty; then ``result_bytes`` is what the node keeps as a file.
+    result: bytes = b""
+    result_bytes: int = 0
+
+
 class Dependency(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A task whose end another one waits for, and what end."""
 

@@ -73,11 +73,12 @@ class Expanding:
     async def _try(self, fork_id: str, source: Task) -> None:
         """One fork's trouble is nobody else's."""
         try:
-            if source.status is not TaskStatus.SUCCEEDED or not source.attempts:
+            ran = self._ran(source)
+            if source.status is not TaskStatus.SUCCEEDED or ran is None:
                 why = f"items-missing: {source.id} is {source.status} and names none"
                 await self._add(AddSubtasks(fork_id, 0, (), failure=why))
-            elif source.node == self._peer_id:
-                await self._expand(fork_id, source)
+            elif ran.node == self._peer_id:
+                await self._expand(fork_id, ran)
         except (PeerError, _Later) as error:
             logger.info("the items of %s are not all added yet: %s", fork_id, error)
         except Exception as error:
@@ -85,6 +86,14 @@ class Expanding:
             why = f"items-unusable: {type(error).__name__}: {error}"
             with contextlib.suppress(PeerError, _Later):
                 await self._add(AddSubtasks(fork_id, 0, (), failure=why[:REASON_MAX]))
+
+    def _ran(self, source: Task) -> Task | None:
+        """The task whose latest attempt made the result of this one; None: there is none."""
+        at = source.result_at
+        if at is None or at.task_id == source.id:
+            return source if source.attempts else None
+        ran = self._state().tasks.get(at.task_id)
+        return ran if ran is not None and ran.token == at.token else None
 
     async def _expand(self, fork_id: str, source: Task) -> None:
         try:

@@ -7,7 +7,14 @@ import msgspec
 from raftsched.core.changes import Changes
 from raftsched.core.commands import AddSubtasks
 from raftsched.core.handlers.ends import fail_split, join
-from raftsched.core.handlers.forks import OPEN_MS, SUBTASKS_MAX, has_room, make, terms_of
+from raftsched.core.handlers.forks import (
+    OPEN_MS,
+    SUBTASKS_MAX,
+    has_room,
+    make,
+    only_keeps,
+    terms_of,
+)
 from raftsched.core.handlers.rows import overload
 from raftsched.core.model import REASON_MAX, TERMINAL, NewTask, Task
 from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
@@ -52,7 +59,7 @@ def _refusal(changes: Changes, task: Task, fresh: tuple[NewTask, ...]) -> Reject
         terms = terms_of(changes.state, task.namespace, new)
         if isinstance(terms, Reason):
             return Rejected(terms)
-        if new.id or new.extra is not None:
+        if new.id or not (new.extra is None or only_keeps(new.extra)):
             return Rejected(Reason.INVALID, "these subtasks are named and started by their task")
     return None
 

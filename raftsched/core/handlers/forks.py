@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 
 import msgspec
 
 from raftsched.core.changes import Changes
-from raftsched.core.dependencies import begun
+from raftsched.core.dependencies import begun, fate_of, is_met
 from raftsched.core.handlers.rows import Fields, checked_terms, is_askable, new_row
 from raftsched.core.lifecycle import move
-from raftsched.core.model import TASK_ID_MAX, NewTask, Task, TaskStatus, Terms
+from raftsched.core.model import TASK_ID_MAX, TERMINAL, NewTask, Task, TaskStatus, Terms
 from raftsched.core.outcomes import Reason
 from raftsched.core.policy import Extra
 from raftsched.core.state import State
-from raftsched.core.trees import is_held
-from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork
+from raftsched.core.trees import UNMET, is_held
+from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, ResultAt
 
 #: Subtasks of one task that are let run at once, whatever it asks for: what is done with all of
 #: them in one command is bounded by it.
@@ -32,10 +33,11 @@ ROWS_MAX = 2_000
 ID_MAX = 180
 #: An open one that gets no more subtasks for so long is over.
 OPEN_MS = 10 * 60_000
-#: Reason of one whose subtasks are under way, of a subtask that is held, and of one for whose
-#: subtasks there is no room; it is looked at again after so long.
+#: Reason of one whose subtasks are under way, of a subtask that is held, of one that is not run
+#: again, and of one for whose subtasks there is no room; it is looked at again after so long.
 SPLIT = "subtasks"
 HELD = "held"
+KEPT = "kept"
 NO_ROOM = "overloaded"
 LOOK_AGAIN_MS = 1_000
 
@@ -104,7 +106,7 @@ def _why_not_part(
     extra = part.extra
     if extra is None:
         return ""
-    if fork.parallel_max or fork.is_open:
+    if (fork.parallel_max or fork.is_open) and not only_keeps(extra):
         return "parts that are let run one after the other wait for nothing else"
     if not is_askable(extra) or extra.unique_key:
         return "it asks for what a part cannot have"
@@ -118,6 +120,11 @@ def _why_not_part(
     if extra.fork.items_from and extra.fork.items_from not in names:
         return f"its items come from {extra.fork.items_from}, which is no part before it"
     return why_not(state, namespace, extra.fork, depth + 1)
+
+
+def only_keeps(extra: Extra) -> bool:
+    """Does it say nothing but what it is another try of?"""
+    return extra.keeps != "" and extra == Extra(keeps=extra.keeps)
 
 
 def terms_of(state: State, namespace: str, new: NewTask) -> Terms | Reason:
@@ -185,6 +192,12 @@ def make(changes: Changes, parent: Task, parts: list[NewTask], first: int) -> li
     made = []
     for number, part in enumerate(parts, first):
         task = _row(changes, parent, part, number, names)
+        if task.status in TERMINAL:
+            changes.put(task)
+            changes.event("task_finished", task.id, detail=task.status.value)
+            tally.made_over(task)
+            made.append(task)
+            continue
         if room <= 0 and task.status is _QUEUED:
             task = move(task, _WAITING, changes.index, HELD, ready_at=0)
             # What is held of a paused task is let go with the others when the pause ends.
@@ -222,15 +235,48 @@ def _row(changes: Changes, parent: Task, part: NewTask, number: int, names: dict
         number=number,
         depends_on=tuple([Dependency(names[o.task_id], o.on) for o in extra.depends_on]),
         fork=None if extra.fork is None else _fork_of(extra.fork, names),
+        result_at=_kept(changes, parent, part, extra),
     )
-    if extra.depends_on:
-        extra = begun(extra, {})
-        changes.await_ends(task_id, extra.awaits)
     task = Task(
         task_id, part.spec, terms, state.now, changes.index, order, _QUEUED, changes.index,
         paused=parent.paused,
     )  # fmt: skip
+    if extra.result_at is not None:
+        return _over(changes, task, extra, TaskStatus.SUCCEEDED, KEPT)
+    if extra.depends_on:
+        others = [changes.task(other.task_id) for other in extra.depends_on]
+        known = {other.id: other for other in others if other is not None}
+        extra = begun(extra, known)
+        fate = fate_of(extra)
+        if fate is not None:
+            extra = msgspec.structs.replace(extra, awaits=())
+        if fate is False:
+            return _over(changes, task, extra, TaskStatus.CANCELLED, _unmet(extra, known))
+        changes.await_ends(task_id, extra.awaits)
     return new_row(task, extra, state.now)
+
+
+def _kept(changes: Changes, parent: Task, part: NewTask, extra: Extra) -> ResultAt | None:
+    """What the part came to in an earlier try, and is not to run for again; None: it is to run."""
+    old = changes.task(extra.keeps) if extra.keeps else None
+    if old is None or extra.fork is not None or extra.broadcast:
+        return None
+    # The id may be another task's by now.
+    is_it = old.namespace == parent.namespace and old.spec == part.spec
+    return old.result_at if is_it and old.status is TaskStatus.SUCCEEDED else None
+
+
+def _over(changes: Changes, task: Task, extra: Extra, to: TaskStatus, reason: str) -> Task:
+    """A new part that is not to run: nobody waits for it yet who would have to be told."""
+    task = msgspec.structs.replace(task, status=_WAITING, paused=False, extra=extra)
+    return move(task, to, changes.index, reason, finished_at=changes.state.now)
+
+
+def _unmet(extra: Extra, known: Mapping[str, Task]) -> str:
+    """The reason of one that never runs."""
+    ends = [(o.on, known[o.task_id]) for o in extra.depends_on if o.task_id in known]
+    bad = [t for on, t in ends if t.status in TERMINAL and not is_met(on, t.status)]
+    return f"{UNMET}: {bad[-1].id} {bad[-1].status}"
 
 
 def _id_of(parent_id: str, name: str) -> str:

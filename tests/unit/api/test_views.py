@@ -70,7 +70,7 @@ def test_every_field_of_a_task_is_shown_under_its_name(task: Task) -> None:
         "lease_seconds": 0, "max_losses": 0, "constraints": [], "affinity": [], "limits": [],
         "resources": {"cpu": 1.25, "memory": 4_096},
         "placement": {"strategy": "binpack", "key": ""}, "unique": None, "result": None,
-        "result_bytes": 0, "result_url": None,
+        "result_bytes": 0, "result_url": None, "result_at": None,
         "broadcast": None, "schedule": None, "slot": None, "template": None,
         "parent": None, "subtasks": 0,
         "depends_on": [], "needs": None, "fork": None,
