@@ -65,6 +65,30 @@ async def test_an_embedded_peer_says_its_schedules_at_every_start_and_they_run(
     await _until_gone(cluster)
 
 
+async def test_an_embedded_peer_tries_only_what_failed_again(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, size=1)
+    ran, mended = tmp_path / "ran", tmp_path / "mended"
+    one = f'echo "$RAFTSCHED_ITEM" >> {ran}; [ "$RAFTSCHED_ITEM" != 1 ] || [ -e {mended} ]'
+    command = ["sh", "-c", one + ' && echo "$RAFTSCHED_ITEM" > "$RAFTSCHED_RESULT_FILE"']
+    async with _peer(cluster, "n1") as peer:
+        task = await peer.map(command, range(1_200), on_failure="finish")
+        assert (await peer.wait(task.id, 50)).status == "failed"
+        assert sorted(map(int, ran.read_text().split())) == [*range(1_200)]
+        ran.unlink()
+        mended.touch()
+        again = await peer.retry(task.id, only_failed=True, idempotency_key="k")
+        assert (await peer.retry(task.id, only_failed=True, idempotency_key="k")).id == again.id
+        assert (await peer.wait(again.id, 20)).status == "succeeded"
+        assert ran.read_text().split() == ["1"]
+        results = [line["result"] async for line in peer.results(again.id)]
+        assert results == [*range(1_200)]
+        with pytest.raises(ValueError, match="succeeded"):
+            await peer.retry(again.id, only_failed=True)
+        with pytest.raises(KeyError):
+            await peer.retry("nothing")
+    await _until_gone(cluster)
+
+
 async def test_an_embedded_peer_keeps_templates_and_runs_them(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, size=1)
     parameters = {"code": {"type": "integer", "enum": [3, 4]}}

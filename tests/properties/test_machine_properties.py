@@ -72,7 +72,7 @@ from raftsched.core.policy import (
 from raftsched.core.schedule import UNRECKONED, Misfire, Overlap, Schedule, slot_key
 from raftsched.core.state import State
 from raftsched.core.trees import Subtasks
-from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On
+from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On, ResultAt
 
 IDS = st.sampled_from(
     [f"t{i}" for i in range(12)] + ["t1.0", "t1.1", "t1.2", "t2.a", "t2.b", "t2.1"]
@@ -107,6 +107,8 @@ STRATEGIES = st.sampled_from(sorted(strategies.STRATEGIES))
 DEPENDENCIES = st.lists(st.builds(Dependency, IDS, st.sampled_from(list(On))), max_size=3).map(
     tuple
 )
+#: What a part is another try of.
+KEEPS = st.sampled_from(["", "", "t1", "t1.0", "t1.1", "t2.a", "t2.b", "t3.a"])
 PARTS = st.lists(
     st.builds(
         NewTask,
@@ -114,8 +116,10 @@ PARTS = st.lists(
         st.just(b"z"),
         attempts_max=st.sampled_from([1, 1, 0]),
         extra=st.none()
+        | st.builds(Extra, keeps=KEEPS)
         | st.builds(
             Extra,
+            keeps=KEEPS,
             depends_on=st.lists(
                 st.builds(Dependency, st.sampled_from(["a", "b"]), st.sampled_from(list(On))),
                 max_size=2,
@@ -152,6 +156,8 @@ EXTRAS = st.none() | st.builds(
     depends_on=st.sampled_from([(), ()]) | DEPENDENCIES,
     needs=st.sampled_from([0, 0, 1]),
     fork=st.none() | FORKS,
+    keeps=st.sampled_from(["", "", "t1", "t2.a"]),
+    result_at=st.sampled_from([None, None, None, ResultAt("t1", "n1", 1, 1)]),
 )
 
 
@@ -285,6 +291,12 @@ class Machine(RuleBasedStateMachine):
     def add_subtasks(self, task: str, first: int, count: int, is_last: bool, failure: str) -> None:
         parts = tuple([NewTask("", b"i")] * count)
         self.do(AddSubtasks(task, first, parts, is_last, failure))
+
+    @rule(task=IDS, old=IDS, first=st.integers(0, 3), count=st.integers(1, 3), last=st.booleans())
+    def add_again(self, task: str, old: str, first: int, count: int, last: bool) -> None:
+        """Parts of a map that keep those of another one."""
+        parts = [NewTask("", b"i", extra=Extra(keeps=f"{old}.{first + n}")) for n in range(count)]
+        self.do(AddSubtasks(task, first, tuple(parts), last))
 
     @rule(task=IDS, policy=POLICIES, extra=EXTRAS, if_index=st.sampled_from([0, 0, 0, 3]))
     def edit(self, task: str, policy: Policy | None, extra: Extra | None, if_index: int) -> None:

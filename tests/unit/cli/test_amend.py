@@ -14,6 +14,7 @@ from tests.unit.client.stub import Answer, Asked, Stub, problem, sequence
 COMMANDS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["cancel", "--reason", "enough"], "cancel", {"reason": "enough"}),
     (["retry"], "retry", {}),
+    (["retry", "--only-failed"], "retry", {"only": "failed"}),
     (["pause"], "pause", {}),
     (["resume"], "resume", {}),
     (["run-now"], "run", {}),
