@@ -17,6 +17,7 @@ from raftsched.core.commands import (
     ReportAttempts,
     SubmitTasks,
 )
+from raftsched.core.handlers.forks import encode
 from raftsched.core.model import NewTask
 from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 from raftsched.core.policy import Extra
@@ -97,6 +98,25 @@ async def test_lines_that_were_printed_and_returned_lists_are_items(tmp_path: Pa
         bench = Bench(tmp_path / name)
         bench.ran(printed, result)
         await bench.look(bench.has(2))
+
+
+@pytest.mark.parametrize(("printed", "result"), [(b"1\n2\n", b""), (b"", b"[1, 2]")])
+async def test_items_of_a_part_that_is_kept_are_those_of_the_old_one(
+    tmp_path: Path, printed: bytes, result: bytes
+) -> None:
+    bench = Bench(tmp_path)
+    bench.ran(printed, result)
+    inner = Extra(depends_on=(Dependency("s"),), fork=Fork(is_open=True, items_from="s"))
+    old = NewTask("s", b"spec", extra=Extra(keeps="split"))
+    fork = Fork(encode([old, NewTask("m", SPEC, extra=inner)]))
+    bench.replica.accepted(SubmitTasks((NewTask("w", b"spec", extra=Extra(fork=fork)),)))
+    assert bench.replica.task("w.s").attempts == ()
+
+    def are_there() -> bool:
+        extra = bench.replica.task("w.m").extra
+        return extra is not None and extra.subtasks == 2
+
+    await bench.look(are_there)
 
 
 async def test_what_is_refused_or_not_heard_for_a_while_is_asked_again(tmp_path: Path) -> None:
