@@ -11,7 +11,6 @@ from jepsen_like.history import Exit
 from jepsen_like.nemesis.base import Fault, Seen
 from jepsen_like.peers import TOKEN
 
-
 #: Processes that are told to stand still do so within so long, on a busy machine too.
 _STOP_SECONDS = 2.0
 
