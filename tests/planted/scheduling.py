@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import patch
@@ -126,7 +127,8 @@ def fire_too_early() -> AbstractContextManager[Any]:
 
 def look_at_a_clock_in_apply() -> AbstractContextManager[Any]:
     original = machine.apply
-    clock = itertools.count(1_800_000_000_000)
+    # Another one in each process, and within one for each time that it is looked at.
+    clock = itertools.count(1_800_000_000_000 + os.getpid())
 
     def apply(state: Any, index: int, entry: Any) -> Any:
         return original(state, index, msgspec.structs.replace(entry, now=next(clock)))
