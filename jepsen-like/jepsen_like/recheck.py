@@ -36,7 +36,9 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     for verdict in found.checkers:
-        print(f"{verdict.promise or '--':4} {verdict.checker:16} {verdict.valid}")
+        is_unused = verdict.vacuous and verdict.valid is True
+        told = "not looked at" if is_unused else str(verdict.valid).lower()
+        print(f"{verdict.promise or '--':4} {verdict.checker:16} {told}")
         for said in [*verdict.doubts, *(violation.says for violation in verdict.violations)]:
             print(f"       {said}")
     return 0 if found.valid is True else 1

@@ -117,7 +117,9 @@ def test_the_command_says_what_is_wrong_and_by_its_exit_code(
     assert "run.json: not there" in capsys.readouterr().err
     write_run(tmp_path, broken())
     assert recheck.main([str(tmp_path)]) == 1
-    assert "exclusion        False" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "exclusion        false" in told
+    assert "slots            not looked at" in told
     assert recheck.main([]) == 2
 
 

@@ -144,14 +144,49 @@ def test_faults_excuse_lateness_and_stepped_clocks_two_seconds() -> None:
     assert CHECKER(too_early).valid is False
 
 
-def test_what_cannot_be_told_is_a_doubt() -> None:
-    assert CHECKER(with_run(whole(ROWS), clock=None)).valid == "unknown"
-    changed = [put(), put(every_ms=1_000), slots(ROWS)]
-    assert CHECKER(evidence("schedules", calls=changed)).valid == "unknown"
-    strange = [put(every_ms=None, cron="0 0 * * mon"), slots(ROWS)]
-    assert CHECKER(evidence("schedules", calls=strange)).valid == "unknown"
-    early = [put(), slots(ROWS[:3], 9_000)]
-    assert CHECKER(evidence("schedules", calls=early)).valid == "unknown"
+def test_only_a_fault_that_is_near_excuses_lateness() -> None:
+    # The slot is at 8 s; it needs 10 s of quiet before it, and until it ran.
+    for begun, until, valid in (
+        (-9_000, -2_500, False),
+        (-9_000, -1_500, True),
+        (18_000, 19_000, True),
+        (18_700, 19_000, False),
+        (-9_000, 25_000, True),
+    ):
+        near = fault("kill", begun, until, "n1")
+        assert CHECKER(whole(ROWS, ran(8, late=10_500), faults=near)).valid is valid
+
+
+def test_a_row_before_the_schedule_was_asked_for_is_not_judged() -> None:
+    # Clocks of peers may be behind the one that says when it was asked for.
+    assert CHECKER(whole([*ROWS, slot(0.5)])).valid is True
+
+
+@pytest.mark.parametrize(
+    ("calls", "says"),
+    [
+        ([put(), put(every_ms=1_000), slots(ROWS)], "s was changed"),
+        ([put(every_ms=None, cron="0 0 * * mon"), slots(ROWS)], "'mon' is no field of numbers"),
+        ([put(), slots(ROWS[:3], 9_000)], "were not read after the heal"),
+        ([put(), call("slots", 29_000, 29_010, {"name": "s"})], "were not read after the heal"),
+    ],
+)
+def test_what_cannot_be_told_is_a_doubt(calls: list[Call], says: str) -> None:
+    verdict = CHECKER(evidence("schedules", calls=calls))
+    assert verdict.valid == "unknown"
+    assert any(says in doubt for doubt in verdict.doubts), verdict.doubts
+
+
+def test_without_a_clock_nobody_can_say_what_was_due() -> None:
+    verdict = CHECKER(with_run(whole(ROWS), clock=None))
+    assert verdict.valid == "unknown"
+    assert "run.json has no clock, so nobody can say what was due" in verdict.doubts
+
+
+def test_a_schedule_whose_put_was_refused_is_not_judged_by_its_document() -> None:
+    refused = call("put-schedule", 500, 600, {"name": "s", "every_ms": EVERY, "start": EPOCH_MS})
+    calls = [refused, put(), slots(ROWS)]
+    assert CHECKER(evidence("schedules", calls=calls)).valid is True
 
 
 MIDNIGHT = 1_772_323_200_000  # 2026-03-01T00:00:00Z, a Sunday
