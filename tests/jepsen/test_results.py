@@ -16,8 +16,10 @@ from jepsen_like.checker import CHECKERS, Checker, judge
 from jepsen_like.checker.verdict import Findings, always
 from jepsen_like.evidence import Evidence, read_evidence
 from jepsen_like.history import FinalTask
-from jepsen_like.report.lanes import TASKS_SHOWN
+from jepsen_like.report.drawing import Scale
+from jepsen_like.report.lanes import TASKS_SHOWN, task_lanes
 from jepsen_like.report.page import page
+from jepsen_like.report.plots import latency_plot
 from jepsen_like.results import results
 from jepsen_like.spans import spans
 from tests.jepsen.builders import (
@@ -224,3 +226,24 @@ def test_a_page_stays_small_when_thousands_of_tasks_ran() -> None:
     assert text.count('aria-label="attempts of ') == TASKS_SHOWN
     assert f"{TASKS_SHOWN} of the 4000 tasks that ran" in text
     read_page(text)
+
+
+def test_a_plot_shows_nothing_where_nothing_succeeded() -> None:
+    calls = [submit("a", 1_000, 1_010), submit("b", 1_100, 1_110), submit("c", 20_000, 20_010)]
+    picture = latency_plot(evidence(calls=calls), [], Scale(0, 30_000 * MS), "write")
+    # Two stretches, of which each has a median, a 99th percentile and a slowest.
+    assert picture.count("<polyline") == 6
+    assert latency_plot(evidence(calls=calls), [], Scale(0, 30_000 * MS), "local") == ""
+
+
+def test_a_task_that_was_cut_off_is_seen_before_one_that_was_tried_again() -> None:
+    effects = attempt("cut", 1_000, 100, 200, exit=None)
+    calls = [submit("cut", 0, 10)]
+    for number in range(TASKS_SHOWN):
+        calls.append(submit(f"again{number}", 0, 10, max_attempts=2))
+        failed = attempt(f"again{number}", 2 * number + 1, 300, 400, exit=1)
+        effects += [*failed, *attempt(f"again{number}", 2 * number + 2, 500, 600, 2)]
+    whole = evidence(calls=calls, effects=effects)
+    lanes, shown, of = task_lanes(whole, results(whole, judge(whole)), Scale(0, 1_000 * MS))
+    assert (shown, of) == (TASKS_SHOWN, TASKS_SHOWN + 1)
+    assert lanes.count("attempts of cut") == 1

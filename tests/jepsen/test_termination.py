@@ -66,3 +66,8 @@ def test_how_long_ends_took_after_the_heal_is_measured() -> None:
         "p99": 2_000.0,
         "max": 2_000.0,
     }
+
+
+def test_without_a_read_after_the_heal_nothing_is_known() -> None:
+    verdict = CHECKER(evidence(calls=[submit("t", 0, 10)]))
+    assert (verdict.valid, verdict.doubts) == ("unknown", ["no peer was read after the heal"])

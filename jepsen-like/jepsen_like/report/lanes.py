@@ -182,7 +182,7 @@ def _run(run: Attempt, scale: Scale) -> str:
 def _worth_seeing(
     by_task: dict[str, list[Attempt]], found: Results, faults: Iterable[Span]
 ) -> list[str]:
-    """Tasks by how much there is to see: accused, several attempts, cut off, under a fault."""
+    """Tasks by how much there is to see: accused, cut off, hit by a fault, several attempts."""
     accused = [name for v in found.checkers for violation in v.violations for name in violation.ids]
     begins = sorted(span.from_at for span in faults)
 
@@ -190,7 +190,7 @@ def _worth_seeing(
         runs = by_task[task_id]
         is_cut = any(run.ended_at is None for run in runs)
         is_hit = any(run.from_at <= at <= run.to_at for at in begins for run in runs)
-        return (-len(runs), -is_cut, -is_hit, runs[0].from_at)
+        return (-is_cut, -is_hit, -len(runs), runs[0].from_at)
 
     first = [name for name in dict.fromkeys(accused) if name in by_task]
     others = sorted(by_task.keys() - set(first), key=worth)

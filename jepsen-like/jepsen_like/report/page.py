@@ -264,6 +264,6 @@ def _timeline(evidence: Evidence, found: Results, scale: Scale) -> str:
 {attempts_plot(evidence, faults, scale)}{ticks}
 <h2>Clients</h2>{_key(ok="ok", fail="refused", info="open")}
 {client_lanes(evidence, scale)}{ticks}
-<h2>Tasks</h2><p class="soft">{shown} of the {of} tasks that ran: those accused, then those with the
-most attempts, cut off, or hit by a fault. Colours are nodes; a pale bar said no end.</p>
+<h2>Tasks</h2><p class="soft">{shown} of the {of} tasks that ran: those accused, then those cut off
+or hit by a fault, then those with the most attempts. Colours are nodes; a pale bar said no end.</p>
 {tasks}{ticks}</section>"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from jepsen_like.attempts import attempts
 from jepsen_like.availability import READS
@@ -92,18 +92,29 @@ def latency_plot(evidence: Evidence, faults: list[Span], scale: Scale, name: str
         f'<line class="grid" x1="0" x2="{WIDTH}" y1="{_y(ms):.1f}" y2="{_y(ms):.1f}"/>'
         for ms in (1, 10, 100, 1_000, 10_000)
     ]
-    seen = [(place, values) for place, values in enumerate(took) if values]
-    middle = [bins.x(place + 0.5) for place, _ in seen]
     for share, kind in ((1.0, "slowest"), (0.99, "p99"), (0.5, "p50")):
-        points = [
-            (x, _y(percentile(values, share))) for x, (_, values) in zip(middle, seen, strict=True)
-        ]
-        shapes.append(line(points, kind))
+        for points in _unbroken(took, share, bins):
+            shapes.append(line(points, kind))
     ticks = "".join(
         f'<i style="top:{100 * _y(ms) / HEIGHT:.0f}%">{told}</i>'
         for ms, told in ((1, "1 ms"), (100, "100 ms"), (10_000, "10 s"))
     )
     return row(f"latency, {name}", drawing(shapes, HEIGHT, f"latency of {name}"), ticks)
+
+
+def _unbroken(
+    took: list[list[float]], share: float, bins: Bins
+) -> Iterator[list[tuple[int, float]]]:
+    """A line for each stretch in which something succeeded: nothing is drawn where nothing did."""
+    points: list[tuple[int, float]] = []
+    for place, values in enumerate([*took, []]):
+        if values:
+            y = _y(percentile(values, share))
+            # From edge to edge, so that a bin by itself is seen.
+            points += [(bins.x(place), y), (bins.x(place + 1), y)]
+        elif points:
+            yield points
+            points = []
 
 
 def _kind(call: Call) -> str:
