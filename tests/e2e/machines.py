@@ -61,17 +61,19 @@ class Machine:
         command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable]
         try:
             self._disk = subprocess.Popen(
-                [*command, "-m", "tests.e2e.powerfs", str(path)],
+                [*command, "-m", "jepsen_like.disk.powerfs", str(path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                cwd=ROOT,
+                cwd=ROOT / "jepsen-like",
             )
         except OSError as error:
             raise NoMachine(str(error)) from None
         if self._answer() != "ok":
-            raise NoMachine(self._disk.communicate()[1].strip())
+            trouble = self._disk.communicate()[1].strip()
+            assert "Traceback" not in trouble, f"the disk itself failed: {trouble}"
+            raise NoMachine(trouble)
 
     @property
     def wrapper(self) -> list[str]:

@@ -55,9 +55,11 @@ class Load:
         task = ""
         while not self._is_over.is_set():
             try:
-                if task:
-                    self._read(peer, task)
-                task = self._submit(peer) or task
+                # On a busy machine the latest never has ended yet: wait for one, and go on with it.
+                if task and self._has_ended(peer, task):
+                    task = ""
+                submitted = self._submit(peer)
+                task = task or submitted or ""
             except (OSError, http.client.HTTPException):
                 self._is_over.wait(0.02)
 
@@ -72,10 +74,11 @@ class Load:
         self.acknowledged.append(identity)
         return identity
 
-    def _read(self, peer: str, task: str) -> None:
+    def _has_ended(self, peer: str, task: str) -> bool:
         answer = self._cluster.request(peer, "GET", f"/v1/tasks/{task}", timeout=5)
         if answer.status == 200 and answer.json["finished_at"]:
             self.ended[task] = answer.json
+        return task in self.ended
 
 
 def missing(cluster: Cluster, peer: str, tasks: list[str]) -> list[str]:

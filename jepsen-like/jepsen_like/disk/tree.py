@@ -1,50 +1,27 @@
-"""A file system in memory that loses at a power cut what was not synced: one disk of one machine.
+"""A disk as the kernel asks for it: the tree of files, and every call of the protocol.
 
-Run as a program, in a user and mount namespace of its own (``unshare --user --map-root-user
---mount``), it mounts itself at a path and takes orders, one a line, on stdin::
-
-    cut           the power goes: from now on every call fails, and what is not durable is gone
-    cut SEED      the same, but some of what is not durable did reach the disk, torn or not
-    cut-at N [S]  the power goes by itself at the N-th write, sync or change of names from now on
-    up            the power is back: mounted again, with what is durable
-    deaf          syncs are answered and do nothing, until ``hear``: a disk that lies
-    state         says "on" or "off"
-
-and answers each with one line.  It ends with its stdin.
-
-What is durable is for `durable` to say.
-
-It speaks the kernel's protocol itself (linux/fuse.h, version 7.31): no library is needed.  Nothing
-is cached by the kernel (direct I/O, names and attributes valid for no time).
+The numbers are those of linux/fuse.h, version 7.31.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import random
-import select
 import stat
 import struct
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from tests.e2e.durable import Directory, File, Node
+from jepsen_like.disk.durable import Directory, File, Node
+from jepsen_like.disk.ills import BLOCK_BYTES, Ills, PowerCut, blocks
 
-_HEADER = struct.Struct("<IIQQIIII")
-_REPLY = struct.Struct("<IiQ")
+WRITE_BYTES_MAX = 128 * 1024
 _ATTRIBUTES = struct.Struct("<6Q10I")
 _INIT = struct.Struct("<4I2H2I2HI7I")
-_WRITE_BYTES_MAX = 128 * 1024
 _BIG_WRITES, _DIRECT_IO, _FATTR_MODE, _FATTR_SIZE = 1 << 5, 1, 1, 1 << 3
-_MNT_DETACH = 2
 _ROOT = 1
-
-
-class PowerCut(Exception):
-    """The operation that was to come is the one the power goes at."""
+#: Blocks of a disk that nobody filled.
+_BLOCKS = 1 << 20
 
 
 class Disk:
@@ -56,10 +33,7 @@ class Disk:
         root = self._new(Directory, 0o755)
         assert isinstance(root, Directory)
         self.root = root
-        self.is_deaf = False
-        #: Writes, syncs and changes of names so far, and the one the power goes at.
-        self.operations = 0
-        self.cut_at = 0
+        self.ills = Ills()
         self.calls: dict[int, Callable[[int, bytes], bytes]] = {
             1: self._lookup,
             3: lambda number, body: self._attributes(self._nodes[number]),
@@ -70,13 +44,11 @@ class Disk:
             11: self._remove_directory,
             12: lambda number, body: self._rename(number, body, 8),
             13: self._link,
-            14: lambda number, body: struct.pack("<QII", 0, _DIRECT_IO, 0),
+            14: self._open,
             15: self._read,
             16: self._write,
-            17: lambda number, body: struct.pack(
-                "<5Q10I", *(1 << 20,) * 5, 4096, 255, 4096, *(0,) * 7
-            ),
-            18: _nothing,
+            17: self._room,
+            18: self._release,
             20: self._sync,
             26: _init,
             27: lambda number, body: struct.pack("<QII", 0, 0, 0),
@@ -90,7 +62,7 @@ class Disk:
 
     def lose(self, chance: random.Random | None) -> None:
         """The power goes; only what has a durable name is left."""
-        self.cut_at = 0
+        self.ills.cut_at = self.ills.tear_in = 0
         self.root.lose(chance)
         self._nodes = {_ROOT: self.root}
         todo: list[Directory] = [self.root]
@@ -98,14 +70,25 @@ class Disk:
             for node in todo.pop().names.values():
                 # A name that was given or taken may be so no more: count again.
                 node.links = 1 + (node.links if node.number in self._nodes else 0)
+                node.opens = 0
                 if node.number not in self._nodes and isinstance(node, Directory):
                     todo.append(node)
                 self._nodes[node.number] = node
 
-    def _count(self) -> None:
-        self.operations += 1
-        if self.operations == self.cut_at:
-            raise PowerCut
+    def used(self) -> int:
+        """Blocks that are taken."""
+        return sum(blocks(node.size) for node in self._nodes.values())
+
+    def _grow(self, node: Node, size: int) -> None:
+        """A file is to have this size.  Raises OSError."""
+        more = blocks(size) - blocks(node.size)
+        if more > 0 and self.ills.blocks_max is not None:
+            self.ills.before_growth(more, self.used())
+
+    def _forget(self, node: Node) -> None:
+        """Nobody can reach it any more, but for a durable name that the power may bring back."""
+        if not node.links and not node.opens:
+            self._nodes.pop(node.number, None)
 
     def _new(self, kind: type[Node], mode: int) -> Node:
         node = self._nodes[self._next] = kind(self._next, mode)
@@ -152,15 +135,19 @@ class Disk:
             (mode,) = struct.unpack_from("<I", body, 68)
             node.mode = stat.S_IFMT(node.mode) | stat.S_IMODE(mode)
         if valid & _FATTR_SIZE:
-            self._count()
+            self.ills.before_change()
+            self._grow(node, size)
             self._file(number).resize(size)
         return self._attributes(node)
 
     def _make(self, number: int, name: bytes, kind: type[Node], mode: int) -> Node:
         if name in self._directory(number).names:
             raise OSError(errno.EEXIST, "")
-        self._count()
+        self.ills.before_change()
+        if self.ills.blocks_max is not None:
+            self.ills.before_growth(1, self.used())
         node = self._new(kind, mode)
+        node.name = name
         self._directory(number).change({name: node})
         return node
 
@@ -176,13 +163,15 @@ class Disk:
     def _create(self, number: int, body: bytes) -> bytes:
         (mode,) = struct.unpack_from("<4xI", body)
         node = self._make(number, body[16:-1], File, mode)
+        node.opens += 1
         return self._entry(node) + struct.pack("<QII", 0, _DIRECT_IO, 0)
 
     def _unlink(self, number: int, body: bytes) -> bytes:
         node = self._find(number, body[:-1])
-        self._count()
+        self.ills.before_change()
         node.links -= 1
         self._directory(number).change({body[:-1]: None})
+        self._forget(node)
         return b""
 
     def _remove_directory(self, number: int, body: bytes) -> bytes:
@@ -197,8 +186,13 @@ class Disk:
         node = self._find(number, old)
         if target != number:
             raise OSError(errno.EXDEV, "")  # Not atomic here, and not needed.
-        self._count()
+        self.ills.before_change()
+        covered = self._directory(number).names.get(new)
         self._directory(number).change({old: None, new: node})
+        node.name = new
+        if covered is not None and covered is not node:
+            covered.links -= 1
+            self._forget(covered)
         return b""
 
     def _link(self, number: int, body: bytes) -> bytes:
@@ -206,7 +200,7 @@ class Disk:
         name = body[8:-1]
         if name in self._directory(number).names:
             raise OSError(errno.EEXIST, "")
-        self._count()
+        self.ills.before_change()
         node.links += 1
         self._directory(number).change({name: node})
         return self._entry(node)
@@ -217,23 +211,69 @@ class Disk:
 
     def _write(self, number: int, body: bytes) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)
-        self._count()
-        self._file(number).write(offset, body[40 : 40 + size])
+        file, data = self._file(number), body[40 : 40 + size]
+        self.ills.before_change()
+        self.ills.before_write()
+        kept = self.ills.tear(file.name, size)
+        if kept is not None:
+            file.write(offset, data[:kept])
+            file.sync()
+            raise PowerCut
+        self._grow(file, max(file.size, offset + size))
+        file.write(offset, data)
         return struct.pack("<II", size, 0)
 
     def _allocate(self, number: int, body: bytes) -> bytes:
         _, offset, length = struct.unpack_from("<3Q", body)
         file = self._file(number)
-        self._count()
+        self.ills.before_change()
+        self._grow(file, max(file.size, offset + length))
         file.resize(max(file.size, offset + length))
         return b""
 
     def _sync(self, number: int, body: bytes) -> bytes:
+        self.ills.before_change()
+        self.ills.before_sync()
+        return self.sync(number, body)
+
+    def sync(self, number: int, body: bytes) -> bytes:
+        """What is written is durable, unless the disk fails or lies.  Raises OSError."""
         node = self._nodes[number]
-        self._count()
-        if not self.is_deaf and isinstance(node, File | Directory):
+        if self.ills.has_bad_syncs:
+            self.ills.counts["bad_syncs"] += 1
+            if isinstance(node, File):
+                # As Linux has it: the pages count as clean, so the next sync knows nothing of it.
+                node.forget()
+            raise OSError(errno.EIO, "")
+        if not self.ills.is_deaf and isinstance(node, File | Directory):
             node.sync()
         return b""
+
+    def _open(self, number: int, body: bytes) -> bytes:
+        self._nodes[number].opens += 1
+        return struct.pack("<QII", 0, _DIRECT_IO, 0)
+
+    def _release(self, number: int, body: bytes) -> bytes:
+        node = self._nodes[number]
+        node.opens -= 1
+        self._forget(node)
+        return b""
+
+    def _room(self, number: int, body: bytes) -> bytes:
+        most = self.ills.blocks_max
+        free = _BLOCKS if most is None else max(0, most - self.used())
+        return struct.pack(
+            "<5Q10I",
+            _BLOCKS,
+            free,
+            free,
+            _BLOCKS,
+            _BLOCKS,
+            BLOCK_BYTES,
+            255,
+            BLOCK_BYTES,
+            *(0,) * 7,
+        )
 
     def _list(self, number: int, body: bytes) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)
@@ -255,117 +295,5 @@ def _nothing(number: int, body: bytes) -> bytes:
 
 
 def _init(number: int, body: bytes) -> bytes:
-    fixed = (7, 31, 0, _BIG_WRITES, 16, 12, _WRITE_BYTES_MAX, 1, 0, 0, 0)
+    fixed = (7, 31, 0, _BIG_WRITES, 16, 12, WRITE_BYTES_MAX, 1, 0, 0, 0)
     return _INIT.pack(*fixed, *(0,) * 7)
-
-
-class Mount:
-    """One mount of a disk, from power on to power off."""
-
-    _libc = ctypes.CDLL(None, use_errno=True)
-
-    def __init__(self, path: Path, disk: Disk) -> None:
-        self._path = os.fsencode(path)
-        self._disk = disk
-        self._buffer = memoryview(bytearray(_WRITE_BYTES_MAX + 8192))
-        self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        options = f"fd={self.fd},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()}"
-        if self._libc.mount(b"powerfs", self._path, b"fuse", 0, options.encode()):
-            number = ctypes.get_errno()
-            raise OSError(number, f"mount: {os.strerror(number)}")
-
-    def cut(self) -> None:
-        """Every call from now on fails, those under way too; the path leads nowhere else."""
-        os.close(self.fd)
-
-    def remove(self) -> None:
-        """Uncover the path; who still has a file open gets no further."""
-        self._libc.umount2(self._path, _MNT_DETACH)
-
-    def answer(self) -> None:
-        """One request of the kernel.  Raises PowerCut."""
-        try:
-            size = os.readv(self.fd, [self._buffer])
-        except (FileNotFoundError, InterruptedError):  # Interrupted before it was read.
-            return
-        _, opcode, unique, number, *_ = _HEADER.unpack_from(self._buffer)
-        if opcode in (2, 36, 42):  # FORGET, INTERRUPT and BATCH_FORGET want no answer.
-            return
-        error, reply = 0, b""
-        try:
-            call = self._disk.calls.get(opcode)
-            if call is None:
-                raise OSError(errno.ENOSYS, "")
-            reply = call(number, bytes(self._buffer[_HEADER.size : size]))
-        except OSError as refusal:
-            error = -(refusal.errno or errno.EIO)
-        except KeyError:
-            error = -errno.ESTALE
-        try:
-            os.writev(self.fd, [_REPLY.pack(_REPLY.size + len(reply), error, unique), reply])
-        except FileNotFoundError:  # The caller was killed meanwhile.
-            return
-
-
-class Machine:
-    """Takes orders and requests in turn."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._disk = Disk()
-        self._mount = Mount(path, self._disk)
-        self._is_on = True
-        #: Of a cut that is to come.
-        self._seed: tuple[str, ...] = ()
-
-    def _cut(self, *seed: str) -> None:
-        if self._is_on:
-            self._is_on = False
-            self._mount.cut()
-            self._disk.lose(random.Random(int(seed[0])) if seed else None)
-
-    def _up(self) -> None:
-        if not self._is_on:
-            self._mount.remove()
-            self._mount = Mount(self._path, self._disk)
-            self._is_on = True
-
-    def _obey(self, order: str, *words: str) -> str:
-        disk = self._disk
-        if order == "cut":
-            self._cut(*words)
-        elif order == "cut-at":
-            disk.cut_at, self._seed = disk.operations + int(words[0]), words[1:]
-        elif order == "up":
-            self._up()
-        elif order in ("deaf", "hear"):
-            disk.is_deaf = order == "deaf"
-        elif order == "state":
-            return "on" if self._is_on else "off"
-        else:
-            return f"no such order: {order}"
-        return "ok"
-
-    def run(self) -> None:
-        """Until stdin ends."""
-        while True:
-            ready, _, _ = select.select([0, *([self._mount.fd] if self._is_on else [])], [], [])
-            if 0 in ready:
-                line = sys.stdin.readline()
-                if not line:
-                    return
-                print(self._obey(*line.split()), flush=True)
-            else:
-                try:
-                    self._mount.answer()
-                except PowerCut:
-                    self._cut(*self._seed)
-
-
-if __name__ == "__main__":
-    try:
-        machine = Machine(Path(sys.argv[1]))
-    except OSError as trouble:
-        sys.exit(str(trouble))
-    print("ok", flush=True)
-    machine.run()

@@ -18,7 +18,10 @@ class Node:
     def __init__(self, number: int, mode: int) -> None:
         self.number = number
         self.mode = mode
+        #: The last one that it was given.
+        self.name = b""
         self.links = 1
+        self.opens = 0
 
     @property
     def size(self) -> int:
@@ -50,6 +53,10 @@ class File(Node):
     def sync(self) -> None:
         for where, data in self._unsynced:
             _change(self._durable, where, data)
+        self._unsynced.clear()
+
+    def forget(self) -> None:
+        """What was written is seen until the power goes, and no sync will make it durable."""
         self._unsynced.clear()
 
     def lose(self, chance: random.Random | None) -> None:
