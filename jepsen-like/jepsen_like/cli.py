@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from jepsen_like.disk import mounting
 from jepsen_like.history import BadEvidence
 from jepsen_like.nemesis import NEMESES, faults_of
 from jepsen_like.net import netns
@@ -75,6 +76,12 @@ def _nemeses(context: click.Context, parameter: click.Parameter, text: str) -> t
     help="auto: netns where this machine allows it.",
 )
 @click.option(
+    "--disks/--no-disks",
+    default=None,
+    help="A disk of its own for each machine, whose power can go, by FUSE.  "
+    "[default: if a nemesis needs it and it can be had]",
+)
+@click.option(
     "--lease",
     type=click.FloatRange(1, 600),
     default=5.0,
@@ -97,6 +104,7 @@ def main(
     time_limit: float,
     peers: str,
     backend: str,
+    disks: bool | None,
     lease: float,
     program: str,
     report: Path | None,
@@ -117,6 +125,7 @@ def main(
         netns.enter("--report", str(directory))
     elif backend == "auto":
         click.echo(f"backend plain: {why_not}", err=True)
+    has_disks = _has_disks(disks, nemesis)
     options = Options(
         workload=workload,
         nemesis=nemesis,
@@ -125,11 +134,13 @@ def main(
         seed=int.from_bytes(os.urandom(3)) if seed is None else seed,
         lease_seconds=lease,
         program=program,
+        has_disks=has_disks,
     )
     ids = [f"n{number + 1}" for number in range(options.peers)]
     net = Net(ids) if why_not else netns.NetnsNet(ids)
     said = Said()
-    said.say(f"{directory}: {workload}, seed {options.seed}, backend {net.name}")
+    own = ", disks of their own" if has_disks else ""
+    said.say(f"{directory}: {workload}, seed {options.seed}, backend {net.name}{own}")
     asyncio.run(_run(Session(options, directory, net, said)))
     _judge(directory)
 
@@ -140,6 +151,19 @@ def _empty(report: Path | None) -> Path:
         raise click.UsageError(f"{directory} is not empty")
     directory.mkdir(parents=True, exist_ok=True)
     return directory.resolve()
+
+
+def _has_disks(wanted: bool | None, nemesis: tuple[str, ...]) -> bool:
+    """Raises UsageError for those that were asked for and cannot be had."""
+    needed = any(fault.needs_disks for fault in faults_of(nemesis))
+    if wanted is False or (wanted is None and not needed):
+        return False
+    why_not = mounting.why_not()
+    if why_not and wanted:
+        raise click.UsageError(why_not)
+    if why_not:
+        click.echo(f"no disks: {why_not}", err=True)
+    return not why_not
 
 
 async def _run(session: Session) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 from jepsen_like.api import Api, Unreachable
 from jepsen_like.evidence import FINAL
-from jepsen_like.history import Exit, Final, FinalTask, Sample, Writer, write_document
+from jepsen_like.history import Final, FinalTask, Sample, Writer, write_document
 from jepsen_like.nemesis.base import Arena
-from jepsen_like.orders import OrderFailed
 from jepsen_like.peers import TOKEN, Peers
 
 SAMPLE_SECONDS = 0.25
@@ -30,7 +29,7 @@ async def watch(arena: Arena, states: Writer) -> None:
                 address = arena.peers.api(peer)
                 api = apis.setdefault(address, Api(address, TOKEN))
                 states.write(await _sample(peer, api))
-                await _note_end(arena, peer)
+                await arena.note_end(peer)
             await asyncio.sleep(SAMPLE_SECONDS)
     finally:
         for api in apis.values():
@@ -49,19 +48,6 @@ async def _sample(peer: str, api: Api) -> Sample:
         at, peer, True, str(body["role"]), int(body["term"]), body["leader"],
         int(body["applied_index"]), ready.status == 200,
     )  # fmt: skip
-
-
-async def _note_end(arena: Arena, peer: str) -> None:
-    """A peer that ended by itself."""
-    if peer not in arena.peers.running:
-        return
-    try:
-        code = await arena.peers.exit_of(peer)
-    except (OrderFailed, KeyError):
-        return
-    if code is not None and peer in arena.peers.running:
-        arena.peers.running.discard(peer)
-        arena.exits.append(Exit(peer, time.monotonic_ns(), code))
 
 
 async def all_ended(peers: Peers, seconds: float) -> list[str]:

@@ -39,10 +39,7 @@ class Peers:
         lease_seconds: float = 5.0,
         has_disks: bool = False,
     ) -> None:
-        """``program``: the command line before ``serve``.
-
-        ``has_disks``: every machine's data is on a file system whose power can go.
-        """
+        """``program``: the command line before ``serve``."""
         self.directory = directory
         self.net = net
         self.ids = [f"n{number + 1}" for number in range(count)]
@@ -53,7 +50,8 @@ class Peers:
         self.environment: dict[str, dict[str, str]] = {}
         self._words = shlex.split(program)
         self._lease_seconds = lease_seconds
-        self._has_disks = has_disks
+        #: Every machine's data is on a file system whose power can go.
+        self.has_disks = has_disks
         #: Peers that joined later.
         self._joined: set[str] = set()
         self.logs = directory / "logs"
@@ -68,13 +66,13 @@ class Peers:
     def data(self, peer: str) -> Path:
         """Its data directory."""
         return (
-            self.home(peer) / "data" / "raftsched" if self._has_disks else self.home(peer) / "data"
+            self.home(peer) / "data" / "raftsched" if self.has_disks else self.home(peer) / "data"
         )
 
     def seen_data(self, peer: str) -> Path:
         """The data directory as this process sees it; a disk of its own is mounted only there."""
         data = self.data(peer)
-        if not self._has_disks:
+        if not self.has_disks:
             return data
         return Path(f"/proc/{self.machines[peer].pid}/root") / data.relative_to("/")
 
@@ -105,11 +103,11 @@ class Peers:
     async def boot(self, peer: str) -> None:
         """A machine for a peer, with its network and its disk."""
         self.home(peer).mkdir(parents=True, exist_ok=True)
-        prefix = _namespaces(net=self.net.is_own_network, disk=self._has_disks)
+        prefix = _namespaces(net=self.net.is_own_network, disk=self.has_disks)
         machine = await Program.of_module(f"machine {peer}", "machine", prefix=prefix)
         self.machines[peer] = machine
         await self.net.attach(peer, machine)
-        if self._has_disks:
+        if self.has_disks:
             mount = self.home(peer) / "data"
             mount.mkdir(exist_ok=True)
             answer = await machine.order("disk", path=str(mount))

@@ -224,7 +224,7 @@ class Session:
     async def _heal(self) -> None:
         """Every fault is taken away, and whoever may run runs."""
         await self._end_all()
-        await self.peers.net.heal()
+        await self.arena.heal()
         await self.arena.start(self.peers.ids)
         await self.peers.all_ready()
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jepsen_like.nemesis import network, processes
+from jepsen_like.nemesis import disks, network, power, processes
 from jepsen_like.nemesis.base import Arena, Fault
 
-FAULTS: tuple[type[Fault], ...] = (*processes.FAULTS, *network.FAULTS)
+FAULTS: tuple[type[Fault], ...] = (
+    *processes.FAULTS, *network.FAULTS, *power.FAULTS, *disks.FAULTS,
+)  # fmt: skip
 #: Class of faults -> its faults.
 NEMESES: dict[str, tuple[type[Fault], ...]] = {
     name: tuple(fault for fault in FAULTS if fault.nemesis == name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import signal
 import sys
 import time
 from typing import NamedTuple
@@ -41,6 +43,8 @@ class Arena:
         self.exits: list[Exit] = []
         #: Peers that are not to be started again.
         self.dead: list[str] = []
+        #: How many standing faults keep a peer from being started.
+        self._held: dict[str, int] = {}
 
     @property
     def net(self) -> Net:
@@ -71,16 +75,69 @@ class Arena:
 
     async def kill(self, peer: str, *, machine: bool = False) -> None:
         """The peer, or all that runs on its machine; it is written down."""
-        if peer in self.peers.running:
-            await (self.peers.crash(peer) if machine else self.peers.kill(peer))
+        await self.note_end(peer)
+        runs = peer in self.peers.running
+        if machine:
+            await self.peers.crash(peer)
+        elif runs:
+            await self.peers.kill(peer)
+        if runs:
             code = await self.peers.ended(peer)
             self.exits.append(Exit(peer, time.monotonic_ns(), code, asked=True))
 
+    async def stop(self, peer: str) -> int | None:
+        """SIGTERM, and it is written down; the exit code, None: it had to be killed."""
+        code = await self.peers.stop(peer)
+        exit_code = -signal.SIGKILL if code is None else code
+        self.exits.append(Exit(peer, time.monotonic_ns(), exit_code, asked=True))
+        return code
+
+    def hold(self, peer: str) -> None:
+        """It cannot be started until `free`, whatever other faults end."""
+        self._held[peer] = self._held.get(peer, 0) + 1
+
+    def free(self, peer: str) -> None:
+        """The contrary, once for each `hold`."""
+        self._held[peer] = max(self._held.get(peer, 0) - 1, 0)
+
     async def start(self, peers: list[str]) -> None:
-        """Those that do not run."""
+        """Those that do not run, and may."""
         for peer in peers:
-            if peer not in self.peers.running and peer not in self.dead:
+            if peer not in self.peers.ids or peer in self.dead or self._held.get(peer):
+                continue
+            await self.note_end(peer)
+            if peer not in self.peers.running:
                 await self.peers.start(peer)
+
+    async def note_end(self, peer: str) -> None:
+        """Write down that a peer ended by itself, if it did."""
+        if peer not in self.peers.running:
+            return
+        try:
+            code = await self.peers.exit_of(peer)
+        except (OrderFailed, KeyError):
+            return
+        if code is not None and peer in self.peers.running:
+            self.peers.running.discard(peer)
+            self.exits.append(Exit(peer, time.monotonic_ns(), code))
+
+    async def tell_disk(self, peer: str, words: str) -> str:
+        """An order for a machine's disk; its answer.  Raises OrderFailed."""
+        return str((await self.peers.machines[peer].order("order", words=words))["answer"])
+
+    async def disk_counts(self, peer: str) -> dict[str, int]:
+        """What was done to a disk, and what was felt of its ills, since it was made."""
+        found: dict[str, int] = json.loads(await self.tell_disk(peer, "counts"))
+        return found
+
+    async def heal(self) -> None:
+        """Whatever faults left behind: the network carries all, disks are well and have power."""
+        await self.net.heal()
+        self._held.clear()
+        if self.peers.has_disks:
+            for peer in list(self.peers.ids):
+                await self.tell_disk(peer, "well")
+                await self.tell_disk(peer, "up")
 
     async def reaches(self, source: str, to: str) -> bool:
         """Can a machine connect to another one's peer?"""

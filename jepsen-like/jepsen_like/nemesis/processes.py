@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 
 from jepsen_like.api import Api, Unreachable
-from jepsen_like.history import Exit
 from jepsen_like.nemesis.base import Fault, Seen
 from jepsen_like.peers import TOKEN
 
@@ -182,9 +180,7 @@ class Restart(Fault):
         peers = self.arena.peers
         if self.target not in peers.running:
             return Seen([self.target], False, "it does not run")
-        code = await peers.stop(self.target)
-        exit_code = -9 if code is None else code
-        self.arena.exits.append(Exit(self.target, time.monotonic_ns(), exit_code, asked=True))
+        code = await self.arena.stop(self.target)
         return Seen([self.target], code == 0, f"exit code {code}")
 
     async def end(self) -> Seen:

@@ -1,0 +1,105 @@
+"""Disks that are full, slow, or fail."""
+
+from __future__ import annotations
+
+from jepsen_like.nemesis.base import Arena, Fault, Seen
+
+
+class DiskIll(Fault):
+    """An order to one disk, and counts that tell that it was felt."""
+
+    nemesis = "disk"
+    needs_disks = True
+    stands = (2.0, 7.0)
+    #: The count that grows while it stands.
+    felt = ""
+
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self.targets: list[str] = []
+        self._before: dict[str, int] = {}
+
+    async def whom(self) -> list[str]:
+        """The victims: one, and often the leader, whose disk all writes wait for."""
+        return [await self.arena.leader() if self.chance.random() < 0.5 else self.arena.one()]
+
+    def order(self) -> str:
+        """What the disks are told."""
+        raise NotImplementedError
+
+    async def begin(self) -> Seen:
+        order = self.order()
+        for peer in await self.whom():
+            self._before[peer] = (await self.arena.disk_counts(peer))[self.felt]
+            self.targets.append(peer)
+            await self.arena.tell_disk(peer, order)
+        return Seen(self.targets, None, order)
+
+    async def end(self) -> Seen:
+        felt = []
+        for peer in self.targets:
+            felt.append((await self.arena.disk_counts(peer))[self.felt] - self._before[peer])
+            await self.arena.tell_disk(peer, "well")
+        words = ", ".join(
+            f"{peer}: {count} {self.felt}" for peer, count in zip(self.targets, felt, strict=True)
+        )
+        await self.arena.start(self.targets)
+        return Seen(self.targets, all(felt), words)
+
+
+class Full(DiskIll):
+    name = "disk-full"
+    about = "no room on one peer's disk (ENOSPC)"
+    felt = "no_room"
+
+    def order(self) -> str:
+        return f"full {self.chance.choice((0, 3, 50))}"
+
+
+class FullAll(Full):
+    name = "disk-full-all"
+    about = "no room on any peer's disk"
+
+    async def whom(self) -> list[str]:
+        return list(self.arena.peers.ids)
+
+
+class SlowSync(DiskIll):
+    name = "slow-fsync"
+    about = "every sync of one peer's disk takes 1 to 5 s"
+    felt = "slow_syncs"
+    stands = (4.0, 12.0)
+
+    def order(self) -> str:
+        return self.chance.choice(("slow 1 5", "slow 1 2", "slow 4 5"))
+
+
+class SlowMajority(SlowSync):
+    name = "slow-fsync-majority"
+    about = "every sync of a majority's disks takes 1 to 5 s"
+
+    async def whom(self) -> list[str]:
+        return self.arena.majority()
+
+
+class BadSyncs(DiskIll):
+    name = "eio-fsync"
+    about = "syncs of one peer's disk fail (EIO), and make nothing durable"
+    felt = "bad_syncs"
+    allows = ("exit",)
+    stands = (0.5, 4.0)
+
+    def order(self) -> str:
+        return "bad-syncs"
+
+
+class BadWrites(BadSyncs):
+    name = "eio-write"
+    about = "writes to one peer's disk fail (EIO)"
+    felt = "bad_writes"
+
+    def order(self) -> str:
+        return "bad-writes"
+
+
+FAULTS: tuple[type[Fault], ...] = (Full, FullAll, SlowSync, SlowMajority, BadSyncs, BadWrites)
