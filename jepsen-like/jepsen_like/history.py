@@ -72,6 +72,10 @@ class FaultEvent(Record, frozen=True):
     detail: str = ""
     #: What a target may do because of it: ``exit``, ``traceback``.
     allows: list[str] = []
+    #: By how much the cluster's time may be wrong because of it.
+    shift_ms: int = 0
+    #: What a peer did that no peer may, whatever the fault; empty: nothing.
+    broken: str = ""
 
 
 class Sample(Record, frozen=True):
@@ -180,6 +184,8 @@ class Run(Record, frozen=True, omit_defaults=False):
     earn: Earn = Earn()
     #: Why it did not come to its end; empty: it did.
     trouble: str = ""
+    #: Defaults of the peers' program that were others: of what function in what module.
+    presets: dict[str, Any] = {}
     #: Losses after which a task that names no number has failed.
     max_losses: int = 3
 

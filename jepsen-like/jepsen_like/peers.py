@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from jepsen_like.api import Api, Unreachable
+from jepsen_like.clocks import Clocks
 from jepsen_like.net.base import Net
 from jepsen_like.orders import OrderFailed, Program
 
@@ -38,22 +39,27 @@ class Peers:
         program: str,
         lease_seconds: float = 5.0,
         has_disks: bool = False,
+        environment: dict[str, str] | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
-        """``program``: the command line before ``serve``."""
+        """``program``: the command line before ``serve``; ``environment``: more of all peers."""
         self.directory = directory
         self.net = net
         self.ids = [f"n{number + 1}" for number in range(count)]
         self.machines: dict[str, Program] = {}
         #: Whom the harness wants to run just now.
         self.running: set[str] = set()
-        #: More environment of a peer's next starts.
-        self.environment: dict[str, dict[str, str]] = {}
+        self._environment = environment or {}
+        #: If the wall clock of each machine can be set.
+        self.clocks = clocks
         self._words = shlex.split(program)
         self._lease_seconds = lease_seconds
         #: Every machine's data is on a file system whose power can go.
         self.has_disks = has_disks
-        #: Peers that joined later.
+        #: Peers that joined later, and those of them that are not members yet.
         self._joined: set[str] = set()
+        self._joining: set[str] = set()
+        self._names = count
         self.logs = directory / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
 
@@ -121,7 +127,7 @@ class Peers:
         home = self.home(peer)
         lines = ["[cluster]", 'id = "jepsen-like"', 'token_file = "token"', "insecure = true", ""]
         for other in self.ids:
-            if other in self._joined and other != peer:
+            if other in self._joining and other != peer:
                 continue
             lines += [f"[peers.{other}]", f'raft = "{self.net.raft(other, seen_by=peer)}"']
             lines += [f'api = "{self.net.api(other)}"', ""]
@@ -143,24 +149,39 @@ class Peers:
         """Start a peer that does not run."""
         await self.machines[peer].order(
             "start", command=self.command(peer), log=str(self.log(peer)),
-            env=self.environment.get(peer, {}),
+            env=self._variables(peer),
         )  # fmt: skip
         self.running.add(peer)
 
-    async def join(self, peer: str) -> dict[str, str]:
-        """A machine with a peer that is not of the cluster yet; what the cluster is to be told."""
-        self.ids.append(peer)
+    def _variables(self, peer: str) -> dict[str, str]:
+        clock = self.clocks.environment(self.home(peer)) if self.clocks else {}
+        return {**self._environment, **clock}
+
+    async def join(self) -> dict[str, str]:
+        """A machine with a peer that is not of the cluster yet; what the cluster is to be told.
+
+        Its id is one that none has had.
+        """
+        self._names += 1
+        peer = f"n{self._names}"
         self._joined.add(peer)
+        self._joining.add(peer)
         await self.boot(peer)
+        self.ids.append(peer)
         await self.start(peer)
         return {"id": peer, "raft": self.net.raft(peer), "api": self.net.api(peer)}
+
+    def is_member(self, peer: str) -> None:
+        """A peer that joined belongs to the cluster: others may name it in their files."""
+        self._joining.discard(peer)
 
     async def leave(self, peer: str) -> None:
         """Its machine goes; the cluster was told before."""
         self.running.discard(peer)
-        await self.machines.pop(peer).close()
         self.ids.remove(peer)
         self._joined.discard(peer)
+        self._joining.discard(peer)
+        await self.machines.pop(peer).close()
 
     async def signal(self, peer: str, number: signal.Signals, who: str = "peer") -> list[int]:
         """Send a signal to the ``peer``, ``others`` of its machine, or ``all``; the pids."""

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from jepsen_like import evidence
+from jepsen_like import clocks, evidence, startup
 from jepsen_like.api import Unreachable
 from jepsen_like.client import Client, Process
 from jepsen_like.history import Clock, FaultEvent, Phase, Run, Writer, write_document
 from jepsen_like.nemesis import Arena, Fault, faults_of
-from jepsen_like.nemesis.base import Seen, reason_to_skip
+from jepsen_like.nemesis.base import Seen, can_be_together, reason_to_skip
 from jepsen_like.net.base import Net
 from jepsen_like.observer import NoFinal, all_ended, watch, write_finals
 from jepsen_like.orders import OrderFailed
@@ -70,9 +70,17 @@ class Session:
         self.progress = progress
         # One seed, and a stream of its own for whoever needs one.
         self._seeds = random.Random(options.seed)
+        faults = [fault for name in options.nemesis for fault in NEMESES[name]]
+        #: Why wall clocks cannot be set.
+        self._no_clocks = ""
+        self._presets: dict[str, Any] = {}
+        if any(fault.needs_small_journals for fault in faults):
+            self._presets = startup.SMALL_JOURNALS
         self.peers = Peers(
             directory, options.peers, net, program=options.program,
             lease_seconds=options.lease_seconds, has_disks=options.has_disks,
+            environment=startup.environment(self._presets) if self._presets else {},
+            clocks=self._clocks() if any(fault.needs_clocks for fault in faults) else None,
         )  # fmt: skip
         self.arena = Arena(self.peers, self._stream(), options.lease_seconds)
         self._faults = Writer(directory / evidence.FAULTS)
@@ -83,6 +91,14 @@ class Session:
 
     def _stream(self) -> random.Random:
         return random.Random(self._seeds.getrandbits(64))
+
+    def _clocks(self) -> clocks.Clocks | None:
+        try:
+            return clocks.Clocks(clocks.build(self.directory / "shims"))
+        except clocks.CannotBuild as error:
+            self._no_clocks = str(error)
+            self.progress.say(f"no clocks to set: {error}")
+            return None
 
     async def go(self) -> Run:
         """From nothing to the evidence; returns what ``run.json`` has."""
@@ -132,7 +148,8 @@ class Session:
             time_limit_seconds=options.time_limit_seconds, peers=list(self.peers.ids),
             backend=self.peers.net.name, lease_seconds=options.lease_seconds,
             phases=self._phases, clock=clock, dead=self.arena.dead, limits=dict(workload.limits),
-            exits=self.arena.exits, earn=workload.earn, trouble=self.trouble,
+            exits=self.arena.exits, earn=workload.earn, presets=self._presets,
+            trouble=self.trouble,
         )  # fmt: skip
 
     async def _phased(self, client: Client, workload: Workload) -> None:
@@ -173,7 +190,10 @@ class Session:
         """Those that can be had here; the others are written down as skipped."""
         found: list[type[Fault]] = []
         for fault in faults_of(self.options.nemesis):
-            why = reason_to_skip(fault, self.peers.net, has_disks=self.options.has_disks)
+            why = reason_to_skip(
+                fault, self.peers.net, has_disks=self.options.has_disks,
+                no_clocks=self._no_clocks,
+            )  # fmt: skip
             if why:
                 self._write(fault, "skip", Seen([], None, why))
             else:
@@ -198,7 +218,10 @@ class Session:
             while len(bag) < count:
                 # Each before any comes again.
                 bag = [*chance.sample(possible, len(possible)), *bag]
-            faults = [bag.pop()(self.arena) for _ in range(count)]
+            kinds = [bag.pop() for _ in range(count)]
+            if count == 2 and not can_be_together(*kinds):
+                bag.append(kinds.pop())
+            faults = [kind(self.arena) for kind in kinds]
             if workload.earn.in_flight is not False:
                 await _until_running(workload.effects)
             for fault in faults:
@@ -232,7 +255,7 @@ class Session:
         self, fault: type[Fault], event: Literal["begin", "end", "skip"], seen: Seen
     ) -> None:
         at, allows = time.monotonic_ns(), list(fault.allows)
-        line = FaultEvent(fault.name, event, at, seen.targets, seen.verified, seen.detail, allows)
+        line = FaultEvent(fault.name, event, at, allows=allows, **seen._asdict())
         self._faults.write(line)
 
 

@@ -102,6 +102,7 @@ PLANTED = (
     _planted("take-any-end-for-the-right-one", "dependencies", "workflow", "kill-one"),
     _planted("join-as-soon-as-one-is-there", "dependencies", "workflow", "kill-one"),
     _planted("end-with-the-first-subtask", "dependencies termination", "workflow", "kill-one"),
-    _planted("look-at-a-clock-in-apply", "replicas logs termination", "tasks", "kill-one", seconds=15.0),
+    _planted("look-at-a-clock-in-apply", "replicas logs termination", "tasks", "kill-one",
+             seconds=15.0),
     _planted("truncate-what-matches", "durability logs", "tasks", "delay", "disorder"),
 )  # fmt: skip

@@ -92,14 +92,25 @@ def test_full_disk_refuses_growth_only() -> None:
     assert ills.counts["no_room"] == 1
 
 
-def test_slow_sync_says_how_much_later_it_is_done() -> None:
+def test_slow_sync_says_how_long_it_takes() -> None:
     ills = Ills()
-    ills.before_sync()
+    assert ills.sync_delay() == 0
     ills.sync_seconds = 1.0, 5.0
-    with pytest.raises(Later) as later:
-        ills.before_sync()
-    assert 1.0 <= later.value.seconds <= 5.0
+    assert 1.0 <= ills.sync_delay() <= 5.0
     assert (ills.counts["syncs"], ills.counts["slow_syncs"]) == (2, 1)
+
+
+def test_trap_holds_the_named_step_once() -> None:
+    ills = Ills()
+    ills.set_trap("rename", b"draft-")
+    ills.before_step("write", b"draft-1")
+    ills.before_step("rename", b"segment-1")
+    with pytest.raises(Later):
+        ills.before_step("rename", b"draft-1")
+    ills.before_step("rename", b"draft-1")
+    assert ills.trapped == "rename draft-1"
+    with pytest.raises(ValueError, match="no such step: read"):
+        ills.set_trap("read", b"")
 
 
 # Mounted ----------------------------------------------------------------------------------------
@@ -192,6 +203,15 @@ async def test_slow_sync_takes_its_time_and_is_felt(disk: Mounted) -> None:
     assert code == 0
     assert 0.25 < float(said) < 5
     assert json.loads(await disk.tell("counts"))["slow_syncs"] == 1
+
+
+async def test_trapped_write_hangs_and_is_done_after_all(disk: Mounted) -> None:
+    assert await disk.tell("trap write draft-") == "ok"
+    code, said = await disk.append("draft-1", 100)
+    assert code == 0
+    assert float(said) >= 1.9
+    assert await disk.tell("trapped") == "write draft-1"
+    assert await disk.size("draft-1") == 100
 
 
 async def test_torn_write_leaves_a_part_and_turns_the_power_off(disk: Mounted) -> None:

@@ -166,7 +166,7 @@ def _due(evidence: Evidence, sight: Sight, findings: Findings) -> set[int] | Non
     assert after is not None
     assert upto is not None
     # A stepped clock fires a little ahead.
-    upto += EARLY_STEPPED_MS_MAX
+    upto += _early_ms(evidence)
     try:
         return set(due(sight.document, after, upto, min(sight.rows, default=None)))
     except CannotTell as error:
@@ -249,8 +249,10 @@ def _runs(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
 
 
 def _early_ms(evidence: Evidence) -> int:
-    stepped = any("clock" in fault.fault for fault in evidence.faults)
-    return EARLY_STEPPED_MS_MAX if stepped else EARLY_MS_MAX
+    """How early a run may be: clocks that a majority shares are believed, however wrong."""
+    if not any("clock" in fault.fault for fault in evidence.faults):
+        return EARLY_MS_MAX
+    return EARLY_STEPPED_MS_MAX + max(fault.shift_ms for fault in evidence.faults)
 
 
 class Quiet:

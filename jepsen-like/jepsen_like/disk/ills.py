@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import errno
 import random
+from collections.abc import Callable
 
 #: Room is given in blocks.
 BLOCK_BYTES = 4096
+#: What a trap can be set for, and how long it holds.
+STEPS = ("write", "sync", "rename", "unlink")
+TRAP_SECONDS = 2.0
 _COUNTS = ("writes", "syncs", "slow_syncs", "bad_syncs", "bad_writes", "no_room")
 
 
@@ -15,11 +19,12 @@ class PowerCut(Exception):
 
 
 class Later(Exception):
-    """The answer comes after so many seconds, and so does what it is about."""
+    """The answer comes after so many seconds; ``then`` is done for it, if not the same again."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, then: Callable[[], bytes] | None = None) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+        self.then = then
 
 
 class Ills:
@@ -35,6 +40,9 @@ class Ills:
         self._tears = random.Random(0)
         #: What became of it: ``NAME KEPT/ALL``.
         self.torn = ""
+        #: The step, and the beginning of the name, that hangs next; what hung last.
+        self.trap: tuple[str, bytes] | None = None
+        self.trapped = ""
         #: Syncs are answered and do nothing: a disk that lies.
         self.is_deaf = False
         #: Blocks that there are; None: as many as anybody wants.
@@ -52,6 +60,7 @@ class Ills:
         self.blocks_max = None
         self.sync_seconds = (0.0, 0.0)
         self.cut_at = self.tear_in = 0
+        self.trap = None
 
     def before_change(self) -> None:
         """Something durable is about to be asked for.  Raises PowerCut."""
@@ -72,13 +81,27 @@ class Ills:
             self.counts["no_room"] += 1
             raise OSError(errno.ENOSPC, "")
 
-    def before_sync(self) -> None:
-        """A sync comes.  Raises Later."""
+    def sync_delay(self) -> float:
+        """A sync comes; how many seconds it takes."""
         self.counts["syncs"] += 1
         low, high = self.sync_seconds
         if high > 0:
             self.counts["slow_syncs"] += 1
-            raise Later(self._delays.uniform(low, high))
+            return self._delays.uniform(low, high)
+        return 0.0
+
+    def set_trap(self, step: str, prefix: bytes) -> None:
+        """The next such step (`STEPS`) with a file whose name begins so hangs for a while."""
+        if step not in STEPS:
+            raise ValueError(f"no such step: {step}; there are {', '.join(STEPS)}")
+        self.trap, self.trapped = (step, prefix), ""
+
+    def before_step(self, step: str, name: bytes) -> None:
+        """Raises Later, once, for the one that the trap is set for."""
+        if self.trap and step == self.trap[0] and name.startswith(self.trap[1]):
+            self.trap = None
+            self.trapped = f"{step} {name.decode(errors='replace')}"
+            raise Later(TRAP_SECONDS)
 
     def aim_tear(self, writes: int, seed: int, prefix: bytes) -> None:
         """The so many-th write to such a file is torn by a power cut."""

@@ -14,10 +14,13 @@ stdin::
     slow A B      each sync takes A to B seconds; all else goes on
     bad-syncs     syncs fail (EIO), and what they were to make durable never is
     bad-writes    writes fail (EIO)
+    trap STEP P   the next write, sync, rename or unlink of a file whose name begins with P hangs
+                  for two seconds; all else goes on
     deaf          syncs are answered and do nothing: a disk that lies
     well          no more of that, and nothing that was to come comes; the power stays as it is
     state         says "on" or "off"
     torn          says "NAME KEPT/ALL" of the write that was torn last, or "none"
+    trapped       says "STEP NAME" of what hung last, or "none"
     counts        says what was done and felt since the start, as JSON
 
 and answers each with one line.  It ends with its stdin.
@@ -32,6 +35,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import heapq
 import json
 import os
@@ -87,18 +91,24 @@ class Mount:
             return
         call = self._disk.calls.get(opcode, _unknown)
         body = bytes(self._buffer[_HEADER.size : size])
-        try:
-            self._reply(unique, lambda: call(number, body))
-        except Later as later:
-            at = time.monotonic() + later.seconds
-            heapq.heappush(self._late, (at, unique, lambda: self._disk.sync(number, body)))
+        self._do(unique, functools.partial(call, number, body))
 
     def answer_late(self) -> float | None:
-        """Answer what is late enough; seconds until the next is, None: nothing is."""
+        """Answer what is late enough; seconds until the next is, None: nothing is.
+
+        Raises PowerCut.
+        """
         while self._late and self._late[0][0] <= time.monotonic():
             _, unique, do = heapq.heappop(self._late)
-            self._reply(unique, do)
+            self._do(unique, do)
         return max(self._late[0][0] - time.monotonic(), 0.0) if self._late else None
+
+    def _do(self, unique: int, do: Callable[[], bytes]) -> None:
+        try:
+            self._reply(unique, do)
+        except Later as later:
+            at = time.monotonic() + later.seconds
+            heapq.heappush(self._late, (at, unique, later.then or do))
 
     def _reply(self, unique: int, do: Callable[[], bytes]) -> None:
         error, reply = 0, b""
@@ -170,6 +180,10 @@ class Machine:
                 return "on" if self._is_on else "off"
             case "torn":
                 return ills.torn or "none"
+            case "trap":
+                ills.set_trap(words[0], os.fsencode(words[1]))
+            case "trapped":
+                return ills.trapped or "none"
             case "counts":
                 return json.dumps({"operations": ills.operations, **ills.counts})
             case _:
@@ -179,19 +193,19 @@ class Machine:
     def run(self) -> None:
         """Until stdin ends."""
         while True:
-            late = self._mount.answer_late() if self._is_on else None
-            fds = [0, *([self._mount.fd] if self._is_on else [])]
-            ready, _, _ = select.select(fds, [], [], late)
-            if 0 in ready:
-                line = sys.stdin.readline()
-                if not line:
-                    return
-                print(self._answer(line), flush=True)
-            elif ready:
-                try:
+            try:
+                late = self._mount.answer_late() if self._is_on else None
+                fds = [0, *([self._mount.fd] if self._is_on else [])]
+                ready, _, _ = select.select(fds, [], [], late)
+                if 0 in ready:
+                    line = sys.stdin.readline()
+                    if not line:
+                        return
+                    print(self._answer(line), flush=True)
+                elif ready:
                     self._mount.answer()
-                except PowerCut:
-                    self._cut(*self._seed)
+            except PowerCut:
+                self._cut(*self._seed)
 
     def _answer(self, line: str) -> str:
         try:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 
 from jepsen_like.disk.durable import Directory, File, Node
-from jepsen_like.disk.ills import BLOCK_BYTES, Ills, PowerCut, blocks
+from jepsen_like.disk.ills import BLOCK_BYTES, Ills, Later, PowerCut, blocks
 
 WRITE_BYTES_MAX = 128 * 1024
 _ATTRIBUTES = struct.Struct("<6Q10I")
@@ -168,6 +168,7 @@ class Disk:
 
     def _unlink(self, number: int, body: bytes) -> bytes:
         node = self._find(number, body[:-1])
+        self.ills.before_step("unlink", body[:-1])
         self.ills.before_change()
         node.links -= 1
         self._directory(number).change({body[:-1]: None})
@@ -186,6 +187,7 @@ class Disk:
         node = self._find(number, old)
         if target != number:
             raise OSError(errno.EXDEV, "")  # Not atomic here, and not needed.
+        self.ills.before_step("rename", old)
         self.ills.before_change()
         covered = self._directory(number).names.get(new)
         self._directory(number).change({old: None, new: node})
@@ -212,6 +214,7 @@ class Disk:
     def _write(self, number: int, body: bytes) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)
         file, data = self._file(number), body[40 : 40 + size]
+        self.ills.before_step("write", file.name)
         self.ills.before_change()
         self.ills.before_write()
         kept = self.ills.tear(file.name, size)
@@ -232,8 +235,11 @@ class Disk:
         return b""
 
     def _sync(self, number: int, body: bytes) -> bytes:
+        self.ills.before_step("sync", self._nodes[number].name)
         self.ills.before_change()
-        self.ills.before_sync()
+        delay = self.ills.sync_delay()
+        if delay:
+            raise Later(delay, lambda: self.sync(number, body))
         return self.sync(number, body)
 
     def sync(self, number: int, body: bytes) -> bytes:

@@ -31,6 +31,10 @@ class Seen(NamedTuple):
     targets: list[str]
     verified: bool | None
     detail: str = ""
+    #: By how much the cluster's time may be wrong because of it.
+    shift_ms: int = 0
+    #: What a peer did that no peer may, whatever the fault; empty: nothing.
+    broken: str = ""
 
 
 class Arena:
@@ -130,10 +134,17 @@ class Arena:
         found: dict[str, int] = json.loads(await self.tell_disk(peer, "counts"))
         return found
 
+    def set_clock(self, peer: str, offset_ms: int, *, drift: float = 0.0) -> None:
+        """A machine's wall clock, if those can be set at all; a machine that is gone has none."""
+        if self.peers.clocks is not None and peer in self.peers.ids:
+            self.peers.clocks.set(self.peers.home(peer), offset_ms, drift=drift)
+
     async def heal(self) -> None:
         """Whatever faults left behind: the network carries all, disks are well and have power."""
         await self.net.heal()
         self._held.clear()
+        for peer in self.peers.ids:
+            self.set_clock(peer, 0)
         if self.peers.has_disks:
             for peer in list(self.peers.ids):
                 await self.tell_disk(peer, "well")
@@ -161,6 +172,14 @@ class Fault:
     needs: frozenset[str] = frozenset()
     #: It needs machines with disks of their own.
     needs_disks = False
+    #: Its machines' wall clocks have to be ours to set.
+    needs_clocks = False
+    #: It takes many entries to have it: journals are made small.
+    needs_small_journals = False
+    #: What no other fault may break meanwhile that takes the same.
+    takes: frozenset[str] = frozenset()
+    #: Nothing else is broken while it stands: it needs a cluster that works.
+    is_alone = False
     #: What a target may do because of it, beside ending when it is killed: ``exit``, ``traceback``.
     allows: tuple[str, ...] = ()
     #: How long it stands, seconds.
@@ -183,11 +202,21 @@ class Fault:
         return self.chance.uniform(*self.stands)
 
 
-def reason_to_skip(fault: type[Fault], net: Net, *, has_disks: bool) -> str:
-    """Why a fault cannot be had here, in words; empty: it can."""
+def can_be_together(one: type[Fault], two: type[Fault]) -> bool:
+    """Neither hides the other, or keeps it from being healed."""
+    return not (one.is_alone or two.is_alone or one.takes & two.takes)
+
+
+def reason_to_skip(fault: type[Fault], net: Net, *, has_disks: bool, no_clocks: str) -> str:
+    """Why a fault cannot be had here, in words; empty: it can.
+
+    ``no_clocks``: why clocks cannot be set.
+    """
     missing = fault.needs - net.breaks
     if missing:
         return f"backend {net.name} cannot break {', '.join(sorted(missing))}"
     if fault.needs_disks and not has_disks:
         return "the machines have no disks of their own (--disks)"
+    if fault.needs_clocks and no_clocks:
+        return no_clocks
     return ""

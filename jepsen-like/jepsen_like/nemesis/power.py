@@ -18,6 +18,7 @@ class Power(Fault):
     name = "power-one"
     about = "one machine loses its power, and what was not synced"
     needs_disks = True
+    takes = frozenset({"disk"})
     # A peer may see its disk go before it goes itself.
     allows = ("exit",)
     stands = (0.2, 6.0)

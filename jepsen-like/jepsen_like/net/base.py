@@ -46,13 +46,21 @@ class Net:
     def _addresses(self, peer: str) -> tuple[str, str]:
         if peer not in self._given:
             host = "127.0.0.1"
+            if len(self._ports) < 2:
+                self._ports += self._more_ports()
             self._given[peer] = f"{host}:{self._ports.pop()}", f"{host}:{self._ports.pop()}"
         return self._given[peer]
 
     def move(self, peer: str) -> None:
         """The peer has other addresses from its next start on."""
-        self._ports += free_ports(2)
+        self._ports += self._more_ports()
         self._given.pop(peer, None)
+
+    def _more_ports(self) -> list[int]:
+        """Two that no peer has, not even one that is down."""
+        taken = {int(a.rpartition(":")[2]) for both in self._given.values() for a in both}
+        taken |= set(self._ports)
+        return [port for port in free_ports(2 + len(taken)) if port not in taken][:2]
 
     #: Has every machine a loopback interface of its own?
     is_own_network = False
