@@ -70,7 +70,7 @@ class Session:
         self.progress = progress
         # One seed, and a stream of its own for whoever needs one.
         self._seeds = random.Random(options.seed)
-        faults = [fault for name in options.nemesis for fault in NEMESES[name]]
+        faults = faults_of(options.nemesis)
         #: Why wall clocks cannot be set.
         self._no_clocks = ""
         self._presets: dict[str, Any] = {}

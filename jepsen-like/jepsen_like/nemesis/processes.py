@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 
 from jepsen_like.api import Api, Unreachable
 from jepsen_like.nemesis.base import Fault, Seen
