@@ -104,5 +104,12 @@ PLANTED = (
     _planted("end-with-the-first-subtask", "dependencies termination", "workflow", "kill-one"),
     _planted("look-at-a-clock-in-apply", "replicas logs termination", "tasks", "kill-one",
              seconds=15.0),
-    _planted("truncate-what-matches", "durability logs", "tasks", "delay", "disorder"),
+    _planted("truncate-what-matches", "durability replicas logs", "tasks", "delay", "disorder"),
+    _planted("never-sync", "durability replicas logs linearizability", "tasks", "power-all",
+             "power-majority"),
+    _planted("acknowledge-before-sync", "durability replicas logs linearizability", "tasks",
+             "power-all", "power-aimed"),
+    _planted("lead-on-with-a-full-disk", "termination availability", "tasks", "disk-full"),
+    _planted("forget-votes", "leaders durability linearizability logs", "tasks", "power-all",
+             "partition-flapping", seconds=60.0),
 )  # fmt: skip
