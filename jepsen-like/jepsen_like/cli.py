@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from jepsen_like import clocks
 from jepsen_like.disk import mounting
 from jepsen_like.history import BadEvidence
 from jepsen_like.nemesis import NEMESES, faults_of
@@ -267,8 +268,13 @@ def mutants(
 
 @main.command()
 def doctor() -> None:
-    """Say what this machine lacks."""
-    why_not = netns.why_not()
-    click.echo(f"backend netns: {why_not or 'ok'}")
-    click.echo("backend plain: ok")
-    sys.exit(HELD if not why_not else BROKEN)
+    """Say what this machine lacks, and what to install for it."""
+    lacks = {
+        "networks (partition, link)": netns.why_not(),
+        "disks (power, disk, torn)": mounting.why_not(),
+        "clocks (clock)": clocks.why_not(),
+    }
+    click.echo("ok       processes (kill, crash, runner, pause, restart)")
+    for what, why_not in lacks.items():
+        click.echo(f"MISSING  {what}: {why_not}" if why_not else f"ok       {what}")
+    sys.exit(BROKEN if any(lacks.values()) else HELD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -56,3 +57,13 @@ def build(directory: Path) -> Path:
         said = next((line for line in done.stderr.splitlines() if "error" in line), "")
         raise CannotBuild(f"gcc cannot build the shim (apt-get install libc6-dev): {said}")
     return library
+
+
+def why_not() -> str:
+    """What this machine lacks for it, in words; empty: nothing."""
+    with tempfile.TemporaryDirectory(prefix="jepsen-like-") as directory:
+        try:
+            build(Path(directory))
+        except CannotBuild as error:
+            return str(error)
+    return ""

@@ -10,7 +10,7 @@ from typing import Any
 from jepsen_like.client import Client, Outcome, Process, Question
 from jepsen_like.history import Earn
 
-_BUSY_MS = (2_000, 3_000, 12_000)
+_BUSY_MS, _DEAF_MS = (2_000, 3_000, 12_000), 5_000
 _PAYLOAD = Path(__file__).parents[1] / "payload.py"
 
 
@@ -52,11 +52,13 @@ class Workload:
     async def keep_busy(self, process: Process) -> None:
         """A task that runs for a while, so that there is one whenever something breaks.
 
-        Some outlive the lease that they had when their machine was cut off.
+        Some outlast the lease that they had when their machine was cut off, and do not listen.
         """
         runs_ms = self.chance.choice(_BUSY_MS)
+        deaf = ["--ignores-sigterm"] if runs_ms > _DEAF_MS else []
         told = {"runs_ms": runs_ms, "fails": 0, "max_attempts": 3}
-        body = {"command": self.command(runs_ms=runs_ms), "retry": {"max_attempts": 3}}
+        command = self.command(*deaf, runs_ms=runs_ms)
+        body = {"command": command, "retry": {"max_attempts": 3}, "grace": "1s"}
         task_id = self.next_id("busy")
         await self.submit(process, task_id, told, body, key=f"key-{task_id}")
 
