@@ -169,6 +169,15 @@ def running(*seen: tuple[str | None, int | None]) -> list[Op]:
         ([SUBMIT, op(2, 3, "pause"), op(4, 5, "read", "paused", 0)], True),
         ([SUBMIT, op(2, 3, "read", "paused", 0)], False),
         ([op(0, 1, "submit-may-cancel"), op(2, 3, "read", "cancelled", 0)], True),
+        ([op(0, 1, "read", None), op(2, 3, "submit")], True),
+        ([op(0, 1, "read", "queued", 0), op(2, 3, "submit")], False),
+        ([op(0, 1, "cancel"), op(2, 3, "submit")], False),
+        ([op(0, 1, "submit-may-cancel"), op(2, 3, "read", None)], False),
+        ([SUBMIT, op(2, 3, "cancel"), op(4, 5, "read", "cancelled", 0), op(6, 7, "cancel")], True),
+        ([SUBMIT, op(2, 3, "cancel"), op(4, 5, "read", "cancelled", 0), op(6, 7, "pause")], False),
+        ([SUBMIT, op(2, 3, "read", "failed", 1), op(4, 5, "pause")], False),
+        (running(("queued", 1), ("assigned", 1)), False),
+        (running(("queued", 0), ("running", None)), True),
     ],
 )
 def test_a_task_that_runs_moves_by_itself_but_not_anywhere(

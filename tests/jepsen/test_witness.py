@@ -119,6 +119,26 @@ def test_calls_become_operations(calls: list[Call], valid: bool) -> None:
     assert LINEARIZABILITY(evidence("register", calls=calls)).valid is valid
 
 
+def test_a_task_that_waits_for_others_may_be_cancelled_by_their_ends() -> None:
+    shown = read("t", 20, 30, "cancelled", answer={"attempt": 0})
+    for asked, valid in (
+        ({"depends_on": ["a"]}, True),
+        ({"unique": {"key": "k"}}, True),
+        ({}, False),
+    ):
+        calls = [submit("t", 0, 10, **asked), shown]
+        assert LINEARIZABILITY(evidence("tasks", calls=calls)).valid is valid
+
+
+def test_an_answer_with_an_attempt_is_read_with_it() -> None:
+    back = [
+        submit("t", 0, 10),
+        read("t", 20, 30, "running", answer={"attempt": 2}),
+        read("t", 40, 50, "running", answer={"attempt": 1}),
+    ]
+    assert LINEARIZABILITY(evidence("tasks", calls=back)).valid is False
+
+
 def test_a_task_past_the_budget_is_a_doubt() -> None:
     findings = Findings()
     whole = evidence("register", calls=[submit("t", 0, 10), read("t", 20, 30, "queued")])
