@@ -10,6 +10,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from typing import Any, Protocol, cast
 
@@ -24,6 +25,10 @@ from raftsched.raft.tls import TlsChannel, is_alert, words
 HANDSHAKE_SECONDS = 2.0
 #: Time for the other side to read why it is refused.
 LINGER_SECONDS = 1.0
+#: What is not acknowledged for so long ends the connection, and another one is dialled.  TCP itself
+#: tries again ever more rarely: for half a minute behind a cut of half a minute, nothing would come
+#: through that is healed.
+UNACKNOWLEDGED_SECONDS = 3.0
 #: How a request begins that came to the wrong port.
 _HTTP = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC")
 #: What a stranger may send before the TLS handshake is through.
@@ -107,6 +112,7 @@ class Connection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses.
         self.transport = transport
         transport.set_write_buffer_limits(high=BUFFER_BYTES_MAX)
+        _give_up_soon(transport.get_extra_info("socket"))
         name = transport.get_extra_info("peername") or "?"
         self.host = str(name[0] if isinstance(name, tuple) else name)
         if not self.owner.welcome(self):
@@ -357,3 +363,11 @@ class Connection(asyncio.Protocol):
             why = "it hung up during the handshake; its log may say why"
             self.owner.refusals.tell(f"{self.host} {self.target}", why, f"{self._named}: {why}")
         self.owner.lost(self)
+
+
+def _give_up_soon(sock: Any) -> None:
+    """``sock``: of a connection; None where there is no real one."""
+    # Linux has it (tcp(7)); elsewhere TCP gives up when it does.
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if sock is not None and option is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, option, int(UNACKNOWLEDGED_SECONDS * 1000))

@@ -85,6 +85,18 @@ async def test_messages_go_both_ways_in_order() -> None:
         assert {sender for sender, _ in m.heard["n1"]} == {"n2"}
 
 
+async def test_what_is_not_acknowledged_ends_a_connection_soon() -> None:
+    """Or else nothing would come through a healed cut for as long as it was cut."""
+    async with mesh("n1", "n2") as m:
+        one, two = m.transports["n1"], m.transports["n2"]
+        await m.until(lambda: one.connected_peers() and two.connected_peers())
+        for transport, other in ((one, "n2"), (two, "n1")):
+            wire = transport._connections[other].transport
+            assert wire is not None
+            sock = wire.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3_000
+
+
 async def test_peer_that_comes_back_is_connected_again() -> None:
     async with mesh("n1", "n2") as m:
         one = m.transports["n1"]
