@@ -28,9 +28,19 @@ _SINK_SECONDS = 2.0
 
 
 def node() -> str:
-    """The machine, by the directory that it gives to attempts."""
-    _, found, rest = os.environ.get("PWD", "").partition("/peers/")
-    return rest.partition("/")[0] if found else ""
+    """The machine, by the directory in the words of the runner that this descends from."""
+    pid = os.getppid()
+    while pid > 1:
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                _, found, rest = file.read().partition("/peers/")
+            if found:
+                return rest.replace("\0", "/").partition("/")[0]
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            break
+    return ""
 
 
 def slot(task: str) -> dict[str, object]:

@@ -102,7 +102,6 @@ PLANTED = (
              "power-majority"),
     _planted("acknowledge-before-sync", "durability replicas logs linearizability", "tasks",
              "power-all", "power-aimed"),
-    _planted("lead-on-with-a-full-disk", "termination availability", "tasks", "disk-full"),
     _planted("forget-votes", "leaders durability linearizability logs", "tasks", "power-all",
              "partition-flapping", seconds=60.0),
 )  # fmt: skip
