@@ -234,9 +234,11 @@ class Session:
 
     async def _begin(self, fault: Fault) -> None:
         self._standing.append(fault)
+        # What it does to peers, it may do before all of it stands.
+        at = time.monotonic_ns()
         seen = await fault.begin()
         self.progress.say(f"{fault.name}: {', '.join(seen.targets)}")
-        self._write(type(fault), "begin", seen)
+        self._write(type(fault), "begin", seen, at)
 
     async def _end_all(self) -> None:
         """The last one first, as they may lie over one another."""
@@ -252,11 +254,14 @@ class Session:
         await self.peers.all_ready()
 
     def _write(
-        self, fault: type[Fault], event: Literal["begin", "end", "skip"], seen: Seen
+        self,
+        fault: type[Fault],
+        event: Literal["begin", "end", "skip"],
+        seen: Seen,
+        at: int | None = None,
     ) -> None:
-        at, allows = time.monotonic_ns(), list(fault.allows)
-        line = FaultEvent(fault.name, event, at, allows=allows, **seen._asdict())
-        self._faults.write(line)
+        at, allows = at or time.monotonic_ns(), list(fault.allows)
+        self._faults.write(FaultEvent(fault.name, event, at, allows=allows, **seen._asdict()))
 
 
 def _first(group: BaseException) -> str:

@@ -10,6 +10,7 @@ import traceback
 
 from jepsen_like.checker import (
     cancels,
+    damage,
     dependencies,
     durability,
     earned,
@@ -43,6 +44,7 @@ CHECKERS: tuple[Checker, ...] = (
     limits.CHECKER,
     termination.CHECKER,
     logs.CHECKER,
+    damage.CHECKER,
     earned.CHECKER,
 )
 

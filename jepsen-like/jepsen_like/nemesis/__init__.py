@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jepsen_like.nemesis import disks, network, power, processes, walls
+from jepsen_like.nemesis import (
+    damage,
+    disks,
+    members,
+    network,
+    power,
+    processes,
+    snapshots,
+    walls,
+)
 from jepsen_like.nemesis.base import Arena, Fault
 
 FAULTS: tuple[type[Fault], ...] = (
     *processes.FAULTS, *network.FAULTS, *power.FAULTS, *disks.FAULTS, *walls.FAULTS,
+    *damage.FAULTS, *snapshots.FAULTS, *members.FAULTS,
 )  # fmt: skip
 #: Class of faults -> its faults.
 NEMESES: dict[str, tuple[type[Fault], ...]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sys
@@ -47,6 +48,8 @@ class Arena:
         self.exits: list[Exit] = []
         #: Peers that are not to be started again.
         self.dead: list[str] = []
+        #: What a peer is to end with by itself, because it was told to go.
+        self.expects: dict[str, int] = {}
         #: How many standing faults keep a peer from being started.
         self._held: dict[str, int] = {}
 
@@ -123,7 +126,23 @@ class Arena:
             return
         if code is not None and peer in self.peers.running:
             self.peers.running.discard(peer)
-            self.exits.append(Exit(peer, time.monotonic_ns(), code))
+            asked = self.expects.get(peer) == code
+            self.exits.append(Exit(peer, time.monotonic_ns(), code, asked=asked))
+
+    def log_size(self, peer: str) -> int:
+        """Bytes that a peer has said so far."""
+        log = self.peers.log(peer)
+        return log.stat().st_size if log.exists() else 0
+
+    def set_aside_log(self, peer: str, since: int) -> None:
+        """What it said after so many bytes is no log of a peer: its disk was failing under it."""
+        log = self.peers.log(peer)
+        said = log.read_bytes()
+        aside = log.parent / "dark" / log.name
+        aside.parent.mkdir(exist_ok=True)
+        with aside.open("ab") as file:
+            file.write(said[since:])
+        os.truncate(log, min(since, len(said)))
 
     async def tell_disk(self, peer: str, words: str) -> str:
         """An order for a machine's disk; its answer.  Raises OrderFailed."""

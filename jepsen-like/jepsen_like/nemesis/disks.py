@@ -51,9 +51,13 @@ class DiskIll(Fault):
             await asyncio.sleep(0.1)
         for peer in self.targets:
             await self.arena.tell_disk(peer, "well")
+        self.set_aside()
         await self.arena.start(self.targets)
         words = ", ".join(f"{peer}: {count} {self.felt}" for peer, count in felt.items())
         return Seen(self.targets, 2 * sum(map(bool, felt.values())) > len(self.targets), words)
+
+    def set_aside(self) -> None:
+        """What peers said meanwhile and is not to be judged."""
 
     async def _felt(self) -> dict[str, int]:
         found = {}
@@ -104,8 +108,21 @@ class BadSyncs(DiskIll):
     allows = ("exit",)
     stands = (0.5, 4.0)
 
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self._said: dict[str, int] = {}
+
+    async def whom(self) -> list[str]:
+        victims = await super().whom()
+        self._said = {peer: self.arena.log_size(peer) for peer in victims}
+        return victims
+
     def order(self) -> str:
         return "bad-syncs"
+
+    def set_aside(self) -> None:
+        for peer, said in self._said.items():
+            self.arena.set_aside_log(peer, said)
 
 
 class BadWrites(BadSyncs):

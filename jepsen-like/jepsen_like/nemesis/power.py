@@ -26,6 +26,8 @@ class Power(Fault):
     def __init__(self, arena: Arena) -> None:
         super().__init__(arena)
         self.targets: list[str] = []
+        #: How much each had said when its disk still had power.
+        self._said: dict[str, int] = {}
 
     async def whom(self) -> list[str]:
         """The victims."""
@@ -41,6 +43,7 @@ class Power(Fault):
         is_whole = self.chance.random() < 0.5
         orders = ["cut" if is_whole else f"cut {self.chance.getrandbits(32)}" for _ in peers]
         pairs = zip(peers, orders, strict=True)
+        self._said.update({peer: self.arena.log_size(peer) for peer in peers})
         await asyncio.gather(*[self.arena.tell_disk(peer, order) for peer, order in pairs])
         return f"{'all' if is_whole else 'some'} of what was not synced is lost"
 
@@ -51,6 +54,7 @@ class Power(Fault):
             self.targets.append(peer)
         await asyncio.gather(*[self.arena.kill(peer, machine=True) for peer in peers])
         for peer in peers:
+            self.arena.set_aside_log(peer, self._said[peer])
             look = await self.arena.peers.machines[peer].order("look")
             is_off = await self.arena.tell_disk(peer, "state") == "off"
             if not is_off or look["exit"] is None or look["others"]:
@@ -110,14 +114,18 @@ class PowerAimed(Power):
 
     async def aim(self, peer: str, order: str) -> bool:
         """Wait until the power has gone by itself; False: it had to be cut."""
+        self._said[peer] = self.arena.log_size(peer)
         await self.arena.tell_disk(peer, order)
         deadline = time.monotonic() + AIM_SECONDS
-        while await self.arena.tell_disk(peer, "state") == "on":
+        while True:
+            said = self.arena.log_size(peer)
+            if await self.arena.tell_disk(peer, "state") == "off":
+                return True
+            self._said[peer] = said
             if time.monotonic() > deadline:
                 await self.arena.tell_disk(peer, "cut")
                 return False
             await asyncio.sleep(0.005)
-        return True
 
 
 class Torn(PowerAimed):
