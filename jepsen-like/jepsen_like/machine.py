@@ -77,7 +77,11 @@ class Machine:
         """Everything is killed, and what it starts meanwhile."""
         ended: set[int] = set()
         deadline = time.monotonic() + _CRASH_SECONDS
-        while pids := self._living():
+        # A process whose parent dies while it is looked for is nobody's child in that look.
+        empty = 0
+        while empty < 2:
+            pids = self._living()
+            empty = 0 if pids else empty + 1
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -91,17 +95,14 @@ class Machine:
     def look(self) -> dict[str, Any]:
         """What runs here."""
         self.reap()
-        others = []
-        for pid in self._living():
-            # One that ends meanwhile is not there any more.
-            with contextlib.suppress(OSError, IndexError):
-                if pid != self._peer:
-                    others.append({"pid": pid, "words": _words(pid), "state": _stat(pid)[0]})
+        others = [
+            {"pid": pid, "words": _words(pid), "state": state}
+            for pid in self._living()
+            if pid != self._peer and (state := _state(pid))
+        ]
         status = self._status
         code = None if status is None else os.waitstatus_to_exitcode(status)
-        own = ""
-        with contextlib.suppress(OSError, IndexError):
-            own = _stat(self._peer)[0] if self._peer and code is None else ""
+        own = _state(self._peer) if self._peer and code is None else ""
         return {"pid": self._peer, "exit": code, "state": own, "others": others}
 
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -160,29 +161,37 @@ class Machine:
     def _living(self) -> list[int]:
         """Pids of what descends from here, but for the disk and what only waits to be reaped."""
         children: dict[int, list[int]] = {}
+        dead: set[int] = set()
         for path in Path("/proc").iterdir():
             if path.name.isdigit():
                 with contextlib.suppress(OSError, IndexError):
                     state, parent = _stat(int(path.name))
-                    if state != "Z":
-                        children.setdefault(parent, []).append(int(path.name))
+                    children.setdefault(parent, []).append(int(path.name))
+                    if state == "Z":
+                        dead.add(int(path.name))
         own = {os.getpid()}
         disk = 0 if self._disk is None else self._disk.pid
-        found: list[int] = []
         todo = [pid for pid in children.get(os.getpid(), []) if pid != disk]
         while todo:
             pid = todo.pop()
             if pid not in own:
                 own.add(pid)
-                found.append(pid)
                 todo += children.get(pid, [])
-        return sorted(found)
+        return sorted(own - dead - {os.getpid()})
 
 
 def _stat(pid: int) -> tuple[str, int]:
     """State and parent of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     return fields[0], int(fields[1])
+
+
+def _state(pid: int) -> str:
+    """Of a process; empty: it is gone meanwhile."""
+    try:
+        return _stat(pid)[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def _words(pid: int) -> str:

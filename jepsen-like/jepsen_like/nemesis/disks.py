@@ -72,7 +72,7 @@ class Full(DiskIll):
     felt = "no_room"
 
     def order(self) -> str:
-        return f"full {self.chance.choice((0, 3, 50))}"
+        return f"full {self.chance.choice((0, 3, 12))}"
 
 
 class FullAll(Full):

@@ -1,0 +1,64 @@
+"""What all faults share: names of their own, reasons to be left out, and who may be with whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from jepsen_like.nemesis import FAULTS, NEMESES
+from jepsen_like.nemesis.base import Fault, can_be_together, reason_to_skip
+from jepsen_like.net.base import Net
+
+
+class _Disk(Fault):
+    needs_disks = True
+    takes = frozenset({"disk"})
+
+
+class _Clock(Fault):
+    needs_clocks = True
+    takes = frozenset({"clock"})
+
+
+class _Cut(Fault):
+    needs = frozenset({"drop"})
+
+
+class _Alone(Fault):
+    is_alone = True
+
+
+def test_faults_have_names_of_their_own_and_say_what_they_are() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert all(fault.nemesis and fault.about for fault in FAULTS)
+    assert sum(len(faults) for faults in NEMESES.values()) == len(FAULTS)
+
+
+def test_faults_of_clocks_have_it_in_their_names() -> None:
+    """By that the checker of slots knows that runs may be a little early."""
+    assert all("clock" in fault.name for fault in FAULTS if fault.needs_clocks)
+
+
+@pytest.mark.parametrize(
+    ("fault", "has_disks", "no_clocks", "why"),
+    [
+        (_Disk, False, "", "no disks of their own"),
+        (_Disk, True, "", ""),
+        (_Clock, False, "gcc is missing", "gcc is missing"),
+        (_Clock, False, "", ""),
+        (_Cut, True, "", "cannot break drop"),
+    ],
+)
+def test_fault_that_cannot_be_had_says_why(
+    fault: type[Fault], has_disks: bool, no_clocks: str, why: str
+) -> None:
+    found = reason_to_skip(fault, Net(["n1"]), has_disks=has_disks, no_clocks=no_clocks)
+    assert why in found
+    assert bool(found) == bool(why)
+
+
+def test_two_faults_that_take_the_same_or_want_to_be_alone_are_not_together() -> None:
+    assert can_be_together(_Disk, _Clock)
+    assert can_be_together(_Cut, _Cut)
+    assert not can_be_together(_Disk, _Disk)
+    assert not can_be_together(_Alone, _Cut)
+    assert not can_be_together(_Cut, _Alone)
