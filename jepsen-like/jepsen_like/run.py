@@ -16,7 +16,7 @@ import msgspec
 from jepsen_like import clocks, evidence, startup
 from jepsen_like.api import Unreachable
 from jepsen_like.client import Client, Process
-from jepsen_like.history import Clock, FaultEvent, Phase, Run, Writer, write_document
+from jepsen_like.history import Clock, Earn, FaultEvent, Phase, Run, Writer, write_document
 from jepsen_like.nemesis import Arena, Fault, faults_of
 from jepsen_like.nemesis.base import Seen, can_be_together, reason_to_skip
 from jepsen_like.net.base import Net
@@ -88,6 +88,7 @@ class Session:
         self._standing: list[Fault] = []
         #: Why it did not come to its end.
         self.trouble = ""
+        self._moved_leader = False
 
     def _stream(self) -> random.Random:
         return random.Random(self._seeds.getrandbits(64))
@@ -148,9 +149,15 @@ class Session:
             time_limit_seconds=options.time_limit_seconds, peers=list(self.peers.ids),
             backend=self.peers.net.name, lease_seconds=options.lease_seconds,
             phases=self._phases, clock=clock, dead=self.arena.dead, limits=dict(workload.limits),
-            exits=self.arena.exits, earn=workload.earn, presets=self._presets,
+            exits=self.arena.exits, earn=self._earn(workload), presets=self._presets,
             trouble=self.trouble,
         )  # fmt: skip
+
+    def _earn(self, workload: Workload) -> Earn:
+        """What has to have happened: a leader that changed only where a fault has that effect."""
+        if self._moved_leader or workload.earn.leader_changes is not None:
+            return workload.earn
+        return msgspec.structs.replace(workload.earn, leader_changes=0)
 
     async def _phased(self, client: Client, workload: Workload) -> None:
         processes = [client.process() for _ in range(workload.processes)]
@@ -236,6 +243,7 @@ class Session:
         self._standing.append(fault)
         # What it does to peers, it may do before all of it stands.
         at = time.monotonic_ns()
+        self._moved_leader |= fault.moves_leader
         seen = await fault.begin()
         self.progress.say(f"{fault.name}: {', '.join(seen.targets)}")
         self._write(type(fault), "begin", seen, at)

@@ -199,6 +199,8 @@ class Fault:
     takes: frozenset[str] = frozenset()
     #: Nothing else is broken while it stands: it needs a cluster that works.
     is_alone = False
+    #: Somebody else leads because of it, some time.
+    moves_leader = True
     #: What a target may do because of it, beside ending when it is killed: ``exit``, ``traceback``.
     allows: tuple[str, ...] = ()
     #: How long it stands, seconds.

@@ -25,6 +25,7 @@ class Laggard(Fault):
     name = "laggard"
     about = "one peer is down for so long that it must be given a snapshot"
     needs_small_journals = True
+    moves_leader = False
     takes = frozenset({"disk", "members"})
     stands = (10.0, 16.0)
 
@@ -63,6 +64,7 @@ class KillCompaction(Fault):
     about = "SIGKILL of a peer in the middle of writing, publishing or trimming behind a snapshot"
     needs_disks = True
     needs_small_journals = True
+    moves_leader = False
     takes = frozenset({"disk", "members"})
     stands = (0.1, 3.0)
 
