@@ -181,6 +181,7 @@ class App:
         *,
         max_parallel: int = 0,
         on_failure: str | Mapping[str, Any] = "fail_fast",
+        speculate: bool | Mapping[str, Any] = False,
         **options: Any,
     ) -> Flow:
         """Call a function with each item; its value is the list of results in their order.
@@ -188,14 +189,16 @@ class App:
         ``items``: values of JSON, a ``range``, or a function that returns them where it runs.
         ``max_parallel``: so many at once (0: as many as there is room for).  ``on_failure`` of
         one: ``fail_fast``, ``finish``, ``ignore`` or ``{"allow": n}``; a result that is missing is
-        None.  ``options`` are fields of the task that is made of all.  Raises TypeError for an
-        item that is no JSON.
+        None.  ``speculate``: a call that takes far longer than others is made a second time, as
+        `Client.map` has it.  ``options`` are fields of the task that is made of all.  Raises
+        TypeError for an item that is no JSON.
         """
         from raftsched.flows import map_of
 
         return map_of(
-            self, step, items, max_parallel=max_parallel, on_failure=on_failure, options=options
-        )
+            self, step, items, max_parallel=max_parallel, on_failure=on_failure,
+            speculate=speculate, options=options,
+        )  # fmt: skip
 
     def group(self, /, *members: Function[..., Any] | Bound | Flow, **options: Any) -> Flow:
         """Calls that run at the same time; the value is the list of theirs."""

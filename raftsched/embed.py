@@ -152,10 +152,13 @@ class Peer(_Peer):
         *,
         max_parallel: int = 0,
         on_failure: str | Mapping[str, Any] = "fail_fast",
+        speculate: bool | Mapping[str, Any] = False,
         **document: Any,
     ) -> Task:
         """Run a command, or what a task document says, once for each item, as `Client.map`."""
-        whole = map_document(task, items, max_parallel=max_parallel, on_failure=on_failure)
+        whole = map_document(
+            task, items, max_parallel=max_parallel, on_failure=on_failure, speculate=speculate
+        )
         return await self.submit(map=whole, **document)
 
     async def wait(self, task_id: str, timeout_seconds: float = 3_600.0) -> Task:

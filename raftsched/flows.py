@@ -193,11 +193,14 @@ def map_of(
     *,
     max_parallel: int,
     on_failure: str | Mapping[str, Any],
+    speculate: bool | Mapping[str, Any],
     options: dict[str, Any],
 ) -> Flow:
     """A call for each item, which is its first argument.  See `App.map`."""
     call = _bound(step)
     whole: Document = {"max_parallel": max_parallel, "on_failure": on_failure}
+    if speculate is not False:
+        whole["speculate"] = speculate
     parts: dict[str, Document] = {}
     if isinstance(items, Function | Bound):
         source = _bound(items)

@@ -21,7 +21,7 @@ from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, NewTask, Task
 from raftsched.core.outcomes import Submitted
 from raftsched.core.spec import TaskSpec
-from raftsched.core.trees import is_split, parent_of
+from raftsched.core.trees import is_split, owner_of
 from raftsched.peer.ids import uuid7
 
 
@@ -51,7 +51,7 @@ async def edit(context: Context, request: web.Request) -> web.StreamResponse:
     await context.service.read()
     task = known_task(context, task_id)
     if task.extra is not None and task.extra.fork is not None:
-        raise part_of_tree(task.id, parent_of(task))
+        raise part_of_tree(task.id, owner_of(task))
     new = edited(task, patch)
     wanted = if_match(request)
     if flag(request, "dry_run"):
@@ -107,8 +107,8 @@ def check_can_edit(task: Task, wanted: int) -> None:
     if task.status in HOLDING:
         raise Problem("task-running", f"task {task.id} is {task.status}")
     is_fork = task.extra is not None and task.extra.fork is not None
-    if is_fork or is_split(task) or parent_of(task):
-        raise part_of_tree(task.id, parent_of(task))
+    if is_fork or is_split(task) or owner_of(task):
+        raise part_of_tree(task.id, owner_of(task))
     if wanted and wanted != task.modify_index:
         raise Problem("modified", f"its modify index is {task.modify_index}, not {wanted}")
 

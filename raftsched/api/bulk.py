@@ -39,7 +39,7 @@ from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
 from raftsched.core.outcomes import Accepted, Outcome, Rejected, Submitted
 from raftsched.core.state import State
-from raftsched.core.trees import parent_of
+from raftsched.core.trees import is_twin, parent_of
 from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.ids import uuid7
 
@@ -368,7 +368,7 @@ async def _asked_for(
     state = context.service.state
 
     def test(task: Task) -> bool:
-        if not (is_fit(task) and passes(task)):
+        if not (is_fit(task) and passes(task)) or is_twin(task):
             return False
         # What is done to a task is done to its subtasks.
         parent = state.tasks.get(parent_of(task))

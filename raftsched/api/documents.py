@@ -15,6 +15,7 @@ from raftsched.api.policies import (
     Placement,
     Resources,
     Retry,
+    Speculate,
     Unique,
     Wish,
     extra_of,
@@ -77,6 +78,8 @@ class Map(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sour
     #: Subtasks at once; 0: as many as there is room for.
     max_parallel: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] = 0
     on_failure: OnFailure = "fail_fast"
+    #: A subtask that takes far longer than others runs a second time, on another node.
+    speculate: bool | Speculate = False
 
 
 class Workflow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from raftsched.api.policies import speculation_of
 from raftsched.api.problems import Problem
 from raftsched.core.dependencies import DEPENDENCIES_MAX, in_order
 from raftsched.core.handlers.forks import PARTS_BYTES_MAX, PARTS_MAX, SUBTASKS_MAX, encode
+from raftsched.core.handlers.speculate import why_no_twin
 from raftsched.core.items import BadItem, Template, has_places
 from raftsched.core.model import NewTask
 from raftsched.core.policy import Extra
-from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On
+from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On, Speculation
 
 if TYPE_CHECKING:
     from raftsched.api.documents import Map, OnFailure, TaskRequest
@@ -245,7 +247,7 @@ def _map(asked: Map, template: NewTask) -> Fork:
     failures_max, is_patient = _failures(asked.on_failure)
     fork = Fork(
         parallel_max=asked.max_parallel, failures_max=failures_max, is_patient=is_patient,
-        is_open=True,
+        is_open=True, speculation=_speculation(asked, template),
     )  # fmt: skip
     if asked.source is not None:
         return msgspec.structs.replace(fork, items_from=asked.source)
@@ -260,6 +262,14 @@ def _map(asked: Map, template: NewTask) -> Fork:
     if len(data) > INLINE_BYTES_MAX:
         return fork
     return msgspec.structs.replace(fork, parts=data, is_open=False)
+
+
+def _speculation(asked: Map, template: NewTask) -> Speculation | None:
+    found = speculation_of(asked.speculate, "/map/speculate")
+    why = why_no_twin(template.policy, template.extra or Extra()) if found is not None else ""
+    if why:
+        raise Problem("invalid", f"an item cannot run twice: {why}", pointer="/map/speculate")
+    return found
 
 
 def template_of(request: TaskRequest, asked: Map, to_new_task: _ToNewTask) -> NewTask:

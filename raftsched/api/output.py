@@ -12,7 +12,6 @@ from aiohttp import web
 from raftsched.api.context import Context, flag, integer
 from raftsched.api.problems import Problem, unknown_task
 from raftsched.core.model import ATTEMPT_TERMINAL, Attempt, Node
-from raftsched.core.workflow import ResultAt
 from raftsched.peer.errors import OutputGone
 from raftsched.peer.service import PeerService
 
@@ -56,7 +55,7 @@ async def output(context: Context, request: web.Request) -> web.StreamResponse:
     await context.state(request)
     attempt = attempt_of(context, task_id, number)
     if attempt.node != context.service.config.peer_id:
-        return await fetch(context, request, attempt, str(request.rel_url))
+        return await fetch(context, request, attempt.node, str(request.rel_url))
     follow = flag(request, "follow")
     tail = integer(request, "tail", 0, 0, 1 << 40)
     offset = -tail if tail else integer(request, "offset", 0, 0, 1 << 60)
@@ -89,26 +88,26 @@ async def output(context: Context, request: web.Request) -> web.StreamResponse:
 
 
 async def fetch(
-    context: Context, request: web.Request, attempt: Attempt | ResultAt, target: str
+    context: Context, request: web.Request, node_id: str, target: str
 ) -> web.StreamResponse:
     """Answer with what the node that ran an attempt says to a GET.  Raises Problem."""
     if "Raftsched-Forwarded" in request.headers:
-        raise Problem("output-gone", f"node {attempt.node} does not have it")
-    async with asked(context.service, attempt, target) as (found, pieces):
+        raise Problem("output-gone", f"node {node_id} does not have it")
+    async with asked(context.service, node_id, target) as (found, pieces):
         return await _pass_on(context, request, pieces, found)
 
 
 @contextlib.asynccontextmanager
 async def asked(
-    service: PeerService, attempt: Attempt | ResultAt, target: str
+    service: PeerService, node_id: str, target: str
 ) -> AsyncIterator[tuple[aiohttp.ClientResponse, AsyncIterator[bytes]]]:
     """The answer of the node that ran an attempt to a GET, and its body as it comes.
 
     Raises Problem, also while the body is read.
     """
-    node = service.state.nodes.get(attempt.node)
+    node = service.state.nodes.get(node_id)
     if node is None:
-        raise Problem("output-gone", f"node {attempt.node} is not known any more")
+        raise Problem("output-gone", f"node {node_id} is not known any more")
     headers = {
         "Authorization": f"Bearer {service.config.token}",
         "Raftsched-Forwarded": service.config.peer_id,

@@ -24,6 +24,7 @@ from raftsched.core.policy import (
     RetryNode,
 )
 from raftsched.core.timers import deadline_at, starts_at
+from raftsched.core.workflow import Speculation
 from raftsched.peer.config import parse_bytes, parse_cpu
 
 if TYPE_CHECKING:
@@ -80,12 +81,42 @@ class Unique(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_conflict: Literal["reject", "return", "replace"] = "reject"
 
 
+class Speculate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a subtask runs a second time, on another node; the first that succeeds counts."""
+
+    #: It has run so many times as long as half of those that succeeded took at most.
+    factor: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 2
+    #: This part of all has succeeded: 0 to 1.
+    after_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    #: And it has run for so long.
+    min_seconds: Duration = 5
+
+
 Broadcast = Literal["all"] | Annotated[int, msgspec.Meta(ge=1, le=BROADCAST_MAX)]
 Constraints = Annotated[list[str], msgspec.Meta(max_length=CONSTRAINTS_MAX)]
 Limits = Annotated[list[Key], msgspec.Meta(max_length=LIMITS_MAX)]
 Resources = Annotated[dict[str, str | int | float], msgspec.Meta(max_length=RESOURCES_MAX)]
 
 USUAL_RETRY = Retry()
+
+
+def speculation_of(asked: bool | Speculate, pointer: str) -> Speculation | None:
+    """None: no subtask gets a twin.  Raises Problem."""
+    if asked is False:
+        return None
+    asked = Speculate() if asked is True else asked
+    return Speculation(
+        round(asked.factor * 1_000),
+        round(asked.after_share * 1_000),
+        milliseconds(asked.min_seconds, f"{pointer}/min_seconds"),
+    )
+
+
+def speculate_view(asked: Speculation) -> Speculate:
+    """As it was asked for."""
+    return Speculate(
+        asked.factor_permille / 1_000, asked.share_permille / 1_000, asked.min_ms / 1_000
+    )
 
 
 def needs_of(resources: Resources) -> tuple[int, int, tuple[tuple[str, int], ...]]:

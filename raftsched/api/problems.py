@@ -198,7 +198,7 @@ def task_not_terminal(task_id: str, status: str, done: str = "deleted") -> Probl
 def part_of_tree(task_id: str, parent_id: str) -> Problem:
     """This cannot be done with a part of a task alone, or with one that was split (no parent)."""
     if parent_id:
-        text = f"task {task_id} is a part of {parent_id}; ask it of that one"
+        text = f"task {task_id} belongs to {parent_id}; ask it of that one"
         return Problem("part-of-tree", text, extra={"task_id": parent_id})
     return Problem("part-of-tree", f"task {task_id} was split into subtasks and stays as it is")
 

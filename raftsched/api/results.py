@@ -10,18 +10,18 @@ from raftsched.api.context import Context
 from raftsched.api.output import CHUNK_BYTES, asked, attempt_of, fetch, number_of
 from raftsched.api.problems import Problem
 from raftsched.api.tasks import known_task
-from raftsched.core.model import ATTEMPT_TERMINAL, Attempt, Task, result_at
+from raftsched.core.model import ATTEMPT_TERMINAL, Attempt, Task
+from raftsched.core.products import Product, product_of
 from raftsched.core.state import State
-from raftsched.core.workflow import ResultAt
 from raftsched.peer.errors import OutputGone
 from raftsched.peer.service import PeerService
 
 
 async def of_task(context: Context, request: web.Request) -> web.StreamResponse:
-    """What the latest attempt of a task left as its result: the JSON value itself."""
+    """What a task left as its result: the JSON value itself."""
     await context.state(request)
     task = known_task(context, request.match_info["id"])
-    return await _answer(context, request, _latest(context.service.state, task))
+    return await _answer(context, request, _found(context.service.state, task))
 
 
 async def of_attempt(context: Context, request: web.Request) -> web.StreamResponse:
@@ -35,33 +35,33 @@ async def of_attempt(context: Context, request: web.Request) -> web.StreamRespon
 
 async def read_result(service: PeerService, task: Task) -> bytes:
     """The JSON that a task left, wherever it is kept.  Raises Problem or OutputGone."""
-    at = _latest(service.state, task)
-    if not at.result_bytes:
-        return at.result
-    if at.node == service.config.peer_id:
-        return b"".join(_pieces(service, at))
+    product = _found(service.state, task)
+    if not product.result_bytes:
+        return product.result
+    if product.node == service.config.peer_id:
+        return b"".join(_pieces(service, product))
     body = bytearray()
-    async with asked(service, at, _target(service, at)) as (found, pieces):
+    async with asked(service, product.node, _target(service, product)) as (found, pieces):
         async for piece in pieces:
             body += piece
-            if len(body) > at.result_bytes:
+            if len(body) > product.result_bytes:
                 break
-    if found.status != 200 or len(body) != at.result_bytes:
-        raise Problem("output-gone", f"node {at.node} answered HTTP {found.status}")
+    if found.status != 200 or len(body) != product.result_bytes:
+        raise Problem("output-gone", f"node {product.node} answered HTTP {found.status}")
     return bytes(body)
 
 
-async def _answer(context: Context, request: web.Request, at: ResultAt) -> web.StreamResponse:
+async def _answer(context: Context, request: web.Request, product: Product) -> web.StreamResponse:
     service = context.service
     headers = {**context.headers(), "Content-Type": "application/json"}
-    if not at.result_bytes:
-        return web.Response(body=at.result, headers=headers)
-    if at.node != service.config.peer_id:
-        return await fetch(context, request, at, _target(service, at))
-    pieces = _pieces(service, at)
+    if not product.result_bytes:
+        return web.Response(body=product.result, headers=headers)
+    if product.node != service.config.peer_id:
+        return await fetch(context, request, product.node, _target(service, product))
+    pieces = _pieces(service, product)
     first = next(pieces)  # What is gone is a problem as long as nothing is said.
     response = web.StreamResponse(headers=headers)
-    response.content_length = at.result_bytes
+    response.content_length = product.result_bytes
     await response.prepare(request)
     await response.write(first)
     for piece in pieces:
@@ -70,33 +70,27 @@ async def _answer(context: Context, request: web.Request, at: ResultAt) -> web.S
     return response
 
 
-def _latest(state: State, task: Task) -> ResultAt:
-    """Where the result of a task lies.  Raises Problem when it is nowhere."""
-    at = task.result_at
-    if at is None:
+def _found(state: State, task: Task) -> Product:
+    """What a task came to, which is a result.  Raises Problem when it is nowhere."""
+    product = task.product
+    if product is None:
         if task.extra is not None and task.extra.subtasks:
             raise Problem("no-result", f"task {task.id} was split; its subtasks have the results")
         raise Problem("no-result", f"task {task.id} is {task.status} and has not run")
-    if at.task_id == task.id:
+    if product.task_id == task.id:
         return _of(task.id, task.attempts[-1])
-    what = f"attempt {at.attempt} of task {at.task_id}"
-    if not at.result and not at.result_bytes:
-        raise Problem("no-result", f"{what} left no result")
-    if at.result_bytes and not _is_there(state, at):
+    what = f"attempt {product.attempt} of task {product.task_id}"
+    if not product.result and not product.result_bytes:
+        raise Problem("no-result", f"{what} succeeded in its place and left no result")
+    if product.result_bytes and product.made_by(state.tasks.get(product.task_id)) is None:
         raise Problem("output-gone", f"{what} left it, and that task was deleted")
-    return at
+    return product
 
 
-def _is_there(state: State, at: ResultAt) -> bool:
-    """Is it still that task?  What its attempts left goes with it."""
-    task = state.tasks.get(at.task_id)
-    return task is not None and any(attempt.token == at.token for attempt in task.attempts)
-
-
-def _of(task_id: str, attempt: Attempt) -> ResultAt:
-    """Where the result of an attempt lies.  Raises Problem when there is none at all."""
+def _of(task_id: str, attempt: Attempt) -> Product:
+    """What an attempt came to, which is a result.  Raises Problem when there is none at all."""
     if attempt.result or attempt.result_bytes:
-        return result_at(task_id, attempt)
+        return product_of(task_id, attempt)
     what = f"attempt {attempt.number} of task {task_id}"
     if attempt.status not in ATTEMPT_TERMINAL:
         raise Problem("no-result", f"{what} is {attempt.status} and has no result yet")
@@ -104,27 +98,27 @@ def _of(task_id: str, attempt: Attempt) -> ResultAt:
     raise Problem("no-result", f"{what} ended {attempt.status}{why} and left no result")
 
 
-def _target(service: PeerService, at: ResultAt) -> str:
+def _target(service: PeerService, product: Product) -> str:
     """What its node is asked for: of the attempt as it is known here, not of one yet to come."""
-    path = f"/v1/tasks/{at.task_id}/attempts/{at.attempt}/result"
+    path = f"/v1/tasks/{product.task_id}/attempts/{product.attempt}/result"
     return f"{path}?consistency=local&min_index={service.state.index}"
 
 
-def _pieces(service: PeerService, at: ResultAt) -> Iterator[bytes]:
+def _pieces(service: PeerService, product: Product) -> Iterator[bytes]:
     """The result from this node's disk, if it is the one that was reported.
 
     Raises OutputGone, mostly with the first piece.
     """
-    size = at.result_bytes
-    last = service.read_output(at.task_id, at.attempt, "result", size - 1, 2)
+    size, task_id, number = product.result_bytes, product.task_id, product.attempt
+    last = service.read_output(task_id, number, "result", size - 1, 2)
     offset = 0
     is_other = last.next_offset != size or not last.eof
     while offset < size and not is_other:
         some = min(CHUNK_BYTES, size - offset)
-        data = service.read_output(at.task_id, at.attempt, "result", offset, some).data
+        data = service.read_output(task_id, number, "result", offset, some).data
         offset += len(data)
         is_other = not data
         if data:
             yield data
     if is_other:
-        raise OutputGone(f"the result of attempt {at.attempt} of {at.task_id} is not whole")
+        raise OutputGone(f"the result of attempt {number} of {task_id} is not whole")

@@ -48,7 +48,7 @@ def check_can_retry(state: State, task: Task, *, only_failed: bool = False) -> N
 def _of_part(task: Task, root_id: str) -> Problem:
     problem = part_of_tree(task.id, root_id)
     call = f'POST /v1/tasks/{root_id}/retry with {{"only": "failed"}}'
-    text = f"task {task.id} is a part of {root_id}; when that has ended, {call} tries what failed"
+    text = f"task {task.id} belongs to {root_id}; when that has ended, {call} tries what failed"
     return Problem(problem.code, text, extra=problem.extra)
 
 
@@ -135,7 +135,7 @@ def _alone(extra: Extra) -> Extra:
     """Without what became of it, and without instants."""
     return msgspec.structs.replace(
         extra, after="", not_before=0, deadline=0, parent="", number=0, subtasks=0, stopping="",
-        schedule="", slot=0, awaits=(), met=0, keeps="", result_at=None,
+        schedule="", slot=0, awaits=(), met=0, keeps="", twin="", twin_of="", borrowed=None,
     )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ class _Tries:
             depends_on=tuple([Dependency(names[o.task_id], o.on) for o in extra.depends_on]),
             broadcast=0 if fork is not None else extra.broadcast,
             fork=fork,
-            keeps=part.id if is_same and part.result_at is not None else "",
+            keeps=part.id if is_same and part.product is not None else "",
         )
         return None if again == Extra() else again, is_same or (stays and is_skipped(part))
 

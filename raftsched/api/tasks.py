@@ -10,7 +10,7 @@ from raftsched.api.problems import part_of_tree, task_not_terminal, task_termina
 from raftsched.api.views import AttemptList, attempt_view, task_view
 from raftsched.core.commands import CancelTask, DeleteTask, PauseTask, ResumeTask
 from raftsched.core.model import TERMINAL, Task
-from raftsched.core.trees import parent_of
+from raftsched.core.trees import owner_of
 
 REASON_CHARACTERS_MAX = 500
 
@@ -119,8 +119,8 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
         task = known_task(context, task_id)
         if task.status not in TERMINAL:
             raise task_not_terminal(task_id, task.status.value)
-        if parent_of(task):
-            raise part_of_tree(task_id, parent_of(task))
+        if owner_of(task):
+            raise part_of_tree(task_id, owner_of(task))
         return context.answer({"valid": True})
     # One that has very many subtasks goes in pieces.
     while await context.propose(DeleteTask(task_id)):

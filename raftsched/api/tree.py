@@ -124,13 +124,13 @@ def result_line(index: int, task: Task) -> bytes:
 
 
 def _line(index: int, task: Task) -> ResultLine:
-    at = task.result_at
+    product = task.product
     return ResultLine(
         index,
         task.id,
         task.status,
         task.reason,
-        msgspec.Raw(at.result) if at is not None and at.result else None,
-        None if at is None else at.exit_code,
-        0 if at is None else at.result_bytes,
+        msgspec.Raw(product.result) if product is not None and product.result else None,
+        None if product is None else product.exit_code,
+        0 if product is None else product.result_bytes,
     )

@@ -10,12 +10,14 @@ from raftsched.api.policies import (
     Broadcast,
     Placement,
     Retry,
+    Speculate,
     Unique,
     Wish,
     broadcast_view,
     claims,
     instants,
     retry_view,
+    speculate_view,
     unique_view,
     wishes,
 )
@@ -28,12 +30,12 @@ from raftsched.core.model import (
     NodeStatus,
     Task,
     TaskStatus,
-    result_at,
 )
 from raftsched.core.policy import USUAL, Delivery, OnLeaseLoss
+from raftsched.core.products import Product, product_of
 from raftsched.core.spec import NO_LIMITS, HttpCall, ProcessLimits, PythonCall, TaskSpec
 from raftsched.core.state import State
-from raftsched.core.workflow import ANY_NUMBER, Fork, On, ResultAt
+from raftsched.core.workflow import ANY_NUMBER, Fork, On
 
 
 class HttpView(msgspec.Struct, frozen=True):
@@ -85,6 +87,8 @@ class ForkView(msgspec.Struct, frozen=True):
     items_from: str | None
     #: More of them come.
     is_open: bool
+    #: When a subtask gets a twin; None: none does.
+    speculate: Speculate | None
 
 
 class TaskView(msgspec.Struct, frozen=True):
@@ -139,6 +143,9 @@ class TaskView(msgspec.Struct, frozen=True):
     template: str | None
     #: The task that it is a part of.
     parent: str | None
+    #: The task that does the same at the same time as it took too long; and of which it is that.
+    twin: str | None
+    twin_of: str | None
     #: Into how many it was split; it ends when they have ended.
     subtasks: int
     #: Tasks whose end it waits for, and how many of them are to end so; None: all.
@@ -281,7 +288,7 @@ def task_view(task: Task) -> TaskView:
     """A task as users see it."""
     spec = _specs.decode(task.spec)
     latest = task.attempts[-1] if task.attempts else _NO_ATTEMPT
-    at = task.result_at or result_at(task.id, latest)
+    product = task.product or product_of(task.id, latest)
     terms, extra = task.terms, task.extra
     policy = terms.policy or USUAL
     not_before, deadline = instants(task)
@@ -329,6 +336,8 @@ def task_view(task: Task) -> TaskView:
         None if extra is None else instant(extra.slot),
         spec.origin or None,
         None if extra is None else extra.parent or None,
+        None if extra is None else extra.twin or None,
+        None if extra is None else extra.twin_of or None,
         0 if extra is None else extra.subtasks,
         [] if extra is None else [DependsView(o.task_id, o.on) for o in extra.depends_on],
         None if extra is None else extra.needs or None,
@@ -341,14 +350,14 @@ def task_view(task: Task) -> TaskView:
         task.losses,
         latest.node or None,
         latest.token or None,
-        at.exit_code,
-        latest.signal or None,
+        product.exit_code,
+        latest.signal or None if product.task_id == task.id else None,
         _text(latest.output_tail),
         latest.output_bytes,
-        msgspec.Raw(at.result) if at.result else None,
-        at.result_bytes,
-        _result_url(task.id, at),
-        None if at.task_id == task.id else ResultAtView(at.task_id, at.node, at.attempt),
+        msgspec.Raw(product.result) if product.result else None,
+        product.result_bytes,
+        _result_url(task.id, product),
+        _result_at(task.id, product),
         None if latest.progress < 0 else latest.progress / 1000,
         latest.progress_text,
         instant(task.ready_at) if task.status in _WAITS else None,
@@ -369,6 +378,7 @@ def _fork(fork: Fork) -> ForkView:
         None if most == ANY_NUMBER else most,
         fork.items_from or None,
         fork.is_open,
+        None if fork.speculation is None else speculate_view(fork.speculation),
     )
 
 
@@ -397,12 +407,18 @@ def _rlimits(limits: ProcessLimits) -> RlimitsView:
     return RlimitsView(limits.memory_bytes, limits.cpu_seconds, limits.open_files, limits.processes)
 
 
-def _result_url(task_id: str, at: ResultAt) -> str | None:
-    if not at.result_bytes:
+def _result_url(task_id: str, product: Product) -> str | None:
+    if not product.result_bytes:
         return None
-    if at.task_id != task_id:
+    if product.task_id != task_id:
         return f"/v1/tasks/{task_id}/result"
-    return f"/v1/tasks/{task_id}/attempts/{at.attempt}/result"
+    return f"/v1/tasks/{task_id}/attempts/{product.attempt}/result"
+
+
+def _result_at(task_id: str, product: Product) -> ResultAtView | None:
+    if product.task_id == task_id:
+        return None
+    return ResultAtView(product.task_id, product.node, product.attempt)
 
 
 def attempt_view(task_id: str, attempt: Attempt) -> AttemptView:
@@ -423,7 +439,7 @@ def attempt_view(task_id: str, attempt: Attempt) -> AttemptView:
         output_bytes=attempt.output_bytes,
         result=msgspec.Raw(attempt.result) if attempt.result else None,
         result_bytes=attempt.result_bytes,
-        result_url=_result_url(task_id, result_at(task_id, attempt)),
+        result_url=_result_url(task_id, product_of(task_id, attempt)),
         progress=None if attempt.progress < 0 else attempt.progress / 1000,
         progress_text=attempt.progress_text,
     )

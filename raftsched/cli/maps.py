@@ -47,6 +47,8 @@ LEAVES_MAX = 20
 @click.option("--max-parallel", type=click.IntRange(1), metavar="N", help="So many at once.")
 @click.option("--on-failure", metavar="WORD", help="Of one: fail_fast (default), finish, ignore, "
               "or how many may fail.")  # fmt: skip
+@click.option("--speculate", is_flag=True, help="What takes far longer than others runs a second "
+              "time, elsewhere.")  # fmt: skip
 @spec_options
 @click.option("--key", help="Idempotency key: the same key creates once, however often.")
 @click.option("--wait", "wait_for_end", is_flag=True, help="Wait for the end; exit code 8 if bad.")
@@ -78,6 +80,7 @@ def map_(session: Session, command: tuple[str, ...], **options: Any) -> None:
             _items(options),
             max_parallel=options["max_parallel"] or 0,
             on_failure=_on_failure(options["on_failure"]),
+            speculate=options["speculate"],
             idempotency_key=options["key"],
             dry_run=options["dry_run"],
             **whole,
@@ -199,6 +202,7 @@ TREE_COLUMNS = (
     field("attempt", "ATT"),
     Column("COMMAND", what),
     field("exit_code", "EXIT", wide=True),
+    field("twin", wide=True),
     field("id", wide=True),
 )
 

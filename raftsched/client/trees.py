@@ -59,6 +59,7 @@ class TreeOperations(Operations):
         *,
         max_parallel: int = 0,
         on_failure: str | Mapping[str, Any] = "fail_fast",
+        speculate: bool | Mapping[str, Any] = False,
         idempotency_key: str | None = None,
         dry_run: bool = False,
         **fields: Any,
@@ -67,10 +68,14 @@ class TreeOperations(Operations):
 
         ``{item}``, ``{item.field}`` and ``{index}`` in it stand for the item.  ``items``: values of
         JSON, a ``range``, or the id of a task whose result or output says what they are.
-        ``on_failure``: ``fail_fast``, ``finish``, ``ignore`` or ``{"allow": n}``.  ``fields`` are
-        of the task that is made of all: ``name``, ``depends_on``, ...
+        ``on_failure``: ``fail_fast``, ``finish``, ``ignore`` or ``{"allow": n}``.  ``speculate``:
+        True, or when a subtask that takes too long runs a second time on another node
+        (``{"factor": 2, "after_share": 0.5, "min_seconds": 5}``).  ``fields`` are of the task that
+        is made of all: ``name``, ``depends_on``, ...
         """
-        document = map_document(task, items, max_parallel=max_parallel, on_failure=on_failure)
+        document = map_document(
+            task, items, max_parallel=max_parallel, on_failure=on_failure, speculate=speculate
+        )
         body = {**fields, "map": document}
         key, query = idempotency_key or new_key(), {"dry_run": dry_run}
         return (yield from self._write("/v1/tasks", body, key=key, query=query))
@@ -114,6 +119,7 @@ def map_document(
     *,
     max_parallel: int = 0,
     on_failure: str | Mapping[str, Any] = "fail_fast",
+    speculate: bool | Mapping[str, Any] = False,
 ) -> Document:
     """The field ``map`` of a task document."""
     if isinstance(task, str):
@@ -128,6 +134,8 @@ def map_document(
         document["items"] = list(items)
     if max_parallel:
         document["max_parallel"] = max_parallel
+    if speculate is not False:
+        document["speculate"] = speculate
     return document
 
 

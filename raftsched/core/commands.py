@@ -404,6 +404,20 @@ class DeleteTemplate(Command, frozen=True, tag=37):
     if_index: int = 0
 
 
+class Straggler(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A subtask that takes longer than others did."""
+
+    task_id: str
+    #: Of the attempt that does.
+    token: int
+
+
+class Speculate(Command, frozen=True, tag=38):
+    """Run subtasks a second time, each as its own twin; each is verified again on its own."""
+
+    stragglers: tuple[Straggler, ...]
+
+
 AnyCommand = (
     SubmitTasks
     | CancelTask
@@ -442,6 +456,7 @@ AnyCommand = (
     | AddSubtasks
     | PutTemplate
     | DeleteTemplate
+    | Speculate
 )
 
 

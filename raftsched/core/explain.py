@@ -16,11 +16,11 @@ from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import LIMIT, Permits, Shut, gate_of
 from raftsched.core.model import TERMINAL, Eligibility, NodeStatus, Task, TaskStatus
 from raftsched.core.outcomes import Reason
-from raftsched.core.policy import RetryNode
+from raftsched.core.policy import Extra, RetryNode
 from raftsched.core.relations import awaited
 from raftsched.core.rooms import Room, Rooms
 from raftsched.core.state import State
-from raftsched.core.trees import Subtasks, has_begun, is_held, parent_of
+from raftsched.core.trees import Subtasks, awaits_twin, has_begun, is_held, parent_of
 
 #: Tasks of the ready queue that are counted; who is behind them has no position.
 POSITION_MAX = 5_000
@@ -44,8 +44,8 @@ class Verdict(StrEnum):
 class Blocker(msgspec.Struct, frozen=True):
     """One thing in the way."""
 
-    #: ``paused | not_before | retrying | depends_on | subtasks | queue_paused |
-    #: queue_concurrency | limit | no_node_up | no_matching_node | no_capacity``
+    #: ``paused | not_before | retrying | depends_on | twin | parallel_max | subtasks |
+    #: queue_paused | queue_concurrency | limit | no_node_up | no_matching_node | no_capacity``
     kind: str
     #: In a sentence.
     text: str
@@ -81,7 +81,8 @@ def explain(state: State, task: Task, now: int) -> Explanation:
     if task.status in TERMINAL:
         return Explanation(Verdict.ENDED, f"it ended {task.status}{_because(task.reason)}")
     if task.status in HOLDING:
-        return Explanation(Verdict.RUNNING, f"{task.node} has it; it is {task.status}")
+        text = f"{task.node} has it; it is {task.status}{_with_twin(state, task)}"
+        return Explanation(Verdict.RUNNING, text)
     if task.extra is not None and has_begun(task.extra):
         return _of_subtasks(state, task)
     # What is given ahead of free slots waits there, too.
@@ -110,6 +111,18 @@ def _of_subtasks(state: State, task: Task) -> Explanation:
     return Explanation(verdict, text, () if runs else (Blocker("subtasks", text),))
 
 
+def _with_twin(state: State, task: Task) -> str:
+    """What is to be said of its twin, or of being one."""
+    extra = task.extra or Extra()
+    if extra.twin_of:
+        return f"; it is the twin of {extra.twin_of}, and the first that succeeds counts"
+    twin = state.tasks.get(extra.twin) if extra.twin else None
+    if twin is None:
+        return ""
+    where = f" on {twin.node}" if twin.node else ""
+    return f"; it took longer than others, and its twin {twin.id} is {twin.status}{where}"
+
+
 def _because(reason: str) -> str:
     return f": {reason}" if reason else ""
 
@@ -129,6 +142,10 @@ def _of_task(state: State, task: Task) -> list[Blocker]:
     if task.status is TaskStatus.WAITING:
         text = "its time has not come yet"
         found.append(Blocker("not_before", text, until=task.ready_at))
+    elif awaits_twin(task):
+        twin = task.extra.twin if task.extra is not None else ""
+        text = f"its last attempt failed, and its twin {twin} decides what becomes of it"
+        found.append(Blocker("twin", text, twin))
     elif task.status is TaskStatus.RETRYING:
         text = f"attempt {task.attempt} failed, and the next one is not due yet"
         found.append(Blocker("retrying", text, until=task.ready_at))

@@ -26,9 +26,8 @@ def weight(task: Task) -> int:
     size = asked_bytes(task)
     for attempt in task.attempts:
         size += len(attempt.output_tail) + len(attempt.result)
-    extra = task.extra
-    if extra is not None and extra.result_at is not None:
-        size += len(extra.result_at.result)
+    if task.extra is not None and task.extra.borrowed is not None:
+        size += len(task.extra.borrowed.result)
     return size
 
 

@@ -15,13 +15,14 @@ from raftsched.core.indexes import QueueUse, Usage
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import ATTEMPT_TERMINAL, TERMINAL, AttemptStatus, Task, TaskStatus, Terms
 from raftsched.core.policy import Extra, RetryNode
+from raftsched.core.products import Product
 from raftsched.core.relations import awaited
 from raftsched.core.schedule import SLOTS_MAX, UNRECKONED, SlotStatus, slot_key
 from raftsched.core.state import State
 from raftsched.core.tables import Table
 from raftsched.core.template import DOCUMENT_BYTES_MAX, TEMPLATES_MAX
 from raftsched.core.timers import due_at
-from raftsched.core.trees import is_held, is_skipped, parent_of
+from raftsched.core.trees import awaits_twin, is_held, is_skipped, owner_of, parent_of
 from raftsched.core.versions import POLICIES
 
 
@@ -51,9 +52,6 @@ def _rows(state: State) -> Iterator[str]:
             yield f"task {task.id} ran again after it succeeded"
         if [attempt.number for attempt in attempts] != list(range(1, len(attempts) + 1)):
             yield f"task {task.id}: its attempts are not numbered from 1 on"
-        extra = task.extra
-        if extra is not None and extra.result_at and task.status is not TaskStatus.SUCCEEDED:
-            yield f"task {task.id} has a result of another one, and is {task.status}"
         if (task.status in TERMINAL) != (task.finished_at > 0):
             yield f"task {task.id} is {task.status}, finished_at {task.finished_at}"
         if task.modify_index > state.index and state.index:
@@ -144,7 +142,7 @@ def _relations(state: State, tasks: list[Task]) -> Iterator[str]:
             unique[f"{task.namespace}\0{extra.unique_key}"] = task.id
         for awaited_id in awaited(task):
             waiters.setdefault(awaited_id, []).append(task.id)
-        own = state.relations.root_of(parent_of(task) or task.id)
+        own = state.relations.root_of(owner_of(task) or task.id)
         needed = [other.task_id for other in extra.depends_on] + _kept(state, task)
         for root in sorted({state.relations.root_of(task_id) for task_id in needed}):
             if root != own:
@@ -154,6 +152,7 @@ def _relations(state: State, tasks: list[Task]) -> Iterator[str]:
         if not 0 <= extra.met <= len(extra.depends_on) - len(extra.awaits):
             yield f"task {task.id}: {extra.met} of its dependencies are met"
     yield from _trees(state, tasks)
+    yield from _twins(state, tasks)
     yield from _schedules(state, tasks)
     if state.relations.unique != unique:
         yield "the unique keys differ from the rows"
@@ -223,13 +222,14 @@ def _templates(state: State) -> Iterator[str]:
 
 
 def _is_root(task: Task) -> bool:
-    """Terminal, and no part of another task."""
-    return task.status in TERMINAL and not parent_of(task)
+    """Terminal, and no part of another task, nor a twin."""
+    return task.status in TERMINAL and not owner_of(task)
 
 
 def _trees(state: State, tasks: list[Task]) -> Iterator[str]:
     """A task and its subtasks."""
     parts: dict[str, list[Task]] = {}
+    twins = _by_fork(state, tasks)
     for task in tasks:
         if parent_of(task):
             parts.setdefault(parent_of(task), []).append(task)
@@ -249,14 +249,16 @@ def _trees(state: State, tasks: list[Task]) -> Iterator[str]:
         if parent is None or parent.extra is None or parent.extra.subtasks != len(those):
             yield f"task {parent_id} does not have the {len(those)} subtasks that name it"
         else:
-            yield from _fork(parent, parent.extra, those)
+            yield from _fork(parent, parent.extra, those, twins.get(parent_id, []))
         weighed = sum(weight(t) for t in those if t.finished_at)
+        weighed += sum(weight(t) for t in twins.get(parent_id, []) if t.finished_at)
         weighed += sum(state.trees.weight_of(t.id) for t in those)
         if kept is not None and (
             [*kept.held] != [task.id for task in those if is_held(task)]
             or len(kept.under_way) + len(kept.held) + kept.ended != len(those)
             or kept.skipped != sum(map(is_skipped, those))
             or kept.weight != weighed
+            or [*kept.twins] != [t.id for t in twins.get(parent_id, []) if not t.finished_at]
         ):
             yield f"what is known of the subtasks of {parent_id} differs from the rows"
     for task in tasks:
@@ -268,9 +270,73 @@ def _trees(state: State, tasks: list[Task]) -> Iterator[str]:
         yield "there are subtasks that the rows do not have"
 
 
-def _fork(parent: Task, extra: Extra, parts: list[Task]) -> Iterator[str]:
+def _by_fork(state: State, tasks: list[Task]) -> dict[str, list[Task]]:
+    """The twins of its subtasks, by the id of each task that has some."""
+    found: dict[str, list[Task]] = {}
+    for task in tasks:
+        part = state.tasks.get(task.extra.twin_of) if task.extra is not None else None
+        if part is not None:
+            found.setdefault(parent_of(part), []).append(task)
+    return found
+
+
+def _twins(state: State, tasks: list[Task]) -> Iterator[str]:
+    """Subtasks that run a second time, and the rows that do."""
+    speculative = [task.id for task in tasks if _may_speculate(task)]
+    if sorted(state.relations.speculative) != sorted(speculative):
+        yield "the forks whose subtasks may have twins differ from the rows"
+    for task in tasks:
+        if task.extra is None:
+            continue
+        if task.extra.twin_of:
+            part = state.tasks.get(task.extra.twin_of)
+            if part is None or part.extra is None or part.extra.twin != task.id:
+                yield f"task {task.id} is a twin of {task.extra.twin_of}, which does not name it"
+            if len(task.attempts) > 1 or task.status is TaskStatus.RETRYING:
+                yield f"task {task.id} is a twin and is tried again"
+        twin = state.tasks.get(task.extra.twin) if task.extra.twin else None
+        if task.extra.twin and (twin is None or twin.extra is None):
+            yield f"task {task.id} has a twin {task.extra.twin}, which is not there"
+        is_told = task.paused or task.status in TERMINAL or task.status is TaskStatus.CANCELLING
+        if awaits_twin(task) and not (twin is not None and twin.status in HOLDING):
+            yield f"task {task.id} waits for a twin that does not run"
+        if is_told and twin is not None and _goes_on(twin):
+            yield f"task {task.id} is {task.status}, and its twin goes on"
+        if task.extra.borrowed is not None:
+            yield from _borrowed(task, task.extra, task.extra.borrowed, twin)
+
+
+def _may_speculate(task: Task) -> bool:
+    """May its subtasks have twins now?"""
+    fork = None if task.extra is None else task.extra.fork
+    if task.extra is None or fork is None or fork.speculation is None or task.status in TERMINAL:
+        return False
+    return fork.has_begun and not fork.is_open and not task.extra.stopping
+
+
+def _goes_on(task: Task) -> bool:
+    """Neither over nor told to end."""
+    return task.status not in TERMINAL and task.status is not TaskStatus.CANCELLING
+
+
+def _borrowed(task: Task, extra: Extra, borrowed: Product, twin: Task | None) -> Iterator[str]:
+    """A task with what another one came to: its twin overtook it, or it is kept and never ran."""
+    is_kept = twin is None and extra.keeps != "" and not task.attempts
+    is_stopped = twin is not None and task.status is TaskStatus.CANCELLING
+    if task.status is not TaskStatus.SUCCEEDED and not is_stopped:
+        yield f"task {task.id} is {task.status} with what another one came to"
+    if twin is None and not is_kept:
+        yield f"task {task.id} has what {borrowed.task_id} came to, and keeps nothing"
+    if twin is not None and twin.status is not TaskStatus.SUCCEEDED:
+        yield f"task {task.id} has what its twin came to, which did not succeed"
+    if twin is not None and twin.product != borrowed:
+        yield f"task {task.id} has what {borrowed.task_id} came to, and not its twin"
+
+
+def _fork(parent: Task, extra: Extra, parts: list[Task], twins: list[Task]) -> Iterator[str]:
     """A task that runs as its parts do."""
-    is_over = all(task.status in TERMINAL for task in parts)
+    living = len([twin for twin in twins if twin.status not in TERMINAL])
+    is_over = not living and all(task.status in TERMINAL for task in parts)
     fork, held = extra.fork, [task for task in parts if is_held(task)]
     is_complete = fork is None or (fork.has_begun and not fork.is_open) or extra.stopping != ""
     if parent.status in TERMINAL and not is_over:
@@ -282,8 +348,8 @@ def _fork(parent: Task, extra: Extra, parts: list[Task]) -> Iterator[str]:
     under_way = len([task for task in parts if task.status not in TERMINAL]) - len(held)
     if under_way and not fork.has_begun:
         yield f"task {parent.id} has not begun, and {under_way} of its subtasks have"
-    if under_way > forks.window(fork):
-        yield f"task {parent.id} has {under_way} subtasks under way"
+    if under_way + living > forks.window(fork):
+        yield f"task {parent.id} has {under_way} subtasks under way and {living} twins"
     is_free = fork.has_begun and not (parent.paused or extra.stopping)
     if held and is_free and under_way < forks.window(fork):
         yield f"task {parent.id} holds subtasks though only {under_way} are under way"

@@ -22,7 +22,8 @@ _A = AttemptStatus
 #: From -> to.  A status that is not a key is terminal and absorbs.
 TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     _S.WAITING: frozenset({_S.QUEUED, _S.CANCELLED, _S.EXPIRED, _S.FAILED, _S.SUCCEEDED}),
-    _S.QUEUED: frozenset({_S.ASSIGNED, _S.CANCELLED, _S.EXPIRED, _S.WAITING}),
+    # It succeeds, as from RETRYING, when its twin does.
+    _S.QUEUED: frozenset({_S.ASSIGNED, _S.CANCELLED, _S.EXPIRED, _S.WAITING, _S.SUCCEEDED}),
     _S.ASSIGNED: frozenset(
         {_S.RUNNING, _S.QUEUED, _S.RETRYING, _S.CANCELLING, _S.CANCELLED}
         | {_S.SUCCEEDED, _S.FAILED, _S.EXPIRED, _S.LOST}
@@ -31,7 +32,8 @@ TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
         {_S.QUEUED, _S.RETRYING, _S.CANCELLING, _S.CANCELLED}
         | {_S.SUCCEEDED, _S.FAILED, _S.EXPIRED, _S.LOST}
     ),
-    _S.RETRYING: frozenset({_S.QUEUED, _S.CANCELLED, _S.EXPIRED}),
+    # Or fails, when it has no attempt left and its twin does not succeed.
+    _S.RETRYING: frozenset({_S.QUEUED, _S.CANCELLED, _S.EXPIRED, _S.SUCCEEDED, _S.FAILED}),
     _S.CANCELLING: frozenset({_S.CANCELLED, _S.SUCCEEDED, _S.EXPIRED}),
 }
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import msgspec
 
 from raftsched.core.policy import USUAL, Extra, Policy
+from raftsched.core.products import Product, product_of
 from raftsched.core.words import Word
-from raftsched.core.workflow import ResultAt
 
 
 class TaskStatus(Word):
@@ -238,24 +238,16 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.attempts[-1].token if self.attempts else 0
 
     @property
-    def result_at(self) -> ResultAt | None:
-        """Where what it came to lies; None: it has not run."""
-        if self.extra is not None and self.extra.result_at is not None:
-            return self.extra.result_at
-        return result_at(self.id, self.attempts[-1]) if self.attempts else None
+    def product(self) -> Product | None:
+        """What it came to so far: what it borrowed, else of its latest attempt, if there is one."""
+        if self.extra is not None and self.extra.borrowed is not None:
+            return self.extra.borrowed
+        return product_of(self.id, self.attempts[-1]) if self.attempts else None
 
     @property
     def started_at(self) -> int:
         """When the latest attempt started; 0 when it has not."""
         return self.attempts[-1].started_at if self.attempts else 0
-
-
-def result_at(task_id: str, attempt: Attempt) -> ResultAt:
-    """Where what an attempt of a task came to lies."""
-    return ResultAt(
-        task_id, attempt.node, attempt.number, attempt.token, attempt.exit_code, attempt.result,
-        attempt.result_bytes,
-    )  # fmt: skip
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True):

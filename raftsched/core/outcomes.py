@@ -22,6 +22,8 @@ class Reason(StrEnum):
     TASK_NOT_TERMINAL = "task-not-terminal"
     TASK_NOT_QUEUED = "task-not-queued"
     TASK_PAUSED = "task-paused"
+    #: It is another attempt that runs now, or none.
+    STALE_TOKEN = "stale-token"
     HAS_DEPENDENTS = "task-has-dependents"
     NODE_NOT_UP = "node-not-up"
     NODE_CORDONED = "node-cordoned"

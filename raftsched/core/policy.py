@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from raftsched.core.products import Product
 from raftsched.core.words import Word
-from raftsched.core.workflow import Dependency, Fork, ResultAt
+from raftsched.core.workflow import Dependency, Fork
 
 
 class Delivery(Word):
@@ -161,5 +162,10 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     subtasks: int = 0
     #: Why its subtasks were told to end; empty: they were not.
     stopping: str = ""
-    #: What it came to, if that is what an attempt of another task left.
-    result_at: ResultAt | None = None
+    # Since version 7.
+    #: The task that does the same at the same time, and the one that this is the twin of.
+    twin: str = ""
+    twin_of: str = ""
+    #: What it came to, if not by an attempt of its own: by its twin's, or by that of a task that it
+    #: is another try of.
+    borrowed: Product | None = None

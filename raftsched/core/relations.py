@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from raftsched.core.model import TERMINAL, Task, TaskStatus
-from raftsched.core.trees import has_begun, parent_of
+from raftsched.core.trees import has_begun, owner_of
 
 _Find = Callable[[str], Task | None]
 
@@ -16,7 +16,7 @@ _Find = Callable[[str], Task | None]
 class Relations:
     """Of all tasks that are not terminal."""
 
-    __slots__ = ("_find", "dependents", "expecting", "unique", "waiters")
+    __slots__ = ("_find", "dependents", "expecting", "speculative", "unique", "waiters")
 
     def __init__(self, find: _Find) -> None:
         """``find``: a task by its id."""
@@ -30,6 +30,8 @@ class Relations:
         self.dependents: dict[str, dict[str, None]] = {}
         #: Ids of forks that are to get their items, by now, and of the task that they are of.
         self.expecting: dict[str, str] = {}
+        #: Ids of forks whose subtasks may get twins now.
+        self.speculative: dict[str, None] = {}
 
     def set(self, old: Task | None, task: Task) -> Sequence[str]:
         """A task as it was and as it is; ids of roots that came to be needed, or not to be."""
@@ -55,6 +57,11 @@ class Relations:
                 self.expecting[task.id] = fork.items_from
             else:
                 self.expecting.pop(task.id, None)
+        if fork is not None and fork.speculation is not None:
+            if fork.has_begun and not (fork.is_open or is_over or extra.stopping):
+                self.speculative[task.id] = None
+            else:
+                self.speculative.pop(task.id, None)
         if not (extra.depends_on or extra.keeps) or (old is None and is_over):
             return []
         if old is None:
@@ -64,8 +71,8 @@ class Relations:
     def root_of(self, task_id: str) -> str:
         """The id of the task at the root of the tree that a task is in."""
         task = self._find(task_id)
-        while task is not None and (parent_id := parent_of(task)):
-            task_id, task = parent_id, self._find(parent_id)
+        while task is not None and (owner_id := owner_of(task)):
+            task_id, task = owner_id, self._find(owner_id)
         return task_id
 
     def roots_of(self, task: Task) -> list[str]:
@@ -73,7 +80,7 @@ class Relations:
         assert task.extra is not None
         roots = dict.fromkeys(self.root_of(other.task_id) for other in task.extra.depends_on)
         roots.update(dict.fromkeys(self._kept(task)))
-        roots.pop(self.root_of(parent_of(task) or task.id), None)
+        roots.pop(self.root_of(owner_of(task) or task.id), None)
         return list(roots)
 
     def _kept(self, task: Task) -> Iterator[str]:

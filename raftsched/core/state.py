@@ -8,7 +8,7 @@ kept step by step (``invariants``).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -40,7 +40,7 @@ from raftsched.core.schedule import Schedule, Slot, slot_key
 from raftsched.core.tables import Table, shard_of
 from raftsched.core.template import Template
 from raftsched.core.timers import Timers
-from raftsched.core.trees import Trees, is_split, parent_of
+from raftsched.core.trees import Trees, is_split, owner_of, parent_of
 from raftsched.core.versions import POLICIES
 
 #: Number of a task's shard, the row that stands there or None, the row to write.
@@ -290,7 +290,7 @@ class State:
                 self.queue_use[task.terms.queue].open -= 1
                 if task.extra is None and not (needed or settled):
                     self.finished.add(task)
-                elif not parent_of(task):
+                elif not owner_of(task):
                     settled.setdefault(task.id, False)
             if was_holding:
                 assert old is not None
@@ -339,6 +339,8 @@ class State:
         assert extra is not None
         if extra.parent:
             self.trees.set(extra.parent, old, task)
+        elif extra.twin_of:
+            self.trees.set_twin(old, task)
         if extra.schedule:
             self.firings.run(extra.schedule, task)
         return self.relations.set(old, task)
@@ -357,9 +359,13 @@ class State:
     def delete_task(self, task: Task) -> None:
         """Remove a terminal task with its attempts and its subtasks."""
         assert task.status in TERMINAL
-        parent_id = parent_of(task)
-        if parent_id:
+        twin = self.twin_of(task)
+        if twin is not None:
+            self.delete_task(twin)
+        if parent_id := parent_of(task):
             self.trees.remove(parent_id, task)
+        elif owner_of(task):
+            self.trees.remove_twin(task)
         else:
             self.finished.remove(task)
         self.tasks.pop(task.id)
@@ -369,41 +375,46 @@ class State:
             self.delete_task(subtask)
 
     def trim(self, task: Task, count: int) -> list[str]:
-        """Remove up to so many of the rows below a terminal task, the newest first; their ids."""
+        """Remove up to so many of the rows below a terminal task, the newest first; their ids.
+
+        Twins go with their parts, and are not counted.
+        """
         is_kept = self.finished_has(task)
         if is_kept:
             self.finished.remove(task)
         gone: list[str] = []
-        self._trim(task, count, gone)
+        twins: list[str] = []
+        self._trim(task, count, gone, twins)
         trimmed = self.tasks.get(task.id)
         assert trimmed is not None
         if is_kept:
             self.finished.add(trimmed)
-        return gone
+        return gone + twins
 
     def finished_has(self, task: Task) -> bool:
         """May retention have it?"""
         return (
             task.status in TERMINAL
-            and not parent_of(task)
+            and not owner_of(task)
             and task.id not in self.relations.dependents
         )
 
-    def _trim(self, task: Task, count: int, gone: list[str]) -> None:
-        """``gone`` gets the ids, up to ``count`` of them."""
+    def _trim(self, task: Task, count: int, gone: list[str], twins: list[str]) -> None:
+        """``gone`` gets the ids, up to ``count`` of them; ``twins`` those of their twins."""
         assert task.extra is not None
         left = task.extra.subtasks
         for part_id in reversed(self.trees.ids_of(task.id)):
             part = self.tasks.get(part_id)
             assert part is not None
             if is_split(part):
-                self._trim(part, count, gone)
+                self._trim(part, count, gone, twins)
                 part = self.tasks.get(part_id)
                 assert part is not None
             if len(gone) >= count or is_split(part):
                 break
             left -= 1
             gone.append(part_id)
+            twins += self.with_twins([part_id])[1:]
             self.delete_task(part)
         fork = task.extra.fork
         if fork is not None and not left:
@@ -417,6 +428,20 @@ class State:
             return []
         found = [self.tasks.get(task_id) for task_id in self.trees.ids_of(task.id)]
         return [subtask for subtask in found if subtask is not None]
+
+    def twin_of(self, task: Task) -> Task | None:
+        """The task that does the same as a part at the same time, or did."""
+        return self.tasks.get(task.extra.twin) if task.extra is not None else None
+
+    def with_twins(self, task_ids: Iterable[str]) -> list[str]:
+        """The ids, each with that of its twin behind it."""
+        found: list[str] = []
+        for task_id in task_ids:
+            found.append(task_id)
+            task = self.tasks.get(task_id)
+            if task is not None and task.extra is not None and task.extra.twin:
+                found.append(task.extra.twin)
+        return found
 
     def _weigh(self, task: Task) -> int:
         """Of a terminal task with its subtasks."""
@@ -529,6 +554,8 @@ class State:
         for task in tasks:
             if parent_id := parent_of(task):
                 self.trees.set(parent_id, None, task)
+            elif owner_of(task):
+                self.trees.set_twin(None, task)
         held = [t for status, those in by_status.items() if status in HOLDING for t in those]
         for task in in_order(held, attrgetter("token")):
             self._hold(task)
@@ -547,7 +574,7 @@ class State:
                 if task.extra.schedule:
                     self.firings.run(task.extra.schedule, task)
         needed = self.relations.dependents
-        self.finished.fill(t for t in ended if not parent_of(t) and t.id not in needed)
+        self.finished.fill(t for t in ended if not owner_of(t) and t.id not in needed)
 
     def load_keys(self, keys: Sequence[tuple[str, KeyRecord]]) -> None:
         """Some idempotency keys of a snapshot.  Raises ValueError if one stands there twice."""

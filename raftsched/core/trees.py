@@ -21,7 +21,7 @@ UNMET = "depends-on"
 class Subtasks:
     """The parts of one task."""
 
-    __slots__ = ("counts", "held", "ids", "skipped", "under_way", "weight")
+    __slots__ = ("counts", "held", "ids", "skipped", "twins", "under_way", "weight")
 
     def __init__(self) -> None:
         #: By order of creation.
@@ -33,7 +33,9 @@ class Subtasks:
         self.under_way: dict[str, None] = {}
         #: How many were cancelled because what they wait for did not come.
         self.skipped = 0
-        #: Bytes of all terminal tasks below, also of subtasks of subtasks.
+        #: Twins of parts that have not ended.  They are no parts, and nowhere else counted.
+        self.twins: dict[str, None] = {}
+        #: Bytes of all terminal tasks below, also of subtasks of subtasks, and of twins.
         self.weight = 0
 
     @property
@@ -93,7 +95,8 @@ class Tally:
     """The parts of one task as a command leaves them so far."""
 
     __slots__ = (
-        "_held", "_made_held", "ended", "has_held", "ids", "skipped", "succeeded", "under_way",
+        "_held", "_made_held", "ended", "has_held", "ids", "skipped", "succeeded", "twins",
+        "under_way",
     )  # fmt: skip
 
     def __init__(self, before: Subtasks | None) -> None:
@@ -104,6 +107,8 @@ class Tally:
         self.skipped = 0 if before is None else before.skipped
         #: How many have neither ended nor are held.
         self.under_way = 0 if before is None else len(before.under_way)
+        #: Twins of parts that have not ended.
+        self.twins = 0 if before is None else len(before.twins)
         #: There may be some that are held.
         self.has_held = before is not None and len(before.held) > 0
         self._held = iter(() if before is None else before.held)
@@ -182,6 +187,27 @@ class Trees:
         if not subtasks.ids:
             del self._subtasks[parent_id]
 
+    def set_twin(self, old: Task | None, twin: Task) -> None:
+        """The twin of a part as it was and as it is."""
+        parent_id = self._parent_of_twin(twin)
+        twins = self._subtasks[parent_id].twins
+        if twin.status in TERMINAL:
+            twins.pop(twin.id, None)
+            lost = weight(old) if old is not None and old.status in TERMINAL else 0
+            self._add_weight(parent_id, weight(twin) - lost)
+        else:
+            twins[twin.id] = None
+
+    def remove_twin(self, twin: Task) -> None:
+        """A terminal twin is no more; its part is there yet."""
+        self._add_weight(self._parent_of_twin(twin), -weight(twin))
+
+    def _parent_of_twin(self, twin: Task) -> str:
+        assert twin.extra is not None
+        part = self._find(twin.extra.twin_of)
+        assert part is not None
+        return parent_of(part)
+
     def _add_weight(self, task_id: str, change: int) -> None:
         """To a task, and to those that it is a part of."""
         while change and task_id in self._subtasks:
@@ -207,6 +233,21 @@ class Trees:
 def parent_of(task: Task) -> str:
     """The id of the task that it is a part of; empty: it is none."""
     return "" if task.extra is None else task.extra.parent
+
+
+def owner_of(task: Task) -> str:
+    """The id of the task that it goes with, as a part of it or as its twin; empty: none."""
+    return "" if task.extra is None else task.extra.parent or task.extra.twin_of
+
+
+def is_twin(task: Task) -> bool:
+    """Is it the second run of another one, once, whatever becomes of it?"""
+    return task.extra is not None and task.extra.twin_of != ""
+
+
+def awaits_twin(task: Task) -> bool:
+    """Has it failed for good, unless its twin, which runs, succeeds?"""
+    return task.status is TaskStatus.RETRYING and not task.ready_at
 
 
 def is_to_be_split(task: Task) -> bool:

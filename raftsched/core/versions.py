@@ -10,7 +10,7 @@ had it, on every peer alike.
  4    Policies: timers, backoff, leases by task, queues, limits, constraints; what `SINCE` says.
  5    Trees: a task may be split into subtasks, one for each of several nodes.
  6    Schedules.
- 7    Workflows: tasks that depend on others, forks; templates; results that nodes keep.
+ 7    Workflows: tasks that depend on others, forks, twins; templates; results that nodes keep.
 ====  ==========================================================================================
 """
 
@@ -64,6 +64,7 @@ SINCE: dict[type[Any], int] = {
     commands.AddSubtasks: WORKFLOWS,
     commands.PutTemplate: WORKFLOWS,
     commands.DeleteTemplate: WORKFLOWS,
+    commands.Speculate: WORKFLOWS,
 }
 
 

@@ -16,21 +16,6 @@ class On(Word):
     ALWAYS = "always"
 
 
-class ResultAt(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where what a task came to lies: an attempt, its own or another task's.  Since version 7."""
-
-    task_id: str
-    node: str
-    #: Number of the attempt, and its fencing token, by which it is known from one of a later task
-    #: with the same id.
-    attempt: int
-    token: int
-    exit_code: int | None = None
-    #: JSON, or empty; then ``result_bytes`` is what the node keeps as a file.
-    result: bytes = b""
-    result_bytes: int = 0
-
-
 class Dependency(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A task whose end another one waits for, and what end."""
 
@@ -38,8 +23,31 @@ class Dependency(msgspec.Struct, frozen=True, array_like=True, gc=False):
     on: On = On.SUCCESS
 
 
+#: Of a `Speculation`: the largest factor, in thousandths, and the largest time.
+FACTOR_PERMILLE_MAX = 1_000_000
+SPECULATION_MS_MAX = 1 << 50
 #: For ``Fork.failures_max``: however many fail.
 ANY_NUMBER = -1
+
+
+class Speculation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """When a subtask that takes too long gets a twin.  Since version 7."""
+
+    #: So many times the median of those that succeeded, in thousandths.
+    factor_permille: int = 2_000
+    #: Not before so many of all subtasks have succeeded, in thousandths.
+    share_permille: int = 500
+    #: Not before it has run for so long.
+    min_ms: int = 5_000
+
+    @property
+    def is_sane(self) -> bool:
+        """Would no number of it make nonsense?"""
+        return (
+            1_000 <= self.factor_permille <= FACTOR_PERMILLE_MAX
+            and 0 <= self.share_permille <= 1_000
+            and 0 <= self.min_ms <= SPECULATION_MS_MAX
+        )
 
 
 class Fork(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -58,6 +66,8 @@ class Fork(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     is_open: bool = False
     #: The task whose result or output says what they are; empty: who submitted it does.
     items_from: str = ""
+    #: Of a fork whose subtasks may have twins.
+    speculation: Speculation | None = None
     # Set by ``apply``:
     #: Of ``parts`` as they were asked for, 16 bytes.
     parts_hash: bytes = b""

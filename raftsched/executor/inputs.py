@@ -110,8 +110,8 @@ class InputFiles:
 
 
 def _line(task: Task) -> dict[str, Any]:
-    at = task.result_at
-    result = at.result if at is not None else b""
+    product = task.product
+    result = product.result if product is not None else b""
     extra = task.extra
     return {
         "task": task.id,
@@ -119,6 +119,6 @@ def _line(task: Task) -> dict[str, Any]:
         "state": task.status,
         "reason": task.reason,
         "result": msgspec.Raw(result) if result else None,
-        "result_bytes": at.result_bytes if at is not None else 0,
+        "result_bytes": product.result_bytes if product is not None else 0,
         "split": extra is not None and (extra.fork is not None or extra.subtasks > 0),
     }

@@ -350,6 +350,8 @@ class NodeAgent:
         """Bytes of a result that is replicated: all of a tree together have a bound, too."""
         tasks = self._replica.state.tasks
         task = tasks.get(task_id)
+        if task is not None and task.extra is not None and task.extra.twin_of:
+            task = tasks.get(task.extra.twin_of)  # Which is to have the result.
         parent = None if task is None or task.extra is None else tasks.get(task.extra.parent)
         if parent is None or parent.extra is None or not parent.extra.subtasks:
             return RESULT_BYTES_MAX

@@ -68,7 +68,9 @@ class Expanding:
                 if source is not None and source.status in TERMINAL:
                     await self._try(fork_id, source)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._has_news.wait(), LOOK_SECONDS)
+                # Not `wait_for`: of news and a cancellation together it tells the news alone.
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._has_news.wait()
 
     async def _try(self, fork_id: str, source: Task) -> None:
         """One fork's trouble is nobody else's."""
@@ -89,11 +91,9 @@ class Expanding:
 
     def _ran(self, source: Task) -> Task | None:
         """The task whose latest attempt made the result of this one; None: there is none."""
-        at = source.result_at
-        if at is None or at.task_id == source.id:
-            return source if source.attempts else None
-        ran = self._state().tasks.get(at.task_id)
-        return ran if ran is not None and ran.token == at.token else None
+        product = source.product
+        ran = self._state().tasks.get(product.task_id) if product is not None else None
+        return ran if ran is not None and ran.product == product else None
 
     async def _expand(self, fork_id: str, source: Task) -> None:
         try:

@@ -498,6 +498,7 @@ class Peer:
             "schedules": len(state.schedules),
             "slots_fired_total": self.scheduler.firing.fired,
             "slots_late_total": self.scheduler.firing.late,
+            "twins_total": self.scheduler.speculating.twins,
             "proposals_pending": self._proposer.depth if self._proposer else 0,
             "tasks_open": state.open_count,
             "replicas_suspect": float(state.suspect),

@@ -33,6 +33,7 @@ from raftsched.peer.leases import LeaseBook, Verdict
 from raftsched.peer.messages import Grant, Renew
 from raftsched.peer.pace import Pace
 from raftsched.peer.replica import Replica
+from raftsched.peer.speculating import Speculating
 from raftsched.raft.host import Clock
 from raftsched.raft.log import LogStatus, ReplicatedLog, Role
 
@@ -86,6 +87,7 @@ class Scheduler:
         self._judge_at = 0.0
         self._retention_at = 0.0
         self.firing = Firing(propose, now_ms)
+        self.speculating = Speculating(propose, now_ms)
         self._pace = Pace()
         #: Assignments are on their way that the state does not show yet.
         self._proposed = 0
@@ -196,7 +198,7 @@ class Scheduler:
             self._wake.clear()
 
     async def step(self) -> None:
-        """One pass: verdicts, then assignments until nothing is left to place, then retention."""
+        """One pass: verdicts, assignments until nothing is left to place, twins, retention."""
         if not self._leading_term:
             return
         if self._clock.monotonic() >= self._judge_at:
@@ -223,6 +225,8 @@ class Scheduler:
             finally:
                 self._proposed = max(0, self._proposed - 1)
         now = self._clock.monotonic()
+        if self._leading_term and self.speculating.is_due(self._replica.state, now):
+            await self.speculating.look(self._replica.state, now, self._silent(now))
         if self._leading_term and now >= self._retention_at:
             outcome = await self._propose(ApplyRetention(RETENTION_ROWS), 10.0)
             # With more to remove it goes on at the next pass.
@@ -263,11 +267,15 @@ class Scheduler:
         state, now = self._replica.state, self._clock.monotonic()
         nodes = state.nodes.values()
         beyond = {n.id: state.usage[n.id].attempts - n.slots for n in nodes}
-        silent = [n.id for n in nodes if self.book.is_silent(n.id, n.incarnation, now)]
         ahead = self._pace.ahead(now, beyond)
         # Only rates ask for the time, and it takes a look at all clocks.
         now_ms = self._now_ms() if state.limits else 0
-        return planner.PlanPolicy(ASSIGNMENTS_MAX, ahead, now_ms, frozenset(silent))
+        return planner.PlanPolicy(ASSIGNMENTS_MAX, ahead, now_ms, self._silent(now))
+
+    def _silent(self, now: float) -> frozenset[str]:
+        """Ids of nodes that this leader has not heard of lately."""
+        nodes = self._replica.state.nodes.values()
+        return frozenset(n.id for n in nodes if self.book.is_silent(n.id, n.incarnation, now))
 
     async def _judge(self) -> None:
         """Propose the verdict on every node whose lease has surely run out."""

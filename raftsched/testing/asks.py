@@ -20,7 +20,7 @@ from raftsched.core.policy import (
     RetryNode,
 )
 from raftsched.core.spec import TaskSpec
-from raftsched.core.workflow import Dependency, Fork, On
+from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On, Speculation
 
 
 class Asked(NamedTuple):
@@ -136,8 +136,24 @@ def _awaiting(chance: random.Random, attempts_max: int) -> Asked:
     return Asked(1, None, Extra(fork=fork, expires_ms=20_000))
 
 
+def _uneven(chance: random.Random, attempts_max: int) -> Asked:
+    """Parts some of which take far longer than others, and have twins then."""
+    parts = [
+        NewTask(str(n), _UNEVEN, attempts_max=attempts_max, policy=Policy(backoff_base_ms=300))
+        for n in range(chance.randint(3, 8))
+    ]
+    fork = Fork(
+        encode(parts),
+        parallel_max=chance.choice((0, 0, 4)),
+        failures_max=chance.choice((0, ANY_NUMBER)),
+        speculation=Speculation(chance.choice((1_000, 1_500)), 300, chance.choice((0, 500))),
+    )
+    return Asked(1, None, Extra(fork=fork, expires_ms=30_000))
+
+
 _packed = msgspec.msgpack.Encoder()
 _SPEC = _packed.encode(TaskSpec(command=("simulated", "part")))
+_UNEVEN = _packed.encode(TaskSpec(command=("simulated", "uneven")))
 _MAP = _packed.encode(TaskSpec(template=_packed.encode(NewTask("", _SPEC))))
 
 KINDS: dict[str, Callable[[random.Random, int], Asked]] = {
@@ -152,6 +168,7 @@ KINDS: dict[str, Callable[[random.Random, int], Asked]] = {
     "times": _times,
     "workflow": _workflow,
     "group": _awaiting,
+    "uneven": _uneven,
 }
 #: Two of five ask for something, and for all kinds.
 USUAL = Wishes(
@@ -171,7 +188,10 @@ USUAL = Wishes(
 
 
 #: Of a cluster that is there for workflows.
-WORKFLOWS = Wishes(0.8, {"workflow": 0.5, "group": 0.25, "times": 0.1, "unique": 0.1, "once": 0.05})
+WORKFLOWS = Wishes(
+    0.8,
+    {"workflow": 0.4, "group": 0.2, "uneven": 0.2, "times": 0.1, "unique": 0.05, "once": 0.05},
+)
 
 
 def only(kind: str) -> Wishes:

@@ -297,6 +297,7 @@ class Checker:
             *runs.of_trees(state.tasks.values()),
             *runs.of_dependencies(state.tasks.values()),
             *runs.of_forks(state.tasks.values()),
+            *runs.of_twins(state.tasks.values()),
         ):
             self.violated(sentence)
 

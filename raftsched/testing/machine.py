@@ -327,11 +327,14 @@ def _dead(name: str) -> None:
 
 
 def standard_script(chance: random.Random) -> Script:
-    """Attempts of 50 ms to 2 s, now and then of up to 15 s; some fail, some ignore SIGTERM."""
+    """Attempts of 50 ms to 2 s, now and then of up to 15 s; some fail, some ignore SIGTERM.
+
+    What is called ``uneven`` takes long far more often.
+    """
 
     def script(spec: Any) -> Run:
         seconds = 0.05 + 2 * chance.random() ** 3
-        if not chance.randrange(25):
+        if not chance.randrange(4 if "uneven" in spec.spec.command else 25):
             seconds = 3 + 12 * chance.random()
         return Run(seconds, int(not chance.randrange(10)), ignores_sigterm=not chance.randrange(20))
 

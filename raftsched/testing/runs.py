@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from raftsched.core.model import AttemptStatus, Task, TaskStatus
-from raftsched.core.policy import Delivery, OnLeaseLoss
+from raftsched.core.policy import Delivery, Extra, OnLeaseLoss
 from raftsched.core.retry import wait_ms
 from raftsched.core.timers import deadline_at, starts_at
 from raftsched.core.trees import parent_of
@@ -82,6 +82,38 @@ def of_trees(tasks: Iterable[Task]) -> Iterator[str]:
             yield f"{task.id} went on after the end of {parent_id}"
 
 
+def of_twins(tasks: Iterable[Task]) -> Iterator[str]:
+    """Who ran a second time did so elsewhere, once; and one of both is what it came to."""
+    by_id = {task.id: task for task in tasks}
+    for task in by_id.values():
+        extra = task.extra or Extra()
+        if task.status is TaskStatus.SUCCEEDED and extra.fork is None and not extra.broadcast:
+            yield from _came_to(task, extra, by_id)
+        part = by_id.get(extra.twin_of)
+        if part is None or not task.attempts:
+            continue
+        if len(task.attempts) > 1:
+            yield f"{task.id} is a twin and was assigned {len(task.attempts)} times"
+        twin, whole = task.attempts[0], by_id.get(parent_of(part))
+        for attempt in part.attempts:
+            is_beside = attempt.assigned_at < twin.assigned_at < attempt.finished_at
+            if is_beside and attempt.node == twin.node:
+                yield f"{task.id} was given to {twin.node}, where {part.id} was"
+        over = 0 if whole is None else whole.finished_at
+        if over and max(twin.finished_at, task.finished_at) > over:
+            yield f"{task.id} went on after the end of {parent_of(part)}"
+
+
+def _came_to(task: Task, extra: Extra, by_id: Mapping[str, Task]) -> Iterator[str]:
+    """An attempt of a task that succeeded did, or its twin's, or one of the task that it keeps."""
+    product = task.product
+    attempt = product.made_by(by_id.get(product.task_id)) if product is not None else None
+    if attempt is None and (product is None or not extra.keeps):
+        yield f"{task.id} succeeded, and nothing of it ran"
+    elif attempt is not None and attempt.status is not AttemptStatus.SUCCEEDED:
+        yield f"{task.id} succeeded by the attempt with token {attempt.token}: {attempt.status}"
+
+
 def of_dependencies(tasks: Iterable[Task]) -> Iterator[str]:
     """Nothing was assigned before what it waits for had come to pass."""
     by_id = {task.id: task for task in tasks}
@@ -104,11 +136,12 @@ def of_dependencies(tasks: Iterable[Task]) -> Iterator[str]:
 
 
 def of_forks(tasks: Iterable[Task]) -> Iterator[str]:
-    """No more subtasks were under way than a task lets run at once."""
+    """No more subtasks were under way than a task lets run at once, and no more with twins."""
     by_id = {task.id: task for task in tasks}
     changes: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for task in by_id.values():
-        parent = by_id.get(parent_of(task))
+        part = by_id.get(task.extra.twin_of) if task.extra is not None else None
+        parent = by_id.get(parent_of(part or task))
         if parent is None or parent.extra is None or parent.extra.fork is None:
             continue
         for attempt in task.attempts if parent.extra.fork.parallel_max else ():

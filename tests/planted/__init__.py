@@ -11,13 +11,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from tests.planted import consensus, scheduling
+from tests.planted import consensus, scheduling, twins
 
 
 def _all() -> dict[str, Callable[[], AbstractContextManager[Any]]]:
     return {
         name.replace("_", "-"): planted
-        for module in (consensus, scheduling)
+        for module in (consensus, scheduling, twins)
         for name, planted in vars(module).items()
         if callable(planted) and getattr(planted, "__module__", "") == module.__name__
         if not name.startswith("_")

@@ -51,6 +51,8 @@ from raftsched.core.commands import (
     RunNow,
     SetEligibility,
     SetNodeLabels,
+    Speculate,
+    Straggler,
     SubmitTasks,
     TriggerSchedule,
     UpdateSettings,
@@ -69,13 +71,15 @@ from raftsched.core.policy import (
     Policy,
     RetryNode,
 )
+from raftsched.core.products import Product
 from raftsched.core.schedule import UNRECKONED, Misfire, Overlap, Schedule, slot_key
 from raftsched.core.state import State
 from raftsched.core.trees import Subtasks
-from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On, ResultAt
+from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On, Speculation
 
 IDS = st.sampled_from(
-    [f"t{i}" for i in range(12)] + ["t1.0", "t1.1", "t1.2", "t2.a", "t2.b", "t2.1"]
+    [f"t{i}" for i in range(12)]
+    + ["t1.0", "t1.1", "t1.2", "t2.a", "t2.b", "t2.1", "t1.0~2", "t2.a~2"]
 )
 SCHEDULES = st.sampled_from(["s1", "s2"])
 TEMPLATES = st.sampled_from(["w1", "w2", ""])
@@ -141,6 +145,7 @@ FORKS = st.builds(
     is_patient=st.booleans(),
     is_open=st.booleans(),
     has_begun=st.sampled_from([False, False, False, True]),
+    speculation=st.sampled_from([None, Speculation(), Speculation(1_000, 0, 0), Speculation(1)]),
 )
 EXTRAS = st.none() | st.builds(
     Extra,
@@ -157,7 +162,9 @@ EXTRAS = st.none() | st.builds(
     needs=st.sampled_from([0, 0, 1]),
     fork=st.none() | FORKS,
     keeps=st.sampled_from(["", "", "t1", "t2.a"]),
-    result_at=st.sampled_from([None, None, None, ResultAt("t1", "n1", 1, 1)]),
+    twin=st.sampled_from(["", "", "", "t1"]),
+    twin_of=st.sampled_from(["", "", "", "t1"]),
+    borrowed=st.sampled_from([None, None, None, Product("t1", "n1", 1, 1)]),
 )
 
 
@@ -400,6 +407,56 @@ class Machine(RuleBasedStateMachine):
         finished = (AttemptFinished(task, token, end, exit_code=1),)
         self.do(ReportAttempts(node, "a", started, finished))
 
+    @rule(ids=st.lists(IDS, max_size=3), token=TOKENS)
+    def speculate_on_anything(self, ids: list[str], token: int) -> None:
+        self.do(Speculate(tuple([Straggler(task_id, token) for task_id in ids])))
+
+    @rule(
+        names=st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True),
+        most=st.sampled_from([0, 0, 2]),
+        tries=st.integers(1, 2),
+    )
+    def speculate(self, names: list[str], most: int, tries: int) -> None:
+        """A fork of which everything runs that may, and has twins then."""
+        parts = forks.encode([NewTask(name, b"z", attempts_max=tries) for name in names])
+        fork = Fork(parts, most, ANY_NUMBER, speculation=Speculation(1_000, 0, 0))
+        self.do(SubmitTasks((NewTask("t3", b"f", extra=Extra(fork=fork)),)))
+        for node in ("n1", "n2"):
+            seen = self.states[0].incarnation_of(node)
+            self.do(RegisterNode(node, "a", "http://x", 1_000, 1 << 30, 3, True, replaces=seen))
+        running = [f"t3.{name}" for name in names]
+        self.do(AssignTasks(tuple([Assignment(task_id, "n1", "a") for task_id in running])))
+        rows = [row for i in running if (row := self.states[0].tasks.get(i)) and row.attempts]
+        self.do(ReportAttempts("n1", "a", tuple([AttemptStarted(r.id, r.token) for r in rows])))
+        outcome = self.do(Speculate(tuple([Straggler(row.id, row.token) for row in rows])))
+        made = [one for one in getattr(outcome, "value", ()) if isinstance(one, str)]
+        self.do(AssignTasks(tuple([Assignment(task_id, "n2", "a") for task_id in made])))
+
+    @rule(names=st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True))
+    def keep_what_ran_twice(self, names: list[str]) -> None:
+        """Another try of that fork, which keeps what succeeded."""
+        parts = [NewTask(name, b"z", extra=Extra(keeps=f"t3.{name}")) for name in names]
+        fork = Fork(forks.encode(parts), 0, ANY_NUMBER, speculation=Speculation(1_000, 0, 0))
+        self.do(SubmitTasks((NewTask("t4", b"f", extra=Extra(keeps="t3", fork=fork)),)))
+
+    @rule(data=st.data(), end=st.sampled_from(["succeeded", "succeeded", "failed", "lost"]))
+    def end_a_pair(self, data: st.DataObject, end: str) -> None:
+        """A twin, its part, or both in one report of a node."""
+        state = self.states[0]
+        twins = [i for ids in state.by_node.values() for i in ids if i.endswith("~2")]
+        if not twins:
+            return
+        twin = state.tasks.get(data.draw(st.sampled_from(sorted(twins))))
+        assert twin is not None and twin.extra is not None
+        pair = [twin, state.tasks.get(twin.extra.twin_of)]
+        for node in ("n1", "n2", "n3"):
+            ended = [
+                AttemptFinished(row.id, row.token, data.draw(st.sampled_from([end, "cancelled"])))
+                for row in pair
+                if row is not None and row.node == node and data.draw(st.booleans())
+            ]
+            self.do(ReportAttempts(node, "a", (), tuple(ended)))
+
     @rule(data=st.data(), end=ENDS, start=st.booleans())
     def report_living(self, data: st.DataObject, end: str, start: bool) -> None:
         held = sorted(i for ids in self.states[0].by_node.values() for i in ids)
@@ -580,6 +637,7 @@ def _derived(state: State) -> Any:
         list(state.timers),
         (state.relations.unique, state.relations.waiters, state.limit_use, state.spec_bytes),
         (state.relations.dependents, state.relations.expecting, state.finished.bytes),
+        state.relations.speculative,
         sorted(state.firings.due),
         {n: (state.firings.runs_of(n), state.firings.slots_of(n)) for n in state.firings.names()},
         {parent: _subtasks(state.trees.of(parent)) for parent in state.trees.parents()},
@@ -589,7 +647,8 @@ def _derived(state: State) -> Any:
 
 def _subtasks(known: Subtasks | None) -> Any:
     assert known is not None
-    return [*known.ids], [*known.held], known.under_way, known.counts, known.skipped, known.weight
+    orders = ([*known.ids], [*known.held], [*known.twins])
+    return orders, known.under_way, known.counts, known.skipped, known.weight
 
 
 TestMachine = Machine.TestCase

@@ -117,12 +117,12 @@ def check_kept(tried: Tried, old: str, new: str) -> None:
         was = before[path]
         if not is_leaf(task):
             continue
-        if task.result_at is None:
+        if task.product is None:
             assert task.status is not _SUCCEEDED
             continue
         assert (task.status, task.attempts, was.status) == (_SUCCEEDED, (), _SUCCEEDED)
-        assert task.result_at == was.result_at
-        assert task.result_at.result == path.encode()
+        assert task.product == was.product
+        assert task.product.result == path.encode()
         assert task.extra is not None
         ends = [(o.on, tried.replica.task(o.task_id)) for o in task.extra.depends_on]
         met = [t for on, t in ends if t.status in TERMINAL and is_met(on, t.status)]
@@ -177,7 +177,7 @@ def test_each_part_succeeds_once_however_often_the_whole_is_tried(
     leaves = {path: task for path, task in last.items() if is_leaf(task)}
     assert {path: tried.done[path] for path in leaves} == dict.fromkeys(leaves, 1)
     for path, task in leaves.items():
-        assert task.result_at is not None and task.result_at.result == path.encode()
+        assert task.product is not None and task.product.result == path.encode()
     for root in roots:
         tried.replica.accepted(DeleteTask(root))
     assert len(tried.tasks) == 0

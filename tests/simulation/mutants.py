@@ -180,6 +180,18 @@ MUTANTS = (
         shows="waits for",
     ),
     Mutant("let-go-one-too-many", "G8", "workflows", 4, shows="at once"),
+    Mutant(
+        "count-both", "G8", "workflows", 6, 30,
+        shows="went on after the end", changes={"wishes": only("uneven")},
+    ),
+    Mutant(
+        "end-before-the-twin", "G8", "workflows", 6, 30,
+        shows="went on after the end", changes={"wishes": only("uneven")},
+    ),
+    Mutant(
+        "borrow-a-failure", "G8", "workflows", 6, 30,
+        shows="did not succeed", changes={"wishes": only("uneven")},
+    ),
     Mutant("look-at-a-clock-in-apply", "G6", "net", 1, shows="differs at"),
     Mutant(
         "believe-any-clock", "G6", "clock", 40, known_seed=4,

@@ -67,6 +67,12 @@ def test_a_map_alone_is_a_map() -> None:
     assert flow.result_ids("t") == ["t"]
 
 
+def test_a_map_may_ask_for_a_second_run_of_what_takes_too_long() -> None:
+    asked = {"factor": 3, "min_seconds": "1m"}
+    for speculate in (True, asked):
+        assert app.map(count, [1], speculate=speculate).document()["map"]["speculate"] == speculate
+
+
 def test_a_map_and_what_is_behind_it_are_one_workflow() -> None:
     flow = app.map(count.bind(by=2), range(3), deadline="1h").then(total.bind(plus=1))
     document = flow.document()

@@ -21,6 +21,7 @@ from raftsched.core.handlers import (
     nodes,
     queues,
     schedules,
+    speculate,
     submit,
     tasks,
     templates,
@@ -69,6 +70,7 @@ HANDLERS: dict[type[Any], _Handler] = {
     commands.AddSubtasks: fanout.add_subtasks,
     commands.PutTemplate: templates.put,
     commands.DeleteTemplate: templates.delete,
+    commands.Speculate: speculate.speculate,
 }
 
 #: Taken also while the state is suspect: what is so whether it is written down or not, and what

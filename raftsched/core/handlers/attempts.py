@@ -9,7 +9,13 @@ import msgspec
 
 from raftsched.core.changes import Changes, with_latest
 from raftsched.core.commands import AssignTasks, AttemptFinished, AttemptProgress, ReportAttempts
-from raftsched.core.handlers.ends import set_free, stopped_as, tell
+from raftsched.core.handlers.ends import (
+    has_twin_running,
+    set_free,
+    stop_twin,
+    stopped_as,
+    tell,
+)
 from raftsched.core.lifecycle import HOLDING, end_attempt, move, move_attempt
 from raftsched.core.limits import Permits, gate_of
 from raftsched.core.model import (
@@ -17,6 +23,7 @@ from raftsched.core.model import (
     REASON_MAX,
     RESULT_BYTES_MAX,
     RESULT_FILE_BYTES_MAX,
+    TERMINAL,
     Attempt,
     AttemptStatus,
     Task,
@@ -26,6 +33,7 @@ from raftsched.core.outcomes import Accepted, Event, Outcome, Reason, Rejected
 from raftsched.core.policy import USUAL, Delivery
 from raftsched.core.retry import may_retry, wait_ms
 from raftsched.core.rooms import Rooms
+from raftsched.core.trees import is_twin
 from raftsched.core.versions import POLICIES, WORKFLOWS
 
 #: Characters of what an attempt says of its progress.
@@ -178,20 +186,33 @@ def _finished(changes: Changes, task: Task, status: AttemptStatus, ended: Attemp
     reason = task.reason
     if status is _ATTEMPT_SUCCEEDED:
         to, reason = _SUCCEEDED, ""
+        task = _with_own(task)
     elif task.status is TaskStatus.CANCELLING:
         to = stopped_as(task)
     elif attempt.is_evicted and status is _ATTEMPT_CANCELLED:
-        if not _was_its_only_start(task, attempt, ended):
+        if is_twin(task):
+            to, reason = TaskStatus.CANCELLED, attempts[-1].reason
+        elif _was_its_only_start(task, attempt, ended):
+            to, reason = TaskStatus.LOST, attempts[-1].reason
+        else:
             return _again(changes, task, attempts)
-        to, reason = TaskStatus.LOST, attempts[-1].reason
     elif _can_retry(task, attempts):
         return _retried(changes, task, attempts)
+    elif has_twin_running(changes, task):
+        return _left_to_twin(changes, task, attempts)
     else:
         to, reason = TaskStatus.FAILED, attempts[-1].reason or str(status)
     changes.events.append(Event("task_finished", task.id, attempt.node, to))
     if task.extra is not None or changes.state.relations.waiters:
         set_free(changes, task, to)
     return move(task, to, changes.index, reason, attempts, now, ready_at=0)
+
+
+def _with_own(task: Task) -> Task:
+    """The task with what it came to itself, though its twin had succeeded before."""
+    if task.extra is None or task.extra.borrowed is None:
+        return task
+    return msgspec.structs.replace(task, extra=msgspec.structs.replace(task.extra, borrowed=None))
 
 
 def _with_known_result(ended: AttemptFinished, version: int) -> AttemptFinished:
@@ -237,6 +258,7 @@ def _retried(changes: Changes, task: Task, attempts: tuple[Attempt, ...]) -> Tas
     if changes.state.version < POLICIES:
         changes.event("task_queued", task.id, attempt.node, attempt.reason)
         return move(task, _QUEUED, index, task.reason, attempts)
+    stop_twin(changes, task, only_idle=True)
     wait = wait_ms(task.terms.policy or USUAL, task.id, _failures(attempts))
     why = attempt.reason or str(attempt.status)
     now = changes.state.now
@@ -247,8 +269,16 @@ def _retried(changes: Changes, task: Task, attempts: tuple[Attempt, ...]) -> Tas
     return move(task, _QUEUED, index, why, attempts, ready_at=now)
 
 
+def _left_to_twin(changes: Changes, task: Task, attempts: tuple[Attempt, ...]) -> Task:
+    """The task after its last attempt failed: its twin, which still runs, decides."""
+    why = attempts[-1].reason or str(attempts[-1].status)
+    changes.event("task_changed", task.id, attempts[-1].node, "twin")
+    return move(task, TaskStatus.RETRYING, changes.index, why, attempts, ready_at=0)
+
+
 def _again(changes: Changes, task: Task, attempts: tuple[Attempt, ...]) -> Task:
     """Its node gave the attempt back, as it was asked to: neither failed nor lost."""
+    stop_twin(changes, task, only_idle=True)
     why = attempts[-1].reason
     changes.event("task_queued", task.id, attempts[-1].node, why)
     return move(task, _QUEUED, changes.index, why, attempts, ready_at=changes.state.now)
@@ -260,16 +290,20 @@ def lose(changes: Changes, task: Task, reason: str) -> None:
     attempt = task.attempts[-1]
     losses = task.losses + 1
     policy = task.terms.policy or USUAL
+    is_last = losses >= (policy.losses_max or changes.state.settings.losses_max)
     if task.status is TaskStatus.CANCELLING:
         to, why = stopped_as(task), task.reason
-    elif policy.delivery is Delivery.AT_MOST_ONCE:
+    elif policy.delivery is Delivery.AT_MOST_ONCE or is_twin(task):
         to, why = TaskStatus.LOST, reason
-    elif losses >= (policy.losses_max or changes.state.settings.losses_max):
+    elif is_last and has_twin_running(changes, task):
+        to, why = TaskStatus.RETRYING, "lost_too_often"
+    elif is_last:
         to, why = TaskStatus.FAILED, "lost_too_often"
     else:
         to, why = _QUEUED, reason
     over = move_attempt(attempt, AttemptStatus.LOST, finished_at=now, reason=reason)
     queued = to is _QUEUED
+    is_over = to in TERMINAL
     changes.put(
         move(
             task,
@@ -277,13 +311,16 @@ def lose(changes: Changes, task: Task, reason: str) -> None:
             changes.index,
             why,
             with_latest(task, over),
-            0 if queued else now,
+            now if is_over else 0,
             losses,
             ready_at=task.ready_at if queued else 0,
         )
     )
     if queued:
+        stop_twin(changes, task, only_idle=True)
         changes.event("task_queued", task.id, attempt.node, reason)
+    elif not is_over:
+        changes.event("task_changed", task.id, attempt.node, "twin")
     else:
         changes.event("task_finished", task.id, attempt.node, to.value)
         set_free(changes, task, to)

@@ -17,7 +17,15 @@ from raftsched.core.model import TERMINAL, Task, TaskStatus
 from raftsched.core.policy import Extra
 from raftsched.core.relations import awaited
 from raftsched.core.timers import starts_at
-from raftsched.core.trees import UNMET, is_held, is_skipped, is_split, is_to_be_split
+from raftsched.core.trees import (
+    UNMET,
+    awaits_twin,
+    is_held,
+    is_skipped,
+    is_split,
+    is_to_be_split,
+    parent_of,
+)
 from raftsched.core.versions import WORKFLOWS
 from raftsched.core.workflow import ANY_NUMBER, Fork
 
@@ -26,6 +34,9 @@ DEADLINE = "deadline"
 QUEUE_TIMEOUT = "queue-timeout"
 #: Begins the reason of a task whose subtasks were stopped because one of them failed too much.
 FAILURES = "failures"
+#: Reason of a subtask whose twin succeeded first, and of a twin that is of no use any more.
+OVERTAKEN = "twin-succeeded"
+NOT_NEEDED = "not-needed"
 #: Held subtasks that one command ends.
 STOPPED_MAX = 2_000
 
@@ -48,6 +59,7 @@ def stop(changes: Changes, task: Task, to: TaskStatus, reason: str) -> None:
         if task.status is not TaskStatus.CANCELLING:
             changes.put(move(task, TaskStatus.CANCELLING, changes.index, reason))
             changes.event("task_cancelling", task.id, task.node)
+            stop_twin(changes, task)
     elif is_split(task):
         _stop_subtasks(changes, task, to, reason)
     else:
@@ -126,6 +138,8 @@ def told_after(changes: Changes) -> Iterator[None]:
 
 def stopped_as(task: Task) -> TaskStatus:
     """What a ``cancelling`` task becomes when nothing of it runs any more."""
+    if task.extra is not None and task.extra.borrowed is not None:
+        return TaskStatus.SUCCEEDED
     return stopped_for(task.reason)
 
 
@@ -158,7 +172,10 @@ def tell(changes: Changes) -> None:
 
 def _tell(changes: Changes, task: Task, to: TaskStatus) -> None:
     if task.extra is not None and task.extra.parent:
+        stop_twin(changes, task)
         _subtask_ended(changes, task, to, task.extra.parent)
+    if task.extra is not None and task.extra.twin_of:
+        _twin_ended(changes, task, to, task.extra.twin_of)
     if task.extra is not None and task.extra.schedule:
         slots.ended(changes, task, to)
     waiters = changes.state.relations.waiters.get(task.id, ())
@@ -199,7 +216,7 @@ def _subtask_ended(changes: Changes, task: Task, to: TaskStatus, parent_id: str)
     if parent.status in TERMINAL:
         return
     fork = parent.extra.fork
-    if tally.ended == parent.extra.subtasks and (parent.extra.stopping or not _gets_more(fork)):
+    if _is_complete(changes, parent):
         join(changes, parent)
     elif not parent.extra.stopping and fork is not None:
         bad = tally.ended - tally.succeeded - tally.skipped
@@ -209,14 +226,59 @@ def _subtask_ended(changes: Changes, task: Task, to: TaskStatus, parent_id: str)
             release(changes, parent)
 
 
+def _is_complete(changes: Changes, parent: Task) -> bool:
+    """Have all subtasks ended, and come no more?"""
+    assert parent.extra is not None
+    is_last = parent.extra.stopping != "" or not _gets_more(parent.extra.fork)
+    return is_last and changes.tally(parent.id).ended == parent.extra.subtasks
+
+
+def stop_twin(changes: Changes, task: Task, *, only_idle: bool = False) -> None:
+    """End the twin of a task, if it has one that goes on; ``only_idle``: if no node has it yet."""
+    twin = changes.task(task.extra.twin) if task.extra is not None and task.extra.twin else None
+    if twin is None or twin.status in TERMINAL or (only_idle and twin.status in HOLDING):
+        return
+    stop(changes, twin, TaskStatus.CANCELLED, NOT_NEEDED)
+
+
+def has_twin_running(changes: Changes, task: Task) -> bool:
+    """Does a node have its twin, which was not told to end?"""
+    twin = changes.task(task.extra.twin) if task.extra is not None and task.extra.twin else None
+    return twin is not None and twin.status in HOLDING - {TaskStatus.CANCELLING}
+
+
+def _twin_ended(changes: Changes, twin: Task, to: TaskStatus, part_id: str) -> None:
+    """Its part borrows a success, unless that ended itself or was told to.
+
+    A part that a node holds ends when nothing of it runs any more.
+    """
+    part, ended = changes.task(part_id), changes.task(twin.id)
+    assert part is not None and part.extra is not None and ended is not None
+    parent_id = parent_of(part)
+    changes.tally(parent_id).twins -= 1
+    is_told = part.status in TERMINAL or part.status is TaskStatus.CANCELLING
+    if to is TaskStatus.SUCCEEDED and not is_told:
+        extra = msgspec.structs.replace(part.extra, borrowed=ended.product)
+        part = msgspec.structs.replace(part, extra=extra, modify_index=changes.index)
+        stop(changes, part, TaskStatus.SUCCEEDED, OVERTAKEN)
+    elif awaits_twin(part):
+        end(changes, part, TaskStatus.FAILED, part.reason)
+    parent = changes.task(parent_id)
+    assert parent is not None
+    if parent.status not in TERMINAL and _is_complete(changes, parent):
+        join(changes, parent)  # It waited for this one alone.
+
+
 def _gets_more(fork: Fork | None) -> bool:
     """Are there subtasks to come?"""
     return fork is not None and (fork.is_open or not fork.has_begun)
 
 
 def join(changes: Changes, parent: Task) -> None:
-    """All subtasks have ended, and with them the whole."""
+    """All subtasks have ended, and with them the whole, unless a twin is still to end."""
     assert parent.extra is not None
+    if changes.tally(parent.id).twins:
+        return
     tally, count, fork = changes.tally(parent.id), parent.extra.subtasks, parent.extra.fork
     bad, stopping = count - tally.succeeded - tally.skipped, parent.extra.stopping
     why = f"{bad} of {count} subtasks did not succeed" if bad else ""

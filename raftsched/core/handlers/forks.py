@@ -14,9 +14,10 @@ from raftsched.core.lifecycle import move
 from raftsched.core.model import TASK_ID_MAX, TERMINAL, NewTask, Task, TaskStatus, Terms
 from raftsched.core.outcomes import Reason
 from raftsched.core.policy import Extra
+from raftsched.core.products import Product
 from raftsched.core.state import State
 from raftsched.core.trees import UNMET, is_held
-from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, ResultAt
+from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork
 
 #: Subtasks of one task that are let run at once, whatever it asks for: what is done with all of
 #: them in one command is bounded by it.
@@ -73,6 +74,8 @@ def why_not(state: State, namespace: str, fork: Fork, depth: int = 1) -> str:
         return "a number of a fork is negative"
     if fork.items_from and not fork.is_open:
         return "whose items are another task's is open"
+    if fork.speculation is not None and not fork.speculation.is_sane:
+        return "a number of its speculation is out of bounds"
     if not fork.parts:
         return ""
     if depth > NESTING_MAX:
@@ -217,9 +220,7 @@ def _row(changes: Changes, parent: Task, part: NewTask, number: int, names: dict
     fields = _fields(parent.namespace, part)
     terms = state.terms.get(fields) or checked_terms(state, fields)
     assert not isinstance(terms, Reason)  # It was checked when it was asked for.
-    task_id = _id_of(parent.id, part.id or str(number))
-    while changes.task(task_id) is not None:  # Whoever is called so was there before.
-        task_id += "."
+    task_id = free_id(changes, part_id(parent.id, part.id or str(number)))
     names[part.id] = task_id
     order = changes.next_order
     changes.next_order = order + 1
@@ -235,13 +236,13 @@ def _row(changes: Changes, parent: Task, part: NewTask, number: int, names: dict
         number=number,
         depends_on=tuple([Dependency(names[o.task_id], o.on) for o in extra.depends_on]),
         fork=None if extra.fork is None else _fork_of(extra.fork, names),
-        result_at=_kept(changes, parent, part, extra),
+        borrowed=_kept(changes, parent, part, extra),
     )
     task = Task(
         task_id, part.spec, terms, state.now, changes.index, order, _QUEUED, changes.index,
         paused=parent.paused,
     )  # fmt: skip
-    if extra.result_at is not None:
+    if extra.borrowed is not None:
         return _over(changes, task, extra, TaskStatus.SUCCEEDED, KEPT)
     if extra.depends_on:
         others = [changes.task(other.task_id) for other in extra.depends_on]
@@ -256,14 +257,14 @@ def _row(changes: Changes, parent: Task, part: NewTask, number: int, names: dict
     return new_row(task, extra, state.now)
 
 
-def _kept(changes: Changes, parent: Task, part: NewTask, extra: Extra) -> ResultAt | None:
+def _kept(changes: Changes, parent: Task, part: NewTask, extra: Extra) -> Product | None:
     """What the part came to in an earlier try, and is not to run for again; None: it is to run."""
     old = changes.task(extra.keeps) if extra.keeps else None
     if old is None or extra.fork is not None or extra.broadcast:
         return None
     # The id may be another task's by now.
     is_it = old.namespace == parent.namespace and old.spec == part.spec
-    return old.result_at if is_it and old.status is TaskStatus.SUCCEEDED else None
+    return old.product if is_it and old.status is TaskStatus.SUCCEEDED else None
 
 
 def _over(changes: Changes, task: Task, extra: Extra, to: TaskStatus, reason: str) -> Task:
@@ -279,12 +280,27 @@ def _unmet(extra: Extra, known: Mapping[str, Task]) -> str:
     return f"{UNMET}: {bad[-1].id} {bad[-1].status}"
 
 
-def _id_of(parent_id: str, name: str) -> str:
-    """Of a part."""
-    task_id = f"{parent_id}.{name}"
+def part_id(parent_id: str, name: str) -> str:
+    """The id of a part."""
+    return _fitting(f"{parent_id}.{name}")
+
+
+def twin_id(task_id: str) -> str:
+    """The id of a part's twin."""
+    return _fitting(f"{task_id}~2")
+
+
+def _fitting(task_id: str) -> str:
     if len(task_id) <= ID_MAX:
         return task_id
     return f"{task_id[: ID_MAX - 20]}~{blake2b(task_id.encode(), digest_size=8).hexdigest()}"
+
+
+def free_id(changes: Changes, task_id: str) -> str:
+    """The id, or one like it that nobody has."""
+    while changes.task(task_id) is not None:  # Whoever is called so was there before.
+        task_id += "."
+    return task_id
 
 
 def _fork_of(fork: Fork, names: dict[str, str]) -> Fork:

@@ -73,7 +73,7 @@ def _remove(changes: Changes, task: Task, most: int) -> int:
         for gone in state.trim(task, most):
             changes.event("task_deleted", gone, detail="retention")
         return most
-    for gone in (task.id, *below):
+    for gone in state.with_twins([task.id, *below]):
         changes.event("task_deleted", gone, detail="retention")
     state.delete_task(task)
     # A tree was one, in clusters of versions before.

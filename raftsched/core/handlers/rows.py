@@ -66,7 +66,7 @@ def is_askable(extra: Extra) -> bool:
     """Is there nothing in it that only ``apply`` says?"""
     return (
         not (extra.parent or extra.subtasks or extra.stopping or extra.schedule or extra.slot)
-        and not (extra.awaits or extra.met or extra.result_at)
+        and not (extra.awaits or extra.met or extra.twin or extra.twin_of or extra.borrowed)
         and len(extra.depends_on) <= DEPENDENCIES_MAX
         and 0 <= extra.needs <= len(extra.depends_on)
         and not (extra.depends_on and extra.unique_key and extra.on_conflict == "replace")

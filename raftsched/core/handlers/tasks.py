@@ -14,7 +14,7 @@ from raftsched.core.commands import (
     ResumeTask,
     RunNow,
 )
-from raftsched.core.handlers.ends import DEADLINE, make_ready, stop, told_after
+from raftsched.core.handlers.ends import DEADLINE, make_ready, stop, stop_twin, told_after
 from raftsched.core.handlers.forks import release
 from raftsched.core.handlers.rows import checked_terms, extra_with, new_row
 from raftsched.core.lifecycle import HOLDING, move
@@ -22,7 +22,16 @@ from raftsched.core.model import REASON_MAX, TERMINAL, NewTask, Task, TaskStatus
 from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 from raftsched.core.policy import Extra
 from raftsched.core.relations import awaited
-from raftsched.core.trees import UNMET, has_begun, is_held, is_split, is_to_be_split, parent_of
+from raftsched.core.trees import (
+    UNMET,
+    awaits_twin,
+    has_begun,
+    is_held,
+    is_split,
+    is_to_be_split,
+    owner_of,
+    parent_of,
+)
 
 #: Subtasks that one command deletes with the task that they are of, or before it.
 DELETED_MAX = 2_000
@@ -75,6 +84,8 @@ def run_now(changes: Changes, command: RunNow) -> Outcome:
         return Rejected(
             Reason.TASK_NOT_QUEUED, f"held until others of {parent_of(task)} have ended"
         )
+    if awaits_twin(task):
+        return Rejected(Reason.TASK_NOT_QUEUED, "it has no attempt left, and its twin still runs")
     with told_after(changes):
         _run_now(changes, task)
     return _DONE
@@ -90,7 +101,7 @@ def _run_now(changes: Changes, task: Task) -> None:
             if not awaited(subtask):
                 _run_now(changes, subtask)
         release(changes, task)  # Ends are not told yet: the row is as it was.
-    elif task.status in (TaskStatus.WAITING, TaskStatus.RETRYING):
+    elif task.status in (TaskStatus.WAITING, TaskStatus.RETRYING) and not awaits_twin(task):
         make_ready(changes, task, task.reason)
 
 
@@ -104,8 +115,8 @@ def edit(changes: Changes, command: EditTask) -> Outcome:
         return Rejected(Reason.TASK_TERMINAL, str(task.status))
     if task.status in HOLDING:
         return Rejected(Reason.TASK_RUNNING, str(task.status))
-    if is_split(task) or parent_of(task):
-        return Rejected(Reason.PART_OF_TREE, parent_of(task))
+    if is_split(task) or owner_of(task):
+        return Rejected(Reason.PART_OF_TREE, owner_of(task))
     if task.attempts and new.extra is not None and new.extra.broadcast:
         return Rejected(Reason.INVALID, "a task that has run stays one for one node")
     if command.if_index and command.if_index != task.modify_index:
@@ -205,6 +216,8 @@ def _with_pause(changes: Changes, task: Task, paused: bool) -> Task:
     task = msgspec.structs.replace(task, paused=paused, modify_index=changes.index)
     changes.put(task)
     changes.event("task_changed", task.id, detail="paused" if paused else "resumed")
+    if paused:
+        stop_twin(changes, task)
     return task
 
 
@@ -218,8 +231,8 @@ def delete(changes: Changes, command: DeleteTask) -> Outcome:
         return Rejected(Reason.UNKNOWN_TASK, command.task_id)
     if task.status not in TERMINAL:
         return Rejected(Reason.TASK_NOT_TERMINAL, str(task.status))
-    if parent_of(task):
-        return Rejected(Reason.PART_OF_TREE, parent_of(task))
+    if owner_of(task):
+        return Rejected(Reason.PART_OF_TREE, owner_of(task))
     if changes.state.relations.dependents.get(task.id):
         other = next(iter(changes.state.relations.dependents[task.id]))
         return Rejected(Reason.HAS_DEPENDENTS, other)
@@ -228,6 +241,6 @@ def delete(changes: Changes, command: DeleteTask) -> Outcome:
         changes.trimmed.append((task, DELETED_MAX))
         return Accepted(len(below) - DELETED_MAX)
     changes.deleted.append(task)
-    for gone in (task.id, *below):
+    for gone in changes.state.with_twins([task.id, *below]):
         changes.event("task_deleted", gone)
     return _DONE

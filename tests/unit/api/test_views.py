@@ -72,7 +72,7 @@ def test_every_field_of_a_task_is_shown_under_its_name(task: Task) -> None:
         "placement": {"strategy": "binpack", "key": ""}, "unique": None, "result": None,
         "result_bytes": 0, "result_url": None, "result_at": None,
         "broadcast": None, "schedule": None, "slot": None, "template": None,
-        "parent": None, "subtasks": 0,
+        "parent": None, "twin": None, "twin_of": None, "subtasks": 0,
         "depends_on": [], "needs": None, "fork": None,
         "progress": None, "progress_text": "", "ready_at": None, "retry_of": None,
         "state": "running", "reason": "why", "paused": True, "attempt": 2, "attempts_max": 9,

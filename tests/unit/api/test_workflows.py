@@ -40,7 +40,7 @@ async def test_a_workflow_is_a_tree_whose_parts_wait_for_one_another(one: Api) -
     assert (made["state"], made["subtasks"]) == ("waiting", 3)
     assert made["fork"] == {
         "max_parallel": 0, "on_failure": "finish", "failures_allowed": 0, "items_from": None,
-        "is_open": False,
+        "is_open": False, "speculate": None,
     }  # fmt: skip
     parts = {part["id"]: part for part in (await tree(one, "w"))["items"]}
     assert {task_id: part["state"] for task_id, part in parts.items()} == {
@@ -205,6 +205,30 @@ RUBBISH: list[tuple[dict[str, Any], str]] = [
         "/map/task/placement/key",
     ),
     (a_map(items=[1], max_parallel=-1), "/map/max_parallel"),
+    (a_map(items=[1], speculate=2), "/map/speculate"),
+    (a_map(items=[1], speculate={"factor": 0.9}), "/map/speculate/factor"),
+    (a_map(items=[1], speculate={"after_share": 1.1}), "/map/speculate/after_share"),
+    (a_map(items=[1], speculate={"min_seconds": -1}), "/map/speculate/min_seconds"),
+    (a_map(items=[1], speculate={"after": 1}), "/map/speculate/after"),
+    (a_map({"command": ECHO, "limits": ["m"]}, items=[1], speculate=True), "/map/speculate"),
+    (
+        a_map({"command": ECHO, "delivery": "at_most_once"}, items=[1], speculate=True),
+        "/map/speculate",
+    ),
+    (
+        {
+            "workflow": {
+                "tasks": [
+                    {
+                        **named("m"),
+                        "command": None,
+                        **a_map(range=[3], speculate={"min_seconds": "soon"}),
+                    }
+                ]
+            }
+        },
+        "/workflow/tasks/0/map/speculate/min_seconds",
+    ),
     ({"command": ["true"], "depends_on": ["nobody"]}, "/depends_on"),
     ({"command": ["true"], "depends_on": ["a", "a"]}, "/depends_on/1"),
     ({"command": ["true"], "needs": 1}, "/needs"),

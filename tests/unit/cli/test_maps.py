@@ -45,6 +45,7 @@ def test_items_may_be_json_of_a_file(tmp_path: Path) -> None:
         (("--range", "2:9"), {"range": [2, 9, 1]}),
         (("--range", "9:0:-3"), {"range": [9, 0, -3]}),
         (("--from", "t-1", "--max-parallel", "4"), {"from": "t-1", "max_parallel": 4}),
+        (("--range", "0:2", "--speculate"), {"range": [0, 2, 1], "speculate": True}),
     ],
 )
 def test_items_may_be_numbers_or_of_another_task(words: Any, expected: Any) -> None:

@@ -25,6 +25,8 @@ def _lines(numbers: Iterable[int]) -> bytes:
         ((["a"], range(2, 9, 3)), {"max_parallel": 2}, {"range": [2, 9, 3], "max_parallel": 2}),
         ((["a"], "t-1"), {"on_failure": {"allow": 2}}, {"from": "t-1", "on_failure": {"allow": 2}}),
         (({"command": ["a"]}, (1, 2)), {}, {"items": [1, 2]}),
+        ((["a"], [1]), {"speculate": True}, {"items": [1], "speculate": True}),
+        ((["a"], [1]), {"speculate": {}}, {"items": [1], "speculate": {}}),
     ],
 )
 def test_a_map_is_one_task_document(

@@ -50,6 +50,8 @@ from raftsched.core.commands import (
     RunNow,
     SetEligibility,
     SetNodeLabels,
+    Speculate,
+    Straggler,
     SubmitTasks,
     TriggerSchedule,
     UpdateSettings,
@@ -229,6 +231,7 @@ ONE_OF_EACH: tuple[AnyCommand, ...] = (
     AddSubtasks("t", 0, (NewTask("", b"spec"),), is_last=True),
     PutTemplate("daily", b"{}"),
     DeleteTemplate("daily"),
+    Speculate((Straggler("t1.0", 1),)),
 )
 
 

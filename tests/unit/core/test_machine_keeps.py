@@ -15,14 +15,17 @@ from raftsched.core.commands import (
     AttemptFinished,
     DeleteTask,
     ReportAttempts,
+    Speculate,
+    Straggler,
     SubmitTasks,
 )
 from raftsched.core.handlers import forks
 from raftsched.core.model import NewTask, Task
 from raftsched.core.outcomes import Reason
 from raftsched.core.policy import Extra
-from raftsched.core.workflow import Dependency, Fork, On, ResultAt
-from tests.unit.core.builders import Replica, new_task
+from raftsched.core.products import Product
+from raftsched.core.workflow import Dependency, Fork, On, Speculation
+from tests.unit.core.builders import Replica, dump, new_task, register
 from tests.unit.core.test_machine_forks import finish, group, part, replica_with, status, statuses
 
 YEAR_MS = 366 * 86_400_000
@@ -58,8 +61,8 @@ def failed_group() -> Replica:
     return replica
 
 
-def kept_of(replica: Replica, task_id: str) -> ResultAt | None:
-    return replica.task(task_id).result_at
+def kept_of(replica: Replica, task_id: str) -> Product | None:
+    return replica.task(task_id).product
 
 
 def test_what_succeeded_ends_at_once_as_it_did_and_counts_for_what_waits_for_it() -> None:
@@ -71,7 +74,7 @@ def test_what_succeeded_ends_at_once_as_it_did_and_counts_for_what_waits_for_it(
     )
     assert statuses(replica, "v") == ["succeeded", "queued", "waiting"]
     kept = replica.task("v.a")
-    assert (kept.reason, kept.attempts, kept.result_at) == ("kept", (), before)
+    assert (kept.reason, kept.attempts, kept.product) == ("kept", (), before)
     assert kept.finished_at == replica.now
     assert ("task_finished", "v.a") in [(e.kind, e.task_id) for e in replica.events]
     finish(replica, "v.b", "v.merge")
@@ -172,7 +175,7 @@ def test_a_piece_says_nothing_but_what_it_keeps() -> None:
     replica = replica_with(new_task("m", extra=Extra(fork=Fork(is_open=True))))
     wrong = NewTask("", b"spec", extra=Extra(keeps="w.a", delay_ms=5))
     assert replica.refused(AddSubtasks("m", 0, (wrong,))).reason is Reason.INVALID
-    made_up = Extra(result_at=ResultAt("w.a", "n1", 1, 1))
+    made_up = Extra(borrowed=Product("w.a", "n1", 1, 1))
     for new in (new_task("x", extra=made_up), group("y", new_task("p", extra=made_up))):
         assert replica.refused(SubmitTasks((new,))).reason is Reason.INVALID
 
@@ -229,6 +232,80 @@ def test_what_is_kept_counts_for_the_bytes_that_retention_goes_by() -> None:
     assert replica.state.finished.bytes == before + specs + len(b"1")
 
 
+def overtaken_group() -> Replica:
+    """``w``: ``a`` was overtaken by its twin, which left 2; ``b`` failed."""
+    replica = replica_with(
+        group("w", part("a"), part("b"), is_patient=True, speculation=Speculation())
+    )
+    replica.accepted(register("n2"))
+    for name in ("w.a", "w.b"):
+        replica.run(name, "n1")
+    token = replica.task("w.a").token
+    assert replica.accepted(Speculate((Straggler("w.a", token),))) == ("w.a~2",)
+    token = replica.run("w.a~2", "n2")
+    ended = AttemptFinished("w.a~2", token, "succeeded", exit_code=0, result=b"2")
+    assert replica.accepted(ReportAttempts("n2", "a", finished=(ended,))) == ()
+    replica.finish("w.a", "cancelled")
+    replica.finish("w.b", "failed")
+    assert statuses(replica, "w") == ["succeeded", "failed"]
+    return replica
+
+
+def test_of_one_that_was_overtaken_its_twin_s_result_is_kept_and_the_twin_with_it() -> None:
+    replica = overtaken_group()
+    try_again(replica, "v", "w", keep("a", "w.a"), part("b"))
+    assert statuses(replica, "v") == ["succeeded", "queued"]
+    kept = replica.task("v.a")
+    assert kept.product is not None and kept.product == replica.task("w.a").product
+    assert (kept.product.task_id, kept.product.node, kept.product.result) == ("w.a~2", "n2", b"2")
+    assert kept.extra is not None and (kept.extra.twin, kept.attempts) == ("", ())
+    replica.now += YEAR_MS
+    replica.accepted(ApplyRetention(100))
+    assert kept.product.made_by(replica.state.tasks.get("w.a~2")) is not None
+    restored = codec.restore_state(dump(replica.state))
+    assert restored.tasks.get("v.a") == kept and restored.digest() == replica.state.digest()
+    finish(replica, "v.b")
+    replica.accepted(DeleteTask("w"))
+    assert kept.product.made_by(replica.state.tasks.get("w.a~2")) is None
+    assert replica.task("v.a").product == kept.product
+    try_again(replica, "u", "v", keep("a", "v.a"))
+    assert (status(replica, "u"), kept_of(replica, "u.a")) == ("succeeded", kept.product)
+
+
+def test_what_is_tried_again_may_have_a_twin_and_what_is_kept_none() -> None:
+    replica = overtaken_group()
+    try_again(replica, "v", "w", keep("a", "w.a"), part("b"), speculation=Speculation())
+    token = replica.run("v.b", "n1")
+    late = (Straggler("v.a", 0), Straggler("v.b", token))
+    refused, twin = replica.accepted(Speculate(late))
+    assert (refused.reason, twin) == (Reason.STALE_TOKEN, "v.b~2")
+    token = replica.run("v.b~2", "n2")
+    ended = AttemptFinished("v.b~2", token, "succeeded", result=b"3")
+    assert replica.accepted(ReportAttempts("n2", "a", finished=(ended,))) == ()
+    assert status(replica, "v") == "waiting", "the straggler runs yet"
+    replica.finish("v.b", "cancelled")
+    assert status(replica, "v") == "succeeded"
+    products = [kept_of(replica, task_id) for task_id in ("v.a", "v.b")]
+    assert [found and found.task_id for found in products] == ["w.a~2", "v.b~2"]
+    replica.accepted(DeleteTask("w"))
+    replica.accepted(DeleteTask("v"))
+    assert len(replica.state.tasks) == 0 and replica.state.finished.bytes == 0
+
+
+def test_another_task_s_attempt_is_not_the_one_that_left_it() -> None:
+    replica = failed_group()
+    product = kept_of(replica, "w.a")
+    assert product is not None
+    old = replica.task("w.a")
+    assert product.made_by(old) is old.attempts[0]
+    assert product.made_by(replica.task("w.b")) is None and product.made_by(None) is None
+    replica.accepted(DeleteTask("w"))
+    replica.accepted(SubmitTasks((new_task("w.a"),)))
+    assert product.made_by(replica.task("w.a")) is None
+    finish(replica, "w.a")
+    assert product.made_by(replica.task("w.a")) is None
+
+
 def test_a_snapshot_has_what_is_kept() -> None:
     replica = failed_group()
     try_again(replica, "v", "w", keep("a", "w.a"), part("b"))
@@ -241,4 +318,4 @@ def test_a_snapshot_has_what_is_kept() -> None:
 
 
 def _kept_rows(tasks: Iterable[Task]) -> list[Task]:
-    return [task for task in tasks if task.extra is not None and task.extra.result_at]
+    return [task for task in tasks if task.extra is not None and task.extra.borrowed]

@@ -56,12 +56,14 @@ async def test_results_of_a_tree_share_what_is_replicated(
     rows = [
         Task("m", b"", terms, 1, 1, 1, TaskStatus.WAITING, 1, extra=Extra(subtasks=subtasks)),
         Task("m.0", SPEC, terms, 1, 1, 2, TaskStatus.ASSIGNED, 1, extra=Extra(parent="m")),
+        Task("m.0~2", SPEC, terms, 1, 1, 3, TaskStatus.ASSIGNED, 1, extra=Extra(twin_of="m.0")),
     ]
     for row in rows:
         state.tasks.put(row.id, row)
     agent._roster.wait(Start(1, "m.0", 1, SPEC))
+    agent._roster.wait(Start(2, "m.0~2", 1, SPEC))
     agent._start_waiting(runner)  # type: ignore[arg-type]
-    assert [attempt.result_max for attempt in runner.attempts] == [bound]
+    assert [attempt.result_max for attempt in runner.attempts] == [bound, bound]
 
 
 SPEC = msgspec.msgpack.encode(TaskSpec(("true",)))

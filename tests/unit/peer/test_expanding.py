@@ -15,6 +15,8 @@ from raftsched.core.commands import (
     AnyCommand,
     AttemptFinished,
     ReportAttempts,
+    Speculate,
+    Straggler,
     SubmitTasks,
 )
 from raftsched.core.handlers.forks import encode
@@ -22,7 +24,7 @@ from raftsched.core.model import NewTask
 from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected
 from raftsched.core.policy import Extra
 from raftsched.core.spec import TaskSpec
-from raftsched.core.workflow import Dependency, Fork, On
+from raftsched.core.workflow import Dependency, Fork, On, Speculation
 from raftsched.executor.output import stream_path
 from raftsched.peer.errors import NoLeader
 from raftsched.peer.expanding import Expanding
@@ -172,3 +174,35 @@ async def test_one_that_did_not_succeed_names_none(tmp_path: Path) -> None:
     await bench.look(bench.is_over)
     assert bench.replica.task("m").reason == "items-missing: split is failed and names none"
     assert isinstance(bench.replica.do(bench.asked[0]), Rejected | Accepted)
+
+
+async def test_a_cancellation_that_comes_with_news_is_heard(tmp_path: Path) -> None:
+    async def propose(command: AnyCommand, seconds: float) -> Outcome:
+        raise AssertionError(command)
+
+    state = Replica().state
+    expanding = Expanding("n1", tmp_path, lambda: state, propose, PeerHost())
+    task = asyncio.create_task(expanding.run())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    expanding.look()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.5)
+    assert done == {task} and task.cancelled()
+
+
+async def test_items_of_a_part_whose_twin_succeeded_are_those_of_the_twin(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    replica = bench.replica
+    replica.accepted(register("n2", slots=10))
+    whole = Fork(encode([new_task("0"), new_task("1")]), speculation=Speculation())
+    replica.accepted(SubmitTasks((new_task("w", extra=Extra(fork=whole)),)))
+    extra = Extra(depends_on=(Dependency("w.0"),), fork=Fork(is_open=True, items_from="w.0"))
+    replica.accepted(SubmitTasks((NewTask("of", SPEC, extra=extra),)))
+    token = replica.run("w.0", "n2")
+    replica.accepted(Speculate((Straggler("w.0", token),)))
+    replica.run("w.0~2", "n1")
+    stream_path(tmp_path, "w.0~2", 1, "out").write_bytes(b"1\n2\n3\n")
+    replica.finish("w.0~2")
+    replica.finish("w.0", "cancelled")
+    await bench.look(lambda: len(replica.state.trees.ids_of("of")) == 3)
