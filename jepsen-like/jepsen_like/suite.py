@@ -45,7 +45,8 @@ FULL = (
     Plan(workload="mixed", seconds=20.0),  # Without any: what is broken then is the harness.
     *_plans(
         "tasks", "kill", "crash,runner", "pause", "partition", "partition", "link,transfer",
-        "restart", "power", "power,torn", "disk", "disk,kill-leader", "clock,restart",
+        "restart", "power", "power,torn", "disk", "disk,kill-leader", "clock,restart", "bitflip",
+        "bitflip,kill", "snapshot", "snapshot,partition", "members",
     ),
     *_plans("register", "kill,pause", "partition", "link,transfer", "power,disk", "clock,kill"),
     *_plans("register", "partition,kill", peers=5),
@@ -54,7 +55,7 @@ FULL = (
     *_plans("workflow", "kill,crash", "partition", "pause,runner", "power,torn", "disk,restart"),
     *_plans("limits", "kill,partition", "crash,pause", "clock,kill-leader"),
     *_plans("fencing", "pause,partition", "crash,kill", "clock,pause-leader"),
-    *_plans("drain", "kill,restart", "partition,crash"),
+    *_plans("drain", "kill,restart", "partition,crash", "members,kill"),
     *_plans("mixed", "all", "all", "all", "all"),
     *_plans("mixed", "kill,crash,pause,partition,link", "all", peers=5),
 )  # fmt: skip
