@@ -18,6 +18,7 @@ from jepsen_like.history import BadEvidence
 from jepsen_like.nemesis import NEMESES, faults_of
 from jepsen_like.net import netns
 from jepsen_like.net.base import Net
+from jepsen_like.net.proxy import ProxyNet
 from jepsen_like.recheck import recheck
 from jepsen_like.run import Options, Progress, Session
 from jepsen_like.series import hunt, run_all
@@ -71,10 +72,10 @@ def _nemeses(context: click.Context, parameter: click.Parameter, text: str) -> t
 @click.option("--peers", type=click.Choice(["3", "5"]), default="3", show_default=True)
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "plain", "netns"]),
+    type=click.Choice(["auto", "plain", "proxy", "netns"]),
     default="auto",
     show_default=True,
-    help="auto: netns where this machine allows it.",
+    help="auto: netns where this machine allows it, else proxy.",
 )
 @click.option(
     "--disks/--no-disks",
@@ -125,7 +126,7 @@ def main(
     if not why_not:
         netns.enter("--report", str(directory))
     elif backend == "auto":
-        click.echo(f"backend plain: {why_not}", err=True)
+        click.echo(f"backend proxy: {why_not}", err=True)
     has_disks = _has_disks(disks, nemesis)
     options = Options(
         workload=workload,
@@ -138,12 +139,16 @@ def main(
         has_disks=has_disks,
     )
     ids = [f"n{number + 1}" for number in range(options.peers)]
-    net = Net(ids) if why_not else netns.NetnsNet(ids)
+    net = _net(backend, ids) if why_not else netns.NetnsNet(ids)
     said = Said()
     own = ", disks of their own" if has_disks else ""
     said.say(f"{directory}: {workload}, seed {options.seed}, backend {net.name}{own}")
     asyncio.run(_run(Session(options, directory, net, said)))
     _judge(directory)
+
+
+def _net(backend: str, ids: list[str]) -> Net:
+    return Net(ids) if backend == "plain" else ProxyNet(ids)
 
 
 def _empty(report: Path | None) -> Path:

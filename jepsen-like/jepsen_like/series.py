@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from jepsen_like.results import RESULTS
+from jepsen_like.statistics import distribution
 from jepsen_like.suite import Plan, Planted
 
 #: A run of a plan is over within its own time and so much more, or it hangs.
@@ -110,6 +111,8 @@ def _sums(done: list[Done]) -> bytes:
 
 def _summed(done: list[Done]) -> dict[str, Any]:
     faults: Counter[str] = Counter()
+    outages: dict[str, dict[str, list[float]]] = {}
+    ends: list[float] = []
     operations = changes = attempts = 0
     for run in done:
         if run.results is not None:
@@ -117,9 +120,24 @@ def _summed(done: list[Done]) -> dict[str, Any]:
             operations += sum(verb["ok"] for verb in run.results["operations"].values())
             changes += run.results["leader_changes"]
             attempts += run.results["attempts"]
+            for outage in run.results["outages"]:
+                for kind in ("write_ms", "read_ms", "local_ms"):
+                    if outage[kind] is not None:
+                        of_fault = outages.setdefault(outage["fault"], {})
+                        of_fault.setdefault(kind, []).append(outage[kind])
+            for verdict in run.results["checkers"]:
+                found = verdict.get("measures", {}).get("heal_to_end_ms", {})
+                ends += [found["p99"]] if found else []
     return {
         "runs": len(done), "held": sum(run.is_held for run in done), "operations": operations,
         "attempts": attempts, "leader_changes": changes, "faults": dict(sorted(faults.items())),
+        # Of the longest time without a success behind each fault.
+        "outages_ms": {
+            fault: {kind: distribution(values) for kind, values in kinds.items()}
+            for fault, kinds in sorted(outages.items())
+        },
+        # Of the runs' own 99th percentiles.
+        "heal_to_end_p99_ms": distribution(ends),
     }  # fmt: skip
 
 

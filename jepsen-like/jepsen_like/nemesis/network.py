@@ -34,7 +34,9 @@ class Partition(Fault):
         for source, to in self.directions:
             await self.arena.net.shape(source, to, **self.rule)
         source, to = self.chance.choice(self.directions)
-        is_cut = not await self.arena.reaches(source, to)
+        is_cut = None
+        if self.arena.net.refuses_who_is_cut_off:
+            is_cut = not await self.arena.reaches(source, to)
         targets = sorted({peer for direction in self.directions for peer in direction})
         words = ", ".join(f"{source}>{to}" for source, to in self.directions)
         return Seen(targets, is_cut, f"{words}; probed {source}>{to}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -64,6 +65,8 @@ class Net:
 
     #: Has every machine a loopback interface of its own?
     is_own_network = False
+    #: Does who is cut off fail to connect? Else connections stand still.
+    refuses_who_is_cut_off = True
 
     async def attach(self, peer: str, machine: Program) -> None:
         """A machine has started: give it its place in the network."""
@@ -83,7 +86,7 @@ class Net:
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on just now, below those that the kernel gives away."""
     found: list[int] = []
-    for port in range(12_000 + socket.SOMAXCONN % 7, 32_000):
+    for port in range(random.randrange(12_000, 30_000), 32_000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
