@@ -61,7 +61,9 @@ class NodeAgent:
         host: PeerHost,
         propose: Propose,
         send_renewal: Callable[[Renew], None],
+        stands_in: Callable[[str], bool] = lambda node_id: False,
     ) -> None:
+        """``stands_in``: see `Expanding`."""
         self._config = config
         self._replica = replica
         self._host = host
@@ -76,7 +78,9 @@ class NodeAgent:
         )
         directory = config.data_dir / "node"
         self._inputs = host.inputs(directory, lambda: replica.state)
-        self._expanding = Expanding(config.peer_id, directory, lambda: replica.state, propose, host)
+        self._expanding = Expanding(
+            config.peer_id, directory, lambda: replica.state, propose, host, stands_in=stands_in
+        )
         #: Tasks with news since the last pass; None: look at all of them.
         self._touched: dict[str, None] | None = None
         self._pass_scheduled = False

@@ -2,6 +2,8 @@
 
 A fork that waits for items is expanded by the node that ran the task which names them: the output
 is on its disk.  Pieces are numbered, so whatever comes between, the next look goes on behind them.
+For a node whose peer was removed the leader stands in, with what is replicated: nobody else ever
+would, and the fork would wait for good.
 """
 
 from __future__ import annotations
@@ -47,12 +49,16 @@ class Expanding:
         state: Callable[[], State],
         propose: Propose,
         host: PeerHost,
+        *,
+        stands_in: Callable[[str], bool],
     ) -> None:
+        """``stands_in``: is this peer to act for that node, which will not come back?"""
         self._peer_id = peer_id
         self._host = host
         self._directory = directory
         self._state = state
         self._propose = propose
+        self._stands_in = stands_in
         self._has_news = asyncio.Event()
 
     def look(self) -> None:
@@ -79,7 +85,7 @@ class Expanding:
             if source.status is not TaskStatus.SUCCEEDED or ran is None:
                 why = f"items-missing: {source.id} is {source.status} and names none"
                 await self._add(AddSubtasks(fork_id, 0, (), failure=why))
-            elif ran.node == self._peer_id:
+            elif ran.node == self._peer_id or self._stands_in(ran.node):
                 await self._expand(fork_id, ran)
         except (PeerError, _Later) as error:
             logger.info("the items of %s are not all added yet: %s", fork_id, error)
@@ -97,7 +103,7 @@ class Expanding:
 
     async def _expand(self, fork_id: str, source: Task) -> None:
         try:
-            items = await self._host.items(self._directory, source)
+            items = await self._items(source)
             fork = self._state().tasks.get(fork_id)
             if fork is None or fork.extra is None:
                 return
@@ -110,6 +116,15 @@ class Expanding:
             if not await self._add(AddSubtasks(fork_id, at, piece)):
                 return
         await self._add(AddSubtasks(fork_id, len(items), (), is_last=True))
+
+    async def _items(self, source: Task) -> list[Any]:
+        """Raises NoItems."""
+        latest = source.attempts[-1]
+        is_on_disk = latest.result_bytes or (latest.output_bytes and not latest.result)
+        if source.node != self._peer_id and is_on_disk:
+            why = f"{source.node}, which ran {source.id}, was removed with what it left"
+            raise NoItems(f"items-gone: {why}")
+        return await self._host.items(self._directory, source)
 
     async def _add(self, command: AddSubtasks) -> bool:
         """False: there is nothing more to do.  Raises PeerError, _Later."""

@@ -150,8 +150,9 @@ class Peer:
             self.scheduler,
         )
         self.agent = NodeAgent(
-            config, self.replica, self._host, self._proposer.propose, self._send_renewal
-        )
+            config, self.replica, self._host, self._proposer.propose, self._send_renewal,
+            self._stands_in,
+        )  # fmt: skip
         self._outputs = OutputReader(config.data_dir / "node")
         self.replica.listeners.append(self._entry_applied)
         self.replica.restore_listeners.append(self.selfcheck.restored)
@@ -466,6 +467,11 @@ class Peer:
         status = self.log.status()
         reachable = {status.peer_id, *status.connected}
         return await self.selfcheck.check(timeout_seconds, reachable.__contains__)
+
+    def _stands_in(self, node_id: str) -> bool:
+        """A leader's duty: what a node was to do whose peer was removed."""
+        leads = self.log.status().role is Role.LEADER
+        return leads and node_id not in self.log.members().members
 
     async def _hand_over(self, target: str | None) -> None:
         try:

@@ -81,6 +81,42 @@ def test_peer_is_removed_by_any_other_one(tmp_path: Path) -> None:
         assert refused.returncode == 3 and "n9" in refused.stderr
 
 
+def test_map_goes_on_whose_items_were_named_on_a_node_that_is_gone_for_good(
+    tmp_path: Path,
+) -> None:
+    """A result is replicated; what was printed went with the node, and nobody waits for it."""
+    with Cluster(tmp_path) as cluster:
+        gone = next(peer for peer in cluster.ids if peer != cluster.leader())
+        for peer in cluster.ids:
+            if peer != gone:
+                path = f"/v1/nodes/{peer}/cordon"
+                assert cluster.request(gone, "POST", path, {}).status == 200
+        left = cluster.submit(gone, ["echo '[1, 2]' > $RAFTSCHED_RESULT_FILE"], shell=True)
+        printed = cluster.submit(gone, ["echo 1; echo 2"], shell=True)
+        for task in (left, printed):
+            assert cluster.finished(gone, task)["node"] == gone
+        cluster.kill(gone)
+        rest = [peer for peer in cluster.ids if peer != gone]
+        cluster.leader(among=rest)
+        maps = []
+        for source in (left, printed):
+            body = {"map": {"from": source, "task": {"command": ["true", "{item}"]}}}
+            answer = cluster.request(rest[0], "POST", "/v1/tasks", body)
+            assert answer.status == 201, answer
+            maps.append(answer.json["id"])
+        for peer in rest:
+            path = f"/v1/nodes/{peer}/uncordon"
+            assert cluster.request(rest[0], "POST", path, {}).status == 200
+        removed = cluster.request(rest[0], "DELETE", f"/v1/cluster/peers/{gone}?wait=15s")
+        assert (removed.status, removed.json["done"]) == (200, True), removed
+        whole, lost = (cluster.finished(rest[0], task) for task in maps)
+        assert whole["state"] == "succeeded"
+        assert lost["state"] == "failed"
+        assert lost["reason"] == (
+            f"items-gone: {gone}, which ran {printed}, was removed with what it left"
+        )
+
+
 def test_survivor_of_a_lost_majority_goes_on_and_the_cluster_grows_again(tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
         task = cluster.submit("n3", ["true"])

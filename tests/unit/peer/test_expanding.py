@@ -63,7 +63,9 @@ class Bench:
         )  # fmt: skip
         self.replica.accepted(ReportAttempts("n1", "a", finished=(ended,)))
 
-    async def look(self, until: Callable[[], bool]) -> None:
+    async def look(
+        self, until: Callable[[], bool], peer_id: str = "n1", stands_in: bool = False
+    ) -> None:
         async def propose(command: AnyCommand, seconds: float) -> Outcome:
             assert isinstance(command, AddSubtasks)
             self.asked.append(command)
@@ -74,7 +76,10 @@ class Bench:
                 return trouble
             return self.replica.do(command)
 
-        expanding = Expanding("n1", self.directory, lambda: self.replica.state, propose, PeerHost())
+        expanding = Expanding(
+            peer_id, self.directory, lambda: self.replica.state, propose, PeerHost(),
+            stands_in=lambda node_id: stands_in and node_id == "n1",
+        )  # fmt: skip
         task = asyncio.create_task(expanding.run())
         async with asyncio.timeout(5):
             while not until():
@@ -181,7 +186,7 @@ async def test_a_cancellation_that_comes_with_news_is_heard(tmp_path: Path) -> N
         raise AssertionError(command)
 
     state = Replica().state
-    expanding = Expanding("n1", tmp_path, lambda: state, propose, PeerHost())
+    expanding = Expanding("n1", tmp_path, lambda: state, propose, PeerHost(), stands_in=bool)
     task = asyncio.create_task(expanding.run())
     for _ in range(3):
         await asyncio.sleep(0)
@@ -206,3 +211,42 @@ async def test_items_of_a_part_whose_twin_succeeded_are_those_of_the_twin(tmp_pa
     replica.finish("w.0~2")
     replica.finish("w.0", "cancelled")
     await bench.look(lambda: len(replica.state.trees.ids_of("of")) == 3)
+
+
+async def test_items_of_a_removed_node_come_from_the_replicated_result(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ran(result=b'[1, "x"]')
+    await bench.look(bench.has(2), "n2", stands_in=True)
+
+
+@pytest.mark.parametrize("printed", [b"1\n2\n", b"1\n" + bytes(b"\n" * 3_000)])
+async def test_items_that_went_with_a_removed_node_fail_the_map(
+    tmp_path: Path, printed: bytes
+) -> None:
+    bench = Bench(tmp_path)
+    bench.ran(printed)
+    # What lies in the directory of whoever stands in is not what the task left.
+    stream_path(tmp_path, "split", 1, "out").unlink()
+    await bench.look(bench.is_over, "n2", stands_in=True)
+    why = "items-gone: n1, which ran split, was removed with what it left"
+    assert bench.replica.task("m").reason == why
+
+
+async def test_map_over_what_a_removed_node_did_not_print_is_empty(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ran()
+    await bench.look(bench.has(0), "n2", stands_in=True)
+
+
+async def test_others_leave_the_items_of_a_node_alone_that_may_come_back(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ran(result=b"[1]")
+    looks = 0
+
+    def looked() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks > 20
+
+    await bench.look(looked, "n2")
+    assert bench.asked == []
