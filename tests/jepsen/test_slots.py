@@ -144,6 +144,13 @@ def test_faults_excuse_lateness_and_stepped_clocks_two_seconds() -> None:
     assert CHECKER(too_early).valid is False
 
 
+def test_runs_may_wait_for_nodes_that_are_given_nothing() -> None:
+    cordon = call("cordon", 5_000, 5_010, {"node": "n1"}, {})
+    calls = [put(), cordon, slots(ROWS)]
+    slow = evidence("schedules", calls=calls, effects=ran(8, late=10_500))
+    assert CHECKER(slow).valid is True
+
+
 def test_only_a_fault_that_is_near_excuses_lateness() -> None:
     # The slot is at 8 s; it needs 10 s of quiet before it, and until it ran.
     for begun, until, valid in (

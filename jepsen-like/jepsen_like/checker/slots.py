@@ -2,7 +2,8 @@
 
 *missed*: due, and no row.  *duplicate*: two rows, or two tasks.  *phantom*: a row or a run for an
 instant that is not due, or a run where the row says there is none.  *early*: a run before its
-instant.  *late*: a run long after it in a quiet stretch; under faults lateness is only measured.
+instant.  *late*: a run long after it in a quiet stretch; under faults, and where nodes are cordoned
+or drained, lateness is only measured.
 
 Rows of tasks that were ``missed`` or ``skipped`` with a reason cover their slot: the promise is
 that nothing is silent.
@@ -206,6 +207,8 @@ def _runs(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
     lateness = []
     jitter = int(sight.document.get("jitter_ms") or 0)
     quiet = Quiet(spans(evidence.faults), SETTLE_MS)
+    # Where nodes are given nothing, runs wait for those that are.
+    has_room = not any(call.f in ("cordon", "drain") for call in evidence.calls)
     for run in sorted(runs, key=lambda run: run.started_at):
         assert run.slot is not None
         other = by_slot.setdefault(run.slot, run)
@@ -237,7 +240,8 @@ def _runs(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
                 [sight.name, run.task],
                 [run],
             )
-        if late > LATE_MS_MAX + jitter and quiet(run.started_at - late * 1_000_000, run.started_at):
+        is_late = has_room and late > LATE_MS_MAX + jitter
+        if is_late and quiet(run.started_at - late * 1_000_000, run.started_at):
             findings.broken(
                 f"late: {run.task} ran slot {run.slot} of {sight.name} {late} ms after it, "
                 "with no fault near",
