@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
+from click.testing import CliRunner
 
 from jepsen_like import recheck
 from jepsen_like.availability import outages
 from jepsen_like.checker import CHECKERS, Checker, judge
 from jepsen_like.checker.verdict import Findings, always
+from jepsen_like.cli import main
 from jepsen_like.evidence import Evidence, read_evidence
 from jepsen_like.history import FinalTask
 from jepsen_like.report.drawing import Scale
@@ -112,17 +113,14 @@ def test_a_run_is_judged_from_its_files_and_leaves_results_and_a_page(tmp_path: 
     assert recheck.recheck(tmp_path) == found, "judging twice gives the same"
 
 
-def test_the_command_says_what_is_wrong_and_by_its_exit_code(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert recheck.main([str(tmp_path)]) == 2
-    assert "run.json: not there" in capsys.readouterr().err
+def test_the_command_says_what_is_wrong_and_by_its_exit_code(tmp_path: Path) -> None:
+    missing = CliRunner().invoke(main, ["recheck", str(tmp_path)])
+    assert missing.exit_code == 2
+    assert "run.json: not there" in missing.stderr
     write_run(tmp_path, broken())
-    assert recheck.main([str(tmp_path)]) == 1
-    told = capsys.readouterr().out
-    assert "exclusion        false" in told
-    assert "slots            not looked at" in told
-    assert recheck.main([]) == 2
+    told = CliRunner().invoke(main, ["recheck", str(tmp_path)])
+    assert told.exit_code == 1
+    assert "exclusion        BROKEN" in told.stdout
 
 
 def test_every_field_of_the_results_is_in_the_readme() -> None:
