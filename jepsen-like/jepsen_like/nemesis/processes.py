@@ -182,7 +182,8 @@ class Restart(Fault):
         if self.target not in peers.running:
             return Seen([self.target], False, "it does not run")
         code = await self.arena.stop(self.target)
-        return Seen([self.target], code == 0, f"exit code {code}")
+        # One that is still being started is ended by the signal itself.
+        return Seen([self.target], code in (0, -signal.SIGTERM), f"exit code {code}")
 
     async def end(self) -> Seen:
         await self.arena.start([self.target])
