@@ -132,7 +132,10 @@ class SnapshotStore:
     def write(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> Path:
         """Write and fsync a draft; for a thread.  Raises SnapshotFailed; ``chunks`` may raise."""
         path = self._draft_path(meta.index)
-        draft = Draft(self._disk, path)
+        try:
+            draft = Draft(self._disk, path)
+        except OSError as error:  # A name needs room, too.
+            raise SnapshotFailed(path, error) from error
         try:
             writer = SnapshotWriter(draft, meta)
             for chunk in chunks:

@@ -154,6 +154,19 @@ def test_failed_write_leaves_nothing(number: int, is_disk_full: bool) -> None:
     assert len(names(disk)) == 1
 
 
+@pytest.mark.parametrize(("number", "is_disk_full"), [(errno.ENOSPC, True), (errno.EIO, False)])
+def test_draft_that_cannot_be_made_is_a_snapshot_that_failed(
+    number: int, is_disk_full: bool
+) -> None:
+    disk = MemoryDisk()
+    store = published(disk, 10)
+    disk.errors["create"] = number
+    with pytest.raises(SnapshotFailed) as caught:
+        store.write(meta(20), iter([b"chunk"]))
+    assert caught.value.is_disk_full == is_disk_full
+    assert len(names(disk)) == 1
+
+
 def test_exception_of_the_state_passes_and_leaves_nothing() -> None:
     disk = MemoryDisk()
 
