@@ -189,7 +189,10 @@ class Session:
             await asyncio.sleep(chance.expovariate(1 / workload.think_seconds))
 
     async def _wind_down(self, client: Client, workload: Workload) -> None:
-        await workload.wind_down(client.process())
+        process = client.process()
+        await workload.wind_down(process)
+        # The last word: what clients were at when they were stopped says nothing of the cluster.
+        await workload.read(process, workload.known[-1] if workload.known else "nothing")
 
     # Faults ---------------------------------------------------------------------------------
 

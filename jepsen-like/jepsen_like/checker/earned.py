@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from jepsen_like.attempts import attempts
 from jepsen_like.checker.verdict import Checker, Findings, always
 from jepsen_like.evidence import Evidence
-from jepsen_like.history import Phase
+from jepsen_like.history import Call, Phase
 from jepsen_like.reigns import reigns
 from jepsen_like.spans import NEVER, Span, spans
 
@@ -99,10 +99,18 @@ def _last(evidence: Evidence, findings: Findings) -> None:
     last = max(ended, key=lambda call: call.ended_at or 0, default=None)
     if last is None:
         findings.doubt("no operation ended")
-    elif not last.is_ok:
+    elif not _is_answered(last):
         findings.doubt(f"the last operation ({last.f} at {last.peer}) did not succeed")
-    elif any(call.invoked_at > last.invoked_at for call in evidence.calls if not call.is_ok):
+    elif any(
+        call.invoked_at > last.invoked_at for call in evidence.calls if not _is_answered(call)
+    ):
         findings.doubt("an operation asked for after the last success has not succeeded")
+
+
+def _is_answered(call: Call) -> bool:
+    """A cluster that works refuses what cannot be, such as the pause of what has ended."""
+    status = (call.error or {}).get("status") or 0
+    return call.is_ok or 400 <= status < 500
 
 
 CHECKER = Checker(

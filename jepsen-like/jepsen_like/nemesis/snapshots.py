@@ -26,7 +26,8 @@ class Laggard(Fault):
     about = "one peer is down for so long that it must be given a snapshot"
     needs_small_journals = True
     moves_leader = False
-    takes = frozenset({"disk", "members"})
+    # Whatever else is broken keeps the others from writing as much as it takes.
+    is_alone = True
     stands = (10.0, 16.0)
 
     def __init__(self, arena: Arena) -> None:
