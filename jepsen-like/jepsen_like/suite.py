@@ -98,7 +98,6 @@ PLANTED = (
     _planted("end-with-the-first-subtask", "dependencies termination", "workflow", "kill-one"),
     _planted("look-at-a-clock-in-apply", "replicas logs termination", "tasks", "kill-one",
              seconds=15.0),
-    _planted("truncate-what-matches", "durability replicas logs", "tasks", "delay", "disorder"),
     _planted("never-sync", "durability replicas logs linearizability", "tasks", "power-all",
              "power-majority"),
     _planted("acknowledge-before-sync", "durability replicas logs linearizability", "tasks",
