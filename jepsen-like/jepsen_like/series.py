@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import itertools
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -23,6 +25,7 @@ from jepsen_like.suite import Plan, Planted
 
 #: A run of a plan is over within its own time and so much more, or it hangs.
 GRACE_SECONDS = 300.0
+_PR_SET_PDEATHSIG = 1
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -53,7 +56,9 @@ async def run_one(plan: Plan, seed: int, directory: Path, program: str = "") -> 
     began = time.monotonic()
     log = directory.with_suffix(".log")
     with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=output, stderr=output, preexec_fn=_end_with_parent
+        )
         try:
             async with asyncio.timeout(plan.seconds + GRACE_SECONDS):
                 await process.wait()
@@ -68,6 +73,11 @@ async def run_one(plan: Plan, seed: int, directory: Path, program: str = "") -> 
     path = directory / RESULTS
     results = msgspec.json.decode(path.read_bytes()) if path.exists() else None
     return Done(shlex.join(words), directory, results, time.monotonic() - began)
+
+
+def _end_with_parent() -> None:
+    """In the child: a SIGTERM when whoever started it is gone, also by SIGKILL (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 async def run_all(

@@ -90,7 +90,7 @@ PLANTED = (
     _planted("run-what-was-cancelled-again", "cancels", "tasks", "crash-one", "crash-leader",
              seconds=45.0),
     _planted("start-what-may-start-once-again", "exclusion", "tasks", "crash-one", "crash-leader"),
-    _planted("let-everybody-through", "limits", "limits", "kill-one", seconds=15.0),
+    _planted("let-everybody-through", "limits", "limits", "kill-one", seconds=4.0),
     _planted("fire-what-has-fired", "slots", "schedules", "kill-leader"),
     _planted("begin-from-now", "slots", "schedules", "kill-majority", "kill-all"),
     _planted("take-any-end-for-the-right-one", "dependencies", "workflow", "kill-one"),
