@@ -83,6 +83,7 @@ def _nemeses(context: click.Context, parameter: click.Parameter, text: str) -> t
     help="A disk of its own for each machine, whose power can go, by FUSE.  "
     "[default: if a nemesis needs it and it can be had]",
 )
+@click.option("--single", is_flag=True, help="Never two faults at once.")
 @click.option(
     "--lease",
     type=click.FloatRange(1, 600),
@@ -107,6 +108,7 @@ def main(
     peers: str,
     backend: str,
     disks: bool | None,
+    single: bool,
     lease: float,
     program: str,
     report: Path | None,
@@ -137,6 +139,7 @@ def main(
         lease_seconds=lease,
         program=program,
         has_disks=has_disks,
+        is_single=single,
     )
     ids = [f"n{number + 1}" for number in range(options.peers)]
     net = _net(backend, ids) if why_not else netns.NetnsNet(ids)

@@ -50,6 +50,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     peers: int = 3
     lease_seconds: float = 5.0
     has_disks: bool = False
+    #: Never two faults at once.
+    is_single: bool = False
     #: The command line of a peer before ``serve``.
     program: str = ""
 
@@ -224,7 +226,7 @@ class Session:
             if not possible:
                 await asyncio.sleep(deadline - time.monotonic())
                 return
-            count = 2 if chance.random() < 0.2 else 1
+            count = 2 if chance.random() < 0.2 and not self.options.is_single else 1
             while len(bag) < count:
                 # Each before any comes again.
                 bag = [*chance.sample(possible, len(possible)), *bag]
