@@ -29,8 +29,14 @@ class Planted(msgspec.Struct, frozen=True, kw_only=True):
     seeds: int = 3
 
 
-#: One of each kind, within a minute.
-SMOKE = (Plan(workload="mixed", nemesis=("kill", "partition", "pause"), seconds=20.0),)
+#: The leader dies, is cut off and stands still, within a minute.
+SMOKE = (
+    Plan(
+        workload="mixed",
+        nemesis=("kill-leader", "partition-leader", "pause-leader"),
+        seconds=20.0,
+    ),
+)
 
 
 def _plans(workload: str, *nemeses: str, peers: int = 3) -> tuple[Plan, ...]:

@@ -134,3 +134,16 @@ def test_drained_nodes_give_attempts_back_without_end() -> None:
     drained = evidence(effects=effects, faults=fault("drain", 0, 900, "n1"))
     assert CHECKER(drained).valid is True
     assert CHECKER(evidence(effects=effects)).valid is False
+
+
+def test_what_wakes_up_on_a_machine_that_stood_still_is_counted_apart() -> None:
+    def judged(old_until: float, new_at: float, name: str) -> Any:
+        old = attempt("t", 1, 0, old_until, node="n1")
+        new = attempt("t", 2, new_at, 9_000, number=2, node="n2")
+        return CHECKER(evidence(effects=old + new, faults=fault(name, 1_000, 8_000, "n1")))
+
+    woke = judged(8_050, 7_000, "pause-machine")
+    assert (woke.valid, woke.checked["overlaps_of_machines_that_stood_still"]) == (True, 1)
+    assert judged(8_050, 7_000, "pause-one").valid is False, "only its peer stood still"
+    assert judged(9_500, 7_000, "pause-machine").valid is False, "it went on for longer"
+    assert judged(8_050, 500, "pause-machine").valid is False, "they ran at once before"

@@ -5,7 +5,9 @@ Two attempts overlap when the older one gave a sign of life after the newer one'
 it (``idempotent``, ``on_lease_loss: continue``) may overlap; they are counted apart.
 
 Not a violation: a run after a success that nobody was told of.  A node that is cut off until its
-lease is over has its tasks run again, whatever their programs came to.
+lease is over has its tasks run again, whatever their programs came to.  Nor what an attempt does
+in the moment after its whole machine stood still for longer than its lease: the clocks that would
+have ended it stood still, too (``docs/guides/fencing.md``); these are counted apart.
 """
 
 from __future__ import annotations
@@ -17,6 +19,11 @@ from jepsen_like.attempts import Attempt, attempts
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
 from jepsen_like.history import Call, Effect
+from jepsen_like.spans import Span, spans
+
+#: The fault in which all of a machine stands still, and how long what it ran may go on after it.
+FREEZE = "pause-machine"
+AWAKE_NS = 1_000_000_000
 
 
 def look(evidence: Evidence, findings: Findings) -> None:
@@ -34,6 +41,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
     is_bounded = not any("drain" in fault.fault for fault in evidence.faults)
     is_bounded = is_bounded and evidence.run.workload not in ("drain",)
     owner_of: dict[int, Attempt] = {}
+    frozen = [span for span in spans(evidence.faults) if span.fault == FREEZE]
     for task_id, runs in sorted(by_task.items()):
         terms = book.terms(task_id)
         findings.saw("tasks")
@@ -41,7 +49,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
         for run in runs:
             _one(run, owner_of, findings)
         _order(runs, terms, findings)
-        _overlaps(runs, terms, writes.get(task_id, []), findings)
+        _overlaps(runs, terms, writes.get(task_id, []), frozen, findings)
         _after_success(runs, shown.get(task_id), by_number.get(task_id), findings)
         _starts(runs, terms, is_bounded, findings)
     for task_id, taken in sorted(writes.items()):
@@ -95,7 +103,13 @@ def _order(runs: list[Attempt], terms: Terms, findings: Findings) -> None:
             newest = run
 
 
-def _overlaps(runs: list[Attempt], terms: Terms, writes: list[Effect], findings: Findings) -> None:
+def _overlaps(
+    runs: list[Attempt],
+    terms: Terms,
+    writes: list[Effect],
+    frozen: list[Span],
+    findings: Findings,
+) -> None:
     # By token: the older one is the one that should have been over.
     for position, old in enumerate(runs):
         for new in runs[position + 1 :]:
@@ -105,6 +119,9 @@ def _overlaps(runs: list[Attempt], terms: Terms, writes: list[Effect], findings:
             if terms.may_overlap:
                 findings.saw("overlaps_asked_for")
                 findings.saw("overlaps_asked_for_with_effect", int(had_effect))
+                continue
+            if _stood_still(old, new, frozen):
+                findings.saw("overlaps_of_machines_that_stood_still")
                 continue
             findings.saw("overlaps")
             findings.saw("overlaps_with_effect", int(had_effect))
@@ -118,6 +135,16 @@ def _overlaps(runs: list[Attempt], terms: Terms, writes: list[Effect], findings:
                 [old.task],
                 [old, new],
             )
+
+
+def _stood_still(old: Attempt, new: Attempt, frozen: list[Span]) -> bool:
+    """Did the older one only wake up on a machine that stood still when the newer one began?"""
+    return any(
+        old.node in span.targets
+        and span.from_at <= new.from_at <= span.to_at
+        and old.to_at <= span.to_at + AWAKE_NS
+        for span in frozen
+    )
 
 
 def _had_effect(old: Attempt, new: Attempt, writes: list[Effect]) -> bool:

@@ -330,8 +330,13 @@ async def test_worker_that_has_grown_is_replaced(tmp_path: Path) -> None:
     text = APP.replace('App("test")', 'App("test", worker_bytes_max=1)')
     text += "\n@app.task\ndef slow(): time.sleep(0.6); return os.getpid()\n"
     async with served(tmp_path, text, workers=1) as node:
-        first, second = [await node.run_call("jobs:slow", token=token) for token in (1, 2)]
-        assert first.result != second.result
+        # How large it is it sees twice a second, or later on a busy machine.
+        pids = set()
+        for token in range(1, 20):
+            pids.add((await node.run_call("jobs:slow", token=token)).result)
+            if len(pids) > 1:
+                return
+    raise AssertionError("the same worker ran them all")
 
 
 async def test_peer_that_starts_anew_gets_workers_with_new_code(tmp_path: Path) -> None:
