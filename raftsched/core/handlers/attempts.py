@@ -33,7 +33,7 @@ from raftsched.core.outcomes import Accepted, Event, Outcome, Reason, Rejected
 from raftsched.core.policy import USUAL, Delivery
 from raftsched.core.retry import may_retry, wait_ms
 from raftsched.core.rooms import Rooms
-from raftsched.core.trees import is_twin
+from raftsched.core.trees import is_twin, owner_of
 from raftsched.core.versions import POLICIES, WORKFLOWS
 
 #: Characters of what an attempt says of its progress.
@@ -66,6 +66,8 @@ def assign(changes: Changes, command: AssignTasks) -> Outcome:
             results.append(Rejected(Reason.TASK_NOT_QUEUED, task.status.value))
         elif task.paused:
             results.append(Rejected(Reason.TASK_PAUSED, task_id))
+        elif task.extra is not None and (whole_id := _told_to_end(changes, task)):
+            results.append(Rejected(Reason.TASK_NOT_QUEUED, f"{whole_id} is told to end"))
         elif room is None:
             results.append(Rejected(Reason.UNKNOWN_NODE, node_id))
         elif room.node.incarnation != wanted.incarnation:
@@ -103,6 +105,22 @@ def assign(changes: Changes, command: AssignTasks) -> Outcome:
     changes.next_token = token
     changes.limits.update(permits.moved)
     return Accepted(results)
+
+
+def _told_to_end(changes: Changes, task: Task) -> str:
+    """The id of a whole that the task belongs to and that was told to end; empty: none was.
+
+    One command ends only so many parts of it: the others are queued until the next one.
+    """
+    whole_id = owner_of(task)
+    while whole_id:
+        whole = changes.task(whole_id)
+        if whole is None or whole.extra is None:
+            return ""
+        if whole.extra.stopping:
+            return whole_id
+        whole_id = owner_of(whole)
+    return ""
 
 
 def report(changes: Changes, command: ReportAttempts) -> Outcome:

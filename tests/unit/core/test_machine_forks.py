@@ -9,6 +9,8 @@ import pytest
 from raftsched.core.commands import (
     AddSubtasks,
     ApplyRetention,
+    Assignment,
+    AssignTasks,
     CancelTask,
     DeleteSchedule,
     DeleteTask,
@@ -290,6 +292,28 @@ def test_what_is_more_than_a_command_may_do_is_done_by_the_next(
     while replica.state.timers.first():
         replica.accepted(FireTimers())
     assert status(replica, "all") == "cancelled"
+
+
+def test_what_a_cancel_has_not_reached_yet_is_given_to_no_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ends, "ROWS_MAX", 3)
+    inner = group("in", *map(new_task, "abc"))
+    replica = replica_with(group("w", *map(new_task, "abc"), inner))
+    replica.accepted(CancelTask("w"))
+    left = [task.id for task in replica.state.tasks.values() if task.status == "queued"]
+    assert "w.in.c" in left
+    for task_id in left:
+        replica.accepted(ResumeTask(task_id))  # Nor by what somebody asks for it alone.
+    outcome = replica.accepted(AssignTasks(tuple(Assignment(i, "n1", "a") for i in left)))
+    assert {(refusal.reason, refusal.detail) for refusal in outcome} <= {
+        (Reason.TASK_NOT_QUEUED, "w is told to end"),
+        (Reason.TASK_NOT_QUEUED, "w.in is told to end"),
+    }
+    while replica.state.timers.first():
+        replica.accepted(FireTimers())
+    assert status(replica, "w") == "cancelled"
+    assert not any(task.attempts for task in replica.state.tasks.values())
 
 
 def after(*others: str) -> Extra:
