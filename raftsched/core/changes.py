@@ -114,9 +114,9 @@ class Changes:
 
     def subtasks_under_way(self, task_id: str) -> list[Task]:
         """The parts of a task that have neither ended nor are held, the oldest first."""
-        before = self.state.trees.of(task_id)
-        ids = [*(() if before is None else before.under_way), *self.tally(task_id).ids]
-        found = [self.task(subtask_id) for subtask_id in ids]
+        before, tally = self.state.trees.of(task_id), self.tally(task_id)
+        ids = [*(() if before is None else before.under_way), *tally.ids, *tally.released]
+        found = [self.task(subtask_id) for subtask_id in dict.fromkeys(ids)]
         open_ones = [t for t in found if t is not None and t.status not in TERMINAL]
         return sorted([t for t in open_ones if not is_held(t)], key=attrgetter("order"))
 

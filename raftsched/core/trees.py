@@ -95,13 +95,15 @@ class Tally:
     """The parts of one task as a command leaves them so far."""
 
     __slots__ = (
-        "_held", "_made_held", "ended", "has_held", "ids", "skipped", "succeeded", "twins",
-        "under_way",
+        "_held", "_made_held", "ended", "has_held", "ids", "released", "skipped", "succeeded",
+        "twins", "under_way",
     )  # fmt: skip
 
     def __init__(self, before: Subtasks | None) -> None:
         #: Of those that the command made.
         self.ids: list[str] = []
+        #: Of those that were held, and that the command let go.
+        self.released: list[str] = []
         self.ended = 0 if before is None else before.ended
         self.succeeded = 0 if before is None else before.succeeded
         self.skipped = 0 if before is None else before.skipped
@@ -129,6 +131,11 @@ class Tally:
         self.ended += 1
         self.succeeded += task.status is TaskStatus.SUCCEEDED
         self.skipped += is_skipped(task)
+
+    def let_go(self, task_id: str) -> None:
+        """One is held no longer."""
+        self.released.append(task_id)
+        self.under_way += 1
 
     def ends(self, to: TaskStatus, *, was_held: bool, is_skipped: bool) -> None:
         """One is terminal now."""

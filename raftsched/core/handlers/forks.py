@@ -329,6 +329,6 @@ def release(changes: Changes, parent: Task) -> None:
         assert task is not None
         if not is_held(task):
             continue
-        tally.under_way += 1
+        tally.let_go(task_id)
         changes.put(move(task, _QUEUED, changes.index, "", ready_at=changes.state.now))
         changes.event("task_queued", task_id, detail="released")

@@ -11,13 +11,16 @@ from raftsched.core.commands import (
     ApplyRetention,
     Assignment,
     AssignTasks,
+    AttemptFinished,
     CancelTask,
+    CancelTasks,
     DeleteSchedule,
     DeleteTask,
     EditTask,
     FireTimers,
     PauseTask,
     PutSchedule,
+    ReportAttempts,
     ResumeTask,
     RunNow,
     SubmitTasks,
@@ -292,6 +295,24 @@ def test_what_is_more_than_a_command_may_do_is_done_by_the_next(
     while replica.state.timers.first():
         replica.accepted(FireTimers())
     assert status(replica, "all") == "cancelled"
+
+
+def test_one_that_was_let_go_in_the_same_command_is_stopped_with_the_others() -> None:
+    replica = replica_with(group("w", *map(new_task, "abcd"), parallel_max=2))
+    ended = [
+        AttemptFinished(f"w.{name}", replica.assign(f"w.{name}"), how)
+        for name, how in (("a", "succeeded"), ("b", "failed"))
+    ]
+    replica.accepted(ReportAttempts("n1", "a", finished=tuple(ended)))
+    assert statuses(replica, "w") == ["succeeded", "failed", "cancelled", "cancelled"]
+    assert status(replica, "w") == "failed"
+
+
+def test_one_that_the_end_of_another_let_go_is_cancelled_with_the_whole() -> None:
+    replica = replica_with(group("w", *map(new_task, "abc"), parallel_max=1, is_patient=True))
+    replica.accepted(CancelTasks(("w.a", "w")))
+    assert statuses(replica, "w") == ["cancelled"] * 3
+    assert status(replica, "w") == "cancelled"
 
 
 def test_what_a_cancel_has_not_reached_yet_is_given_to_no_node(
