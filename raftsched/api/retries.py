@@ -6,6 +6,8 @@ Rules
 2. What failed is run again, and so is what waited for it: its inputs are others.  A part is kept if
    it succeeded and enough of what it waited for stays as it is.
 3. Parts of a map that are too many for a submission follow it in pieces, as its items did.
+4. What a task depended on it depends on again, as far as that is there: its inputs.  It waits for
+   none of it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from raftsched.core.model import TASK_ID_MAX, TERMINAL, NewTask, Task, TaskStatu
 from raftsched.core.policy import Extra
 from raftsched.core.state import State
 from raftsched.core.trees import is_skipped, parent_of
-from raftsched.core.workflow import Dependency, Fork
+from raftsched.core.workflow import Dependency, Fork, On
 from raftsched.peer.ids import derived_id, request_hash
 
 #: Before the keys of a retry; no key that is sent may have it.
@@ -94,17 +96,34 @@ def another(state: State, task: Task, new_id: str, *, only_failed: bool = False)
     fork, is_same = tries.whole(task, extra, {}, {}, stays=True)
     if only_failed and is_same:
         raise _succeeded(task)
+    depends_on, needs = _inputs(state, task, extra)
     again = msgspec.structs.replace(
         _alone(extra),
         retry_of=task.id,
         delay_ms=0,
-        depends_on=(),
-        needs=0,
+        depends_on=depends_on,
+        needs=needs,
         broadcast=0 if fork is not None else extra.broadcast,
         fork=fork,
         keeps=task.id if only_failed and fork is not None else "",
     )
     return _new(task, new_id, again)
+
+
+def _inputs(state: State, task: Task, extra: Extra) -> tuple[tuple[Dependency, ...], int]:
+    """What it depended on, so that all that has ended is as it should; and how many that is."""
+    found: list[Dependency] = []
+    ended = 0
+    for dependency in extra.depends_on:
+        other = state.tasks.get(dependency.task_id)
+        if other is None or other.order >= task.order:
+            continue  # The id is another task's by now.
+        if other.status in TERMINAL:
+            ended += 1
+            if not is_met(dependency.on, other.status):
+                dependency = Dependency(other.id, On.ALWAYS)
+        found.append(dependency)
+    return (tuple(found), ended) if ended else ((), 0)
 
 
 def follows(new: NewTask) -> bool:

@@ -341,3 +341,35 @@ async def test_a_large_result_that_is_kept_is_read_where_it_lies(one: Api) -> No
     await one.ask("DELETE", "/v1/tasks/w")
     gone = (await one.get(row["result_url"])).problem(410, "output-gone")
     assert "w.a" in gone["detail"]
+
+
+async def test_a_task_that_depended_on_others_has_its_inputs_again_and_waits_for_none(
+    one: Api,
+) -> None:
+    for name in ("good", "bad", "open"):
+        await one.submit(name)
+    end(one, "good", result=b"1")
+    end(one, "bad", "failed")
+    waits_for = ["good", {"task": "bad", "on": "failure"}, "open"]
+    await one.submit("t", depends_on=waits_for, needs=2)
+    end(one, "t", "failed")
+    new = (await one.post("/v1/tasks/t/retry", {})).json()
+    assert new["state"] == "queued"
+    assert [(o["task"], o["on"]) for o in new["depends_on"]] == [
+        ("good", "success"), ("bad", "failure"), ("open", "success"),
+    ]  # fmt: skip
+
+
+async def test_one_that_never_ran_is_tried_at_once_with_what_its_inputs_came_to(one: Api) -> None:
+    for name in ("bad", "gone", "open"):
+        await one.submit(name)
+    end(one, "bad", "failed")
+    end(one, "gone")
+    await one.submit("t", depends_on=["gone", "bad"])
+    await one.submit("u", depends_on=["open"])
+    await one.post("/v1/tasks/u/cancel", {})
+    assert (await one.ask("DELETE", "/v1/tasks/gone")).status == 204
+    new = (await one.post("/v1/tasks/t/retry", {})).json()
+    assert (new["state"], new["depends_on"]) == ("queued", [{"task": "bad", "on": "always"}])
+    new = (await one.post("/v1/tasks/u/retry", {})).json()
+    assert (new["state"], new["depends_on"]) == ("queued", [])
