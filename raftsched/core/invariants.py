@@ -343,6 +343,11 @@ def _fork(parent: Task, extra: Extra, parts: list[Task], twins: list[Task]) -> I
         yield f"task {parent.id} is {parent.status}, and has subtasks that are not over"
     if parent.status not in TERMINAL and is_over and is_complete:
         yield f"task {parent.id} is {parent.status}, and all of its subtasks are over"
+    if extra.stopping and not parent.ready_at:
+        for task in parts:
+            is_told = task.extra is not None and task.extra.stopping != ""
+            if _goes_on(task) and not is_told:
+                yield f"task {task.id} is {task.status}, and {parent.id} was told to end"
     if fork is None:
         return
     under_way = len([task for task in parts if task.status not in TERMINAL]) - len(held)

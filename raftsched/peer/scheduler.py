@@ -25,7 +25,7 @@ from raftsched.core.commands import (
     SubmitTasks,
 )
 from raftsched.core.leases import draining, evictable
-from raftsched.core.outcomes import Accepted, Applied, Outcome
+from raftsched.core.outcomes import Accepted, Applied, Outcome, Rejected
 from raftsched.core.versions import POLICIES
 from raftsched.peer.errors import PeerError, UnknownOutcome
 from raftsched.peer.firing import Firing
@@ -221,9 +221,11 @@ class Scheduler:
                 break
             self._proposed += 1
             try:
-                await self._propose(AssignTasks(plan.assignments), 10.0)
+                outcome = await self._propose(AssignTasks(plan.assignments), 10.0)
             finally:
                 self._proposed = max(0, self._proposed - 1)
+            if isinstance(outcome, Rejected) or all(isinstance(o, Rejected) for o in outcome.value):
+                break  # Planned again at once, that would be the same: first what else is due.
         now = self._clock.monotonic()
         if self._leading_term and self.speculating.is_due(self._replica.state, now):
             await self.speculating.look(self._replica.state, now, self._silent(now))
