@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jepsen_like.checker.limits import CHECKER
-from tests.jepsen.builders import attempt, evidence, submit, with_run
+from tests.jepsen.builders import attempt, evidence, fault, submit, with_run
 
 CALLS = [submit(task, 0, 10, limits=["k"]) for task in ("a", "b", "c")]
 
@@ -45,3 +45,12 @@ def test_tasks_that_may_overlap_are_left_out() -> None:
     effects = [*attempt("a", 1, 100, 200), *attempt("c", 3, 120, 180)]
     verdict = CHECKER(evidence("limits", calls=calls, effects=effects))
     assert (verdict.valid, verdict.checked["attempts_left_out"]) == (True, 1)
+
+
+def test_what_wakes_up_on_a_machine_that_stood_still_holds_nothing() -> None:
+    woken = attempt("a", 1, 100, 8_050, node="n1")
+    effects = [*woken, *attempt("b", 2, 7_000, 9_000, node="n2")]
+    frozen = fault("pause-machine", 1_000, 8_000, "n1")
+    assert CHECKER(evidence("limits", calls=CALLS, effects=effects, faults=frozen)).valid is True
+    awake = fault("pause-one", 1_000, 8_000, "n1")
+    assert CHECKER(evidence("limits", calls=CALLS, effects=effects, faults=awake)).valid is False

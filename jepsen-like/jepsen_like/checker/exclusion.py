@@ -18,12 +18,9 @@ from jepsen_like.asked import Book, Terms
 from jepsen_like.attempts import Attempt, attempts
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
+from jepsen_like.freezes import AWAKE_NS, freezes
 from jepsen_like.history import Call, Effect
-from jepsen_like.spans import Span, spans
-
-#: The fault in which all of a machine stands still, and how long what it ran may go on after it.
-FREEZE = "pause-machine"
-AWAKE_NS = 1_000_000_000
+from jepsen_like.spans import Span
 
 
 def look(evidence: Evidence, findings: Findings) -> None:
@@ -41,7 +38,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
     is_bounded = not any("drain" in fault.fault for fault in evidence.faults)
     is_bounded = is_bounded and evidence.run.workload not in ("drain",)
     owner_of: dict[int, Attempt] = {}
-    frozen = [span for span in spans(evidence.faults) if span.fault == FREEZE]
+    frozen = freezes(evidence)
     for task_id, runs in sorted(by_task.items()):
         terms = book.terms(task_id)
         findings.saw("tasks")

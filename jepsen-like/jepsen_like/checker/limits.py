@@ -11,10 +11,12 @@ from jepsen_like.asked import Book
 from jepsen_like.attempts import Attempt, attempts
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
+from jepsen_like.freezes import before_the_freeze, freezes
 
 
 def look(evidence: Evidence, findings: Findings) -> None:
     book = Book(evidence)
+    frozen = freezes(evidence)
     holders: dict[str, list[Attempt]] = {}
     for task_id, runs in attempts(evidence.effects).items():
         terms = book.terms(task_id)
@@ -22,7 +24,8 @@ def look(evidence: Evidence, findings: Findings) -> None:
             findings.saw("attempts_left_out", len(runs))
             continue
         for key in terms.limits:
-            holders.setdefault(key, []).extend(runs)
+            awake = [before_the_freeze(run, frozen) for run in runs]
+            holders.setdefault(key, []).extend(awake)
     reached = []
     for key, runs in sorted(holders.items()):
         most = evidence.run.limits.get(key, 1)

@@ -31,7 +31,8 @@ class Kill(Fault):
         await asyncio.gather(
             *[self.arena.kill(peer, machine=self.is_machine) for peer in self.targets]
         )
-        dead = [peer for peer in self.targets if await self.arena.peers.exit_of(peer) == -9]
+        # Another fault may have ended one before.
+        dead = [p for p in self.targets if await self.arena.peers.exit_of(p) is not None]
         return Seen(self.targets, dead == self.targets, f"dead: {', '.join(dead)}")
 
     async def end(self) -> Seen:

@@ -11,6 +11,8 @@ from jepsen_like.workload.tasks import Tasks
 class Limits(Tasks):
     name = "limits"
     about = "tasks that share limits and a mutex"
+    # One at a time has to be done with all of them in time.
+    runs_ms = (0, 20, 60, 150)
     limits = {"two": 2, "four": 4}
 
     async def set_up(self) -> None:

@@ -10,6 +10,8 @@ from jepsen_like.workload.base import Workload
 
 class Tasks(Workload):
     name = "tasks"
+    #: How long tasks run.
+    runs_ms: tuple[int, ...] = (0, 50, 200, 800, 2_500)
     about = "submit, repeat with the same key, cancel, pause, retry, read"
 
     async def step(self, process: Process) -> None:
@@ -49,7 +51,7 @@ class Tasks(Workload):
     def some_task(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the history says of a task, and what a peer is asked for."""
         chance = self.chance
-        runs_ms = chance.choice((0, 50, 200, 800, 2_500))
+        runs_ms = chance.choice(self.runs_ms)
         fails = chance.choice((0, 0, 0, 1, 2))
         attempts = chance.choice((1, 2, 3))
         told: dict[str, Any] = {"runs_ms": runs_ms, "fails": fails, "max_attempts": attempts}
