@@ -114,4 +114,6 @@ def ops_of(call: Call, may_cancel: bool) -> Iterator[Op]:
     if call.is_ok and "state" in call.answer and not call.answer.get("replayed"):
         attempt = call.answer.get("attempt")
         saw = call.answer["state"]
+        if saw == "waiting" and call.answer.get("reason") == "cancelled":
+            saw = "cancelling"  # A whole that was told to end waits for its parts.
         yield Op(call.invoked_at, call.ended_at, ("read", saw, None if saw is None else attempt))

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from jepsen_like.linear import Budget, Op, linearizable, smallest
-from jepsen_like.models import REGISTER, TASK, is_read
+from jepsen_like.models import REGISTER, TASK, is_read, ops_of
+from tests.jepsen.builders import call
 
 VERBS = ("submit", "cancel", "pause", "resume")
 STATES = (None, "queued", "paused", "cancelled")
@@ -218,3 +219,21 @@ def test_the_smallest_part_of_a_violation_has_no_read_too_many() -> None:
         op(12, 13, "read", "queued"),
     ]
     assert smallest(ops, REGISTER, is_read) == [ops[0], ops[2], ops[4]]
+
+
+def test_a_whole_that_was_told_to_end_waits_for_its_parts() -> None:
+    def read(reason: str) -> bool | None:
+        answer = {"id": "w", "state": "waiting", "attempt": 0, "reason": reason}
+        ops = [
+            half
+            for one in (
+                call("submit", 0, 10, {"id": "w"}, {"id": "w", "state": "waiting", "attempt": 0}),
+                call("cancel", 20, 30, {"id": "w"}, answer),
+                call("read", 40, 50, {"id": "w"}, answer),
+            )
+            for half in ops_of(one, may_cancel=False)
+        ]
+        return linearizable(ops, TASK, Budget(10_000, 10.0))
+
+    assert read("cancelled") is True
+    assert read("subtasks") is False, "nothing else waits after it was cancelled"
