@@ -24,7 +24,6 @@ AUTHORITY = "raftsched cluster authority"
 PEER = "raftsched peer"
 AUTHORITY_DAYS = 3_650
 PEER_DAYS = 365
-DAYS_MAX = 36_500
 #: A certificate is valid from so long ago: clocks differ.
 BACKDATED = datetime.timedelta(hours=1)
 

@@ -5,25 +5,33 @@ from __future__ import annotations
 import pytest
 
 from jepsen_like.nemesis import FAULTS, NEMESES
-from jepsen_like.nemesis.base import Fault, can_be_together, reason_to_skip
+from jepsen_like.nemesis.base import Fault, Seen, can_be_together, reason_to_skip
 from jepsen_like.net.base import Net
 
 
-class _Disk(Fault):
+class _Nothing(Fault):
+    async def begin(self) -> Seen:
+        return Seen([], None)
+
+    async def end(self) -> Seen:
+        return Seen([], None)
+
+
+class _Disk(_Nothing):
     needs_disks = True
     takes = frozenset({"disk"})
 
 
-class _Clock(Fault):
+class _Clock(_Nothing):
     needs_clocks = True
     takes = frozenset({"clock"})
 
 
-class _Cut(Fault):
+class _Cut(_Nothing):
     needs = frozenset({"drop"})
 
 
-class _Alone(Fault):
+class _Alone(_Nothing):
     is_alone = True
 
 

@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from jepsen_like.history import Exit
@@ -180,7 +181,7 @@ class Arena:
         return bool(answer["exit"] == 0)
 
 
-class Fault:
+class Fault(ABC):
     """One fault of a class; subclasses say what it is."""
 
     #: As ``--nemesis`` names the class, and as the evidence names this one.
@@ -210,13 +211,13 @@ class Fault:
         self.arena = arena
         self.chance = arena.chance
 
+    @abstractmethod
     async def begin(self) -> Seen:
         """Put it in place."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def end(self) -> Seen:
         """Take it away."""
-        raise NotImplementedError
 
     def seconds(self) -> float:
         """How long it is to stand."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import abstractmethod
 
 from jepsen_like.nemesis.base import Arena, Fault, Seen
 
@@ -30,9 +31,9 @@ class DiskIll(Fault):
         """The victims: one, and often the leader, whose disk all writes wait for."""
         return [await self.arena.leader() if self.chance.random() < 0.5 else self.arena.one()]
 
+    @abstractmethod
     def order(self) -> str:
         """What the disks are told."""
-        raise NotImplementedError
 
     async def begin(self) -> Seen:
         order = self.order()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ _BUSY_MS, _DEAF_MS = (2_000, 3_000, 12_000), 5_000
 _PAYLOAD = Path(__file__).parents[1] / "payload.py"
 
 
-class Workload:
+class Workload(ABC):
     """One run's operations.  Subclasses say which."""
 
     name = ""
@@ -44,10 +45,11 @@ class Workload:
 
     async def set_up(self) -> None:
         """Before the clock of the run starts."""
+        return
 
+    @abstractmethod
     async def step(self, process: Process) -> None:
         """One operation, whatever comes of it."""
-        raise NotImplementedError
 
     async def keep_busy(self, process: Process) -> None:
         """A task that runs for a while, so that there is one whenever something breaks.
@@ -64,9 +66,11 @@ class Workload:
 
     async def wind_down(self, process: Process) -> None:
         """After the heal: nothing new comes from here on."""
+        return
 
     async def tear_down(self) -> None:
         """Give back what `set_up` took."""
+        return
 
     # What the subclasses are made of --------------------------------------------------------------
 
