@@ -19,6 +19,7 @@ from raftsched.core.model import (
     TaskStatus,
 )
 from raftsched.core.outcomes import Event
+from raftsched.core.removal import delete_task, trim
 from raftsched.core.schedule import Schedule, Slot
 from raftsched.core.state import Staged, State
 from raftsched.core.tables import SHARD_MASK
@@ -162,10 +163,10 @@ class Changes:
         for name, limit in self.limits.items():
             state.put_limit(name, limit)
         for task, count in self.trimmed:
-            for task_id in state.trim(task, count):
+            for task_id in trim(state, task, count):
                 self.event("task_deleted", task_id)
         for task in self.deleted:
-            state.delete_task(task)
+            delete_task(state, task)
         for key, slot in self.slots.items():
             state.put_slot(key, slot)
         for name, schedule in self.schedules.items():

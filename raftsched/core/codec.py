@@ -15,6 +15,13 @@ import msgspec
 
 from raftsched.core.commands import Entry
 from raftsched.core.lifecycle import HOLDING
+from raftsched.core.loading import (
+    end_schedules,
+    load_keys,
+    load_schedules,
+    load_tasks,
+    load_templates,
+)
 from raftsched.core.model import Attempt, Check, KeyRecord, Limit, Node, Queue, Settings, Task
 from raftsched.core.schedule import Schedule, Slot
 from raftsched.core.state import State
@@ -241,12 +248,12 @@ def _load(state: State, header: _Header, chunks: Iterator[bytes]) -> None:
         state.tasks.sum.add([(task.id, task) for task in rows.tasks])
         tasks += share.tasks(rows.tasks)
         keys += len(rows.keys)
-        state.load_keys(rows.keys)
+        load_keys(state, rows.keys)
         schedules += len(rows.schedules)
         slots += len(rows.slots)
-        state.load_schedules(rows.schedules, rows.slots)
+        load_schedules(state, rows.schedules, rows.slots)
         templates += len(rows.templates)
-        state.load_templates(rows.templates)
+        load_templates(state, rows.templates)
     if templates != header.templates:
         raise msgspec.DecodeError(
             f"{templates} templates in a snapshot of {header.templates}: "
@@ -262,8 +269,8 @@ def _load(state: State, header: _Header, chunks: Iterator[bytes]) -> None:
             f"{len(tasks)} tasks and {keys} keys in a snapshot of "
             f"{header.tasks} and {header.keys}: chunks are missing or doubled"
         )
-    state.load(tasks)
-    state.end_schedules()
+    load_tasks(state, tasks)
+    end_schedules(state)
 
 
 def _read_header(data: bytes, supports: Supports) -> _Header:

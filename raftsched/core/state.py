@@ -1,15 +1,14 @@
 """The replicated state: tables of immutable rows, and what is derived from them.
 
-Only `State.put_tasks` and its siblings change it, and only ``changes`` and ``handlers`` call those.
-Everything under "derived" is rebuilt from the rows after a restore and must then equal what was
-kept step by step (``invariants``).
+Only `State.put_tasks` and its siblings change it, with ``loading`` and ``removal``, and only
+``changes``, ``handlers`` and ``codec`` call those.  Everything under "derived" is rebuilt from the
+rows after a restore and must then equal what was kept step by step (``invariants``).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ from raftsched.core.board import Board
 from raftsched.core.digest import as_bytes, row_hash, sum_of
 from raftsched.core.finished import FinishedByQueue, asked_bytes, weight
 from raftsched.core.firings import Firings
-from raftsched.core.indexes import Listing, QueueUses, Usage, in_order
+from raftsched.core.indexes import Listing, QueueUses, Usage
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.limits import LIMIT, QUEUE
 from raftsched.core.model import (
@@ -36,11 +35,11 @@ from raftsched.core.model import (
 from raftsched.core.policy import Policy
 from raftsched.core.ready import ReadyQueue
 from raftsched.core.relations import Relations
-from raftsched.core.schedule import Schedule, Slot, slot_key
-from raftsched.core.tables import Table, shard_of
+from raftsched.core.schedule import Schedule, Slot
+from raftsched.core.tables import Table
 from raftsched.core.template import Template
 from raftsched.core.timers import Timers
-from raftsched.core.trees import Trees, is_split, owner_of, parent_of
+from raftsched.core.trees import Trees, is_split, owner_of
 from raftsched.core.versions import POLICIES
 
 #: Number of a task's shard, the row that stands there or None, the row to write.
@@ -116,7 +115,7 @@ class State:
         self.relations = Relations(self.tasks.get)
         self.firings = Firings()
         #: Heap of (expiry, key).
-        self._expiring: list[tuple[int, str]] = []
+        self.expiring: list[tuple[int, str]] = []
         #: By their fields; only so that equal ones are kept once.
         self.terms: dict[tuple[str | int | Policy | None, ...], Terms] = {}
         #: Sum of what is not in a table, when the digest was frozen last.
@@ -169,12 +168,12 @@ class State:
 
     def oldest_key(self) -> tuple[str, KeyRecord] | None:
         """The idempotency key that expires first."""
-        while self._expiring:
-            expires_at, key = self._expiring[0]
+        while self.expiring:
+            expires_at, key = self.expiring[0]
             record = self.keys.get(key)
             if record is not None and record.expires_at == expires_at:
                 return key, record
-            heapq.heappop(self._expiring)
+            heapq.heappop(self.expiring)
         return None
 
     def incarnation_of(self, node_id: str) -> str:
@@ -282,7 +281,7 @@ class State:
                     self.ready.push(task)
             elif status in HOLDING:
                 if not was_holding:
-                    self._hold(task)
+                    self.hold(task)
                 continue
             elif status in TERMINAL:
                 self.open_count -= 1
@@ -304,7 +303,7 @@ class State:
         self.queue_use[task.terms.queue].open += 1
         self.timers.put(task)
 
-    def _hold(self, task: Task) -> None:
+    def hold(self, task: Task) -> None:
         """An attempt holds what its task asks for."""
         terms, node_id = task.terms, task.attempts[-1].node
         self.usage[node_id].add(terms)
@@ -356,41 +355,6 @@ class State:
             else:
                 self.finished.add(task)
 
-    def delete_task(self, task: Task) -> None:
-        """Remove a terminal task with its attempts and its subtasks."""
-        assert task.status in TERMINAL
-        twin = self.twin_of(task)
-        if twin is not None:
-            self.delete_task(twin)
-        if parent_id := parent_of(task):
-            self.trees.remove(parent_id, task)
-        elif owner_of(task):
-            self.trees.remove_twin(task)
-        else:
-            self.finished.remove(task)
-        self.tasks.pop(task.id)
-        self.counts[task.status] -= 1
-        self.listing.remove(task)
-        for subtask in self.subtasks(task):
-            self.delete_task(subtask)
-
-    def trim(self, task: Task, count: int) -> list[str]:
-        """Remove up to so many of the rows below a terminal task, the newest first; their ids.
-
-        Twins go with their parts, and are not counted.
-        """
-        is_kept = self.finished_has(task)
-        if is_kept:
-            self.finished.remove(task)
-        gone: list[str] = []
-        twins: list[str] = []
-        self._trim(task, count, gone, twins)
-        trimmed = self.tasks.get(task.id)
-        assert trimmed is not None
-        if is_kept:
-            self.finished.add(trimmed)
-        return gone + twins
-
     def finished_has(self, task: Task) -> bool:
         """May retention have it?"""
         return (
@@ -398,29 +362,6 @@ class State:
             and not owner_of(task)
             and task.id not in self.relations.dependents
         )
-
-    def _trim(self, task: Task, count: int, gone: list[str], twins: list[str]) -> None:
-        """``gone`` gets the ids, up to ``count`` of them; ``twins`` those of their twins."""
-        assert task.extra is not None
-        left = task.extra.subtasks
-        for part_id in reversed(self.trees.ids_of(task.id)):
-            part = self.tasks.get(part_id)
-            assert part is not None
-            if is_split(part):
-                self._trim(part, count, gone, twins)
-                part = self.tasks.get(part_id)
-                assert part is not None
-            if len(gone) >= count or is_split(part):
-                break
-            left -= 1
-            gone.append(part_id)
-            twins += self.with_twins([part_id])[1:]
-            self.delete_task(part)
-        fork = task.extra.fork
-        if fork is not None and not left:
-            fork = msgspec.structs.replace(fork, has_begun=False)
-        extra = msgspec.structs.replace(task.extra, subtasks=left, fork=fork)
-        self.tasks.put(task.id, msgspec.structs.replace(task, extra=extra))
 
     def subtasks(self, task: Task) -> list[Task]:
         """The parts that a task was split into, the oldest first."""
@@ -494,32 +435,10 @@ class State:
         else:
             self.templates.put(name, template)
 
-    def load_templates(self, templates: Sequence[Template]) -> None:
-        """Some of a snapshot.  Raises ValueError if one stands there twice."""
-        named = [(row.name, row) for row in templates]
-        self.templates.sum.add(named)
-        self.templates.load([(self.templates.shard_of(name), name, row) for name, row in named])
-
-    def load_schedules(self, schedules: Sequence[Schedule], slots: Sequence[Slot]) -> None:
-        """Some of a snapshot.  Raises ValueError if one stands there twice."""
-        named = [(schedule.name, schedule) for schedule in schedules]
-        self.schedules.sum.add(named)
-        self.schedules.load([(self.schedules.shard_of(name), name, row) for name, row in named])
-        for name, row in named:
-            self.firings.schedule(name, row)
-        keyed = [(slot_key(slot.schedule, slot.at), slot) for slot in slots]
-        self.slots.sum.add(keyed)
-        self.slots.load([(self.slots.shard_of(key), key, slot) for key, slot in keyed])
-
-    def end_schedules(self) -> None:
-        """All schedules and slots of a snapshot are there."""
-        for slot in sorted(self.slots.values(), key=attrgetter("order")):
-            self.firings.slot(slot, None)
-
     def put_key(self, key: str, record: KeyRecord) -> None:
         """Insert or replace an idempotency key."""
         self.keys.put(key, record)
-        heapq.heappush(self._expiring, (record.expires_at, key))
+        heapq.heappush(self.expiring, (record.expires_at, key))
 
     def delete_key(self, key: str) -> None:
         """Forget an idempotency key."""
@@ -534,54 +453,6 @@ class State:
                 self.terms.clear()
             known = self.terms[fields] = terms
         return known
-
-    def load(self, tasks: list[Task]) -> None:
-        """All tasks of a snapshot, into a state that has its nodes and no task yet.
-
-        Everything derived comes out as it was: each index is filled in its own order.  Their
-        hashes are in ``tasks.sum`` already.  Raises ValueError if a task stands there twice.
-        """
-        tasks = list(in_order(tasks, attrgetter("order")))
-        self.tasks.load((shard_of(task.id), task.id, task) for task in tasks)
-        self.listing.fill(tasks)
-        by_status: dict[TaskStatus, list[Task]] = {status: [] for status in TaskStatus}
-        for task in tasks:
-            by_status[task.status].append(task)
-        self.counts = {status: len(those) for status, those in by_status.items()}
-        self.ready.fill(task for task in by_status[_QUEUED] if not task.paused)
-        ended = [t for status, those in by_status.items() if status in TERMINAL for t in those]
-        self.open_count = len(tasks) - len(ended)
-        for task in tasks:
-            if parent_id := parent_of(task):
-                self.trees.set(parent_id, None, task)
-            elif owner_of(task):
-                self.trees.set_twin(None, task)
-        held = [t for status, those in by_status.items() if status in HOLDING for t in those]
-        for task in in_order(held, attrgetter("token")):
-            self._hold(task)
-        for status, those in by_status.items():
-            if status not in TERMINAL:
-                for task in those:
-                    self.queue_use[task.terms.queue].open += 1
-                    self.spec_bytes += asked_bytes(task)
-        for task in tasks:
-            if task.status in TERMINAL:
-                continue
-            if task.extra is not None or task.terms.policy is not None or task.ready_at:
-                self.timers.put(task)
-            if task.extra is not None:
-                self.relations.set(None, task)
-                if task.extra.schedule:
-                    self.firings.run(task.extra.schedule, task)
-        needed = self.relations.dependents
-        self.finished.fill(t for t in ended if not owner_of(t) and t.id not in needed)
-
-    def load_keys(self, keys: Sequence[tuple[str, KeyRecord]]) -> None:
-        """Some idempotency keys of a snapshot.  Raises ValueError if one stands there twice."""
-        self.keys.sum.add(keys)
-        self.keys.load([(shard_of(key), key, record) for key, record in keys])
-        for key, record in keys:
-            heapq.heappush(self._expiring, (record.expires_at, key))
 
     def end_snapshot(self) -> None:
         """The view taken last is not used any more."""

@@ -8,6 +8,7 @@ from raftsched.core.changes import Changes
 from raftsched.core.commands import ApplyRetention, UpdateSettings
 from raftsched.core.model import Queue, Settings, Task
 from raftsched.core.outcomes import Accepted, Outcome
+from raftsched.core.removal import delete_task, trim
 from raftsched.core.state import State
 from raftsched.core.versions import POLICIES, TREES, WORKFLOWS
 
@@ -70,12 +71,12 @@ def _remove(changes: Changes, task: Task, most: int) -> int:
     state = changes.state
     below = state.trees.ids_below(task.id)
     if state.version >= WORKFLOWS and len(below) >= most:
-        for gone in state.trim(task, most):
+        for gone in trim(state, task, most):
             changes.event("task_deleted", gone, detail="retention")
         return most
     for gone in state.with_twins([task.id, *below]):
         changes.event("task_deleted", gone, detail="retention")
-    state.delete_task(task)
+    delete_task(state, task)
     # A tree was one, in clusters of versions before.
     return 1 + len(below) if state.version >= WORKFLOWS else 1
 

@@ -34,6 +34,7 @@ from raftsched.core.model import Eligibility, Limit, NewTask, Queue, Settings, T
 from raftsched.core.outcomes import Rejected
 from raftsched.core.planner import PlanPolicy, plan
 from raftsched.core.policy import Affinity, Constraint, Extra, Op, Policy, RetryNode
+from raftsched.core.removal import delete_task
 from raftsched.core.rooms import Rooms
 from raftsched.core.state import State
 from raftsched.core.strategies import STRATEGIES
@@ -267,7 +268,7 @@ def test_what_is_parked_and_gone_leaves_nothing_behind(monkeypatch: pytest.Monke
         replica.submit("t", queue="q", policy=policy)
         assert plan(replica.state, PlanPolicy()).assignments == ()
         replica.accepted(CancelTask("t"))
-        replica.state.delete_task(replica.task("t"))
+        delete_task(replica.state, replica.task("t"))
     kept = replica.state.board
     streams = sum(len(parked) for parked in kept.parked.values())
     assert max(streams, len(kept._streams)) < 50
