@@ -308,7 +308,11 @@ def _survives(machine: Machine, index: int, term: int) -> bool:
     directory = config.data_dir / "raft"
     try:
         journal = Journal.open(
-            directory / "journal", cluster_id=config.cluster_id, peer_id=config.peer_id, disk=disk
+            directory / "journal",
+            cluster_id=config.cluster_id,
+            peer_id=config.peer_id,
+            disk=disk,
+            reserve_bytes=0,
         )
         if index >= journal.first_index and len(journal):
             return journal.term_at(index) == term

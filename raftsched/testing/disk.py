@@ -12,6 +12,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 
 
@@ -19,46 +20,87 @@ class Crash(BaseException):
     """The process dies here."""
 
 
+class Content:
+    """Bytes, and room kept free behind them, which reads as zeros and costs no memory."""
+
+    def __init__(self, data: bytes | bytearray = b"", room: int = 0) -> None:
+        self.data = bytearray(data)
+        #: Bytes the file was made to hold, whatever was written.
+        self.room = room
+
+    def __len__(self) -> int:
+        return max(len(self.data), self.room)
+
+    def copy(self) -> Content:
+        return Content(self.data, self.room)
+
+    def read(self, at: int, size: int) -> bytes:
+        found = bytes(self.data[at : at + size])
+        return found + bytes(max(min(at + size, len(self)) - max(at, len(self.data)), 0))
+
+    def change(self, at: int, what: bytes | Resize) -> None:
+        if what is Resize.ALLOCATE:
+            self.room = max(self.room, at)
+            return
+        self.data.extend(bytes(max(at - len(self.data), 0)))
+        if isinstance(what, Resize):
+            del self.data[at:]
+            self.room = min(self.room, at)
+        else:
+            self.data[at : at + len(what)] = what
+
+
+class Resize(Enum):
+    """What is done to a file's size."""
+
+    #: To this, exactly.
+    TRUNCATE = "truncate"
+    #: To no less than this.
+    ALLOCATE = "allocate"
+
+
 class File:
     """What a file holds, what of it is on the disk, and what was done since."""
 
-    def __init__(self, data: bytes = b"") -> None:
-        self.data = bytearray(data)
-        self.durable = bytearray(data)
-        #: (offset, bytes) or (size, None) for a truncation, since the last sync.
-        self.unsynced: list[tuple[int, bytes | None]] = []
+    def __init__(self, content: Content | None = None) -> None:
+        self.content = content or Content()
+        self.synced = self.content.copy()
+        #: (offset or size, bytes or what is done to the size), since the last sync.
+        self.unsynced: list[tuple[int, bytes | Resize]] = []
 
-    def change(self, at: int, data: bytes | None) -> None:
-        _apply(self.data, at, data)
-        self.unsynced.append((at, data))
+    @property
+    def data(self) -> bytearray:
+        """What was written."""
+        return self.content.data
+
+    @property
+    def durable(self) -> bytearray:
+        """What of it is on the disk."""
+        return self.synced.data
+
+    def change(self, at: int, what: bytes | Resize) -> None:
+        self.content.change(at, what)
+        self.unsynced.append((at, what))
 
     def sync(self) -> None:
-        for at, data in self.unsynced:
-            _apply(self.durable, at, data)
+        for at, what in self.unsynced:
+            self.synced.change(at, what)
         self.unsynced.clear()
 
     def copy(self) -> File:
-        copy = File(bytes(self.data))
-        copy.durable[:] = self.durable
+        copy = File(self.content.copy())
+        copy.synced = self.synced.copy()
         copy.unsynced[:] = self.unsynced
         return copy
 
     def after_power_loss(self, rng: random.Random) -> File:
-        survivor = bytearray(self.durable)
+        survivor = self.synced.copy()
         kept = rng.randint(0, len(self.unsynced))
-        for number, (at, data) in enumerate(self.unsynced[:kept]):
-            if data is not None and number == kept - 1:
-                data = data[: rng.randint(0, len(data))]
-            _apply(survivor, at, data)
-        return File(bytes(survivor))
-
-
-def _apply(content: bytearray, at: int, data: bytes | None) -> None:
-    content.extend(bytes(max(at - len(content), 0)))
-    if data is None:
-        del content[at:]
-    else:
-        content[at : at + len(data)] = data
+        for number, (at, what) in enumerate(self.unsynced[:kept]):
+            if isinstance(what, bytes) and number == kept - 1:
+                what = what[: rng.randint(0, len(what))]
+            survivor.change(at, what)
+        return File(survivor)
 
 
 class MemoryDisk:
@@ -113,12 +155,12 @@ class MemoryDisk:
     def synced(self) -> MemoryDisk:
         """A disk with what surely survives a loss of power now, and nothing else."""
         disk = MemoryDisk()
-        disk.names = {path: File(bytes(file.durable)) for path, file in self.durable_names.items()}
+        disk.names = {path: File(file.synced.copy()) for path, file in self.durable_names.items()}
         disk.durable_names = dict(disk.names)
         return disk
 
     def bytes_used(self) -> int:
-        return sum(len(file.data) for file in self.names.values())
+        return sum(len(file.content) for file in self.names.values())
 
     def flip_bit(self, choice: float) -> bool:
         """One bit somewhere on the disk, chosen by a number of 0..1; False if there is none.
@@ -146,7 +188,7 @@ class MemoryDisk:
             self._rename([(path, File())])
         elif flags & os.O_TRUNC:
             self._operation("truncate")
-            self.names[path].change(0, None)
+            self.names[path].change(0, Resize.TRUNCATE)
         fd = max(self.handles, default=2) + 1
         self.handles[fd] = self.names[path]
         return fd
@@ -156,7 +198,7 @@ class MemoryDisk:
         self.locked.discard(fd)
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
-        return bytes(self.handles[fd].data[offset : offset + size])
+        return self.handles[fd].content.read(offset, size)
 
     def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         file, data = self.handles[fd], bytes(data)[: self.write_max]
@@ -165,7 +207,7 @@ class MemoryDisk:
         self._operation("write")
         room = len(data)
         if self.capacity is not None:
-            free = self.capacity - self.bytes_used() + max(len(file.data) - offset, 0)
+            free = self.capacity - self.bytes_used() + max(len(file.content) - offset, 0)
             room = max(min(room, free), 0)
             if not room:
                 raise OSError(errno.ENOSPC, "no space left on device")
@@ -173,17 +215,17 @@ class MemoryDisk:
         return room
 
     def size(self, fd: int) -> int:
-        return len(self.handles[fd].data)
+        return len(self.handles[fd].content)
 
     def truncate(self, fd: int, size: int) -> None:
         self._operation("truncate")
-        self.handles[fd].change(size, None)
+        self.handles[fd].change(size, Resize.TRUNCATE)
 
     def allocate(self, fd: int, size: int) -> None:
         self._operation("allocate")
         if self.capacity is not None and self.bytes_used() + size > self.capacity:
             raise OSError(errno.ENOSPC, "no space left on device")
-        self.handles[fd].change(size, None)
+        self.handles[fd].change(size, Resize.ALLOCATE)
 
     def datasync(self, fd: int) -> None:
         try:
