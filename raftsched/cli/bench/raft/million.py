@@ -205,12 +205,11 @@ async def _restart_with_tail(trio: Trio, load: tuple[str, int, int]) -> Report:
     worker = await _follower(trio)
     await _start_anew(trio, worker, NEVER)
     leader = await trio.leader()
-    before = (await worker.ask("status"))["journal_bytes"]
-    while (status := await worker.ask("status"))["journal_bytes"] < before + TAIL_BYTES:
-        await _load(leader, *load, SLICE_SECONDS)
+    while (status := await worker.ask("status"))["tail_bytes"] < TAIL_BYTES:
+        await _load(leader, *load, SLICE_SECONDS / 4)
     await trio.caught_up(worker, LAGGARD_SECONDS_MAX)
     report = await _restarted(trio, worker, worker.kill)
-    report["journal_mib"] = round(status["journal_bytes"] / 2**20)
+    report["tail_mib"] = round(status["tail_bytes"] / 2**20)
     await _start_anew(trio, worker, JOURNAL_BYTES_MAX)
     return report
 

@@ -145,6 +145,7 @@ class Peer:
             "connected": list(status.connected),
             "tasks": len(self._machine.replica.state.tasks),
             "journal_bytes": self._log.journal.bytes_on_disk,
+            "tail_bytes": self._log.journal.bytes_behind_snapshot,
             "snapshots": self._machine.snapshots,
             "load_seconds": self._machine.load_seconds,
             "cpu_seconds": time.process_time(),
