@@ -1,31 +1,72 @@
 """Machines that stood still as a whole: the clocks that would have ended their attempts did, too.
 
-What an attempt does in the moment after it woke up is no fault of the scheduler
-(``docs/guides/fencing.md``).
+What an attempt does in the moment after it woke up is no fault of the scheduler if its lease was
+over by then (``docs/guides/fencing.md``).  Until that lease is over the attempt counts, whether its
+machine stands still or not: nobody may take its place.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from jepsen_like.attempts import Attempt
+from jepsen_like.attempts import Attempt, attempts
 from jepsen_like.evidence import Evidence
+from jepsen_like.history import Record
 from jepsen_like.spans import Span, spans
 
 #: The fault in which all of a machine stands still, and how long what it ran may go on after it.
 FREEZE = "pause-machine"
 AWAKE_NS = 1_000_000_000
+#: Leases are renewed about that often, so one may be that much older than the freeze.
+RENEWED_NS = 1_000_000_000
+#: A fault that was over for so long keeps no node from renewing.
+SETTLED_NS = 2_000_000_000
 
 
-def freezes(evidence: Evidence) -> list[Span]:
-    """When which machines stood still."""
-    return [span for span in spans(evidence.faults) if span.fault == FREEZE]
+class Freeze(Record, frozen=True):
+    """One machine's, or several machines', from beginning to end."""
+
+    targets: tuple[str, ...]
+    from_at: int
+    to_at: int
+    #: Before this no lease of what ran there was over.
+    over_at: int
 
 
-def before_the_freeze(run: Attempt, frozen: list[Span]) -> Attempt:
-    """The attempt without the moment in which it woke up, if that was its end."""
-    for span in frozen:
-        woke = span.from_at < run.to_at <= span.to_at + AWAKE_NS
-        if run.node in span.targets and run.from_at < span.from_at and woke:
-            return msgspec.structs.replace(run, to_at=span.from_at)
+def freezes(evidence: Evidence) -> list[Freeze]:
+    """When which machines stood still for longer than their leases."""
+    faults = spans(evidence.faults)
+    lease = round(evidence.run.lease_seconds * 1e9)
+    found = []
+    for span in faults:
+        if span.fault == FREEZE:
+            over_at = max(span.from_at, _silent_since(span, faults) + lease - RENEWED_NS)
+            if over_at < span.to_at:
+                found.append(Freeze(span.targets, span.from_at, span.to_at, over_at))
+    return found
+
+
+def _silent_since(freeze: Span, faults: list[Span]) -> int:
+    """When its nodes may have renewed for the last time: at its beginning, or that of faults
+    which went on until shortly before it."""
+    since = freeze.from_at
+    for span in reversed(faults):
+        if span.from_at < since <= span.to_at + SETTLED_NS:
+            since = span.from_at
+    return since
+
+
+def counted(run: Attempt, frozen: list[Freeze]) -> Attempt:
+    """The attempt until its lease was over, if all that came later is that it woke up and ended."""
+    for freeze in frozen:
+        woke = freeze.over_at < run.to_at <= freeze.to_at + AWAKE_NS
+        if run.node in freeze.targets and run.from_at < freeze.from_at and woke:
+            return msgspec.structs.replace(run, to_at=freeze.over_at)
     return run
+
+
+def counted_attempts(evidence: Evidence) -> dict[str, list[Attempt]]:
+    """Task -> its attempts by token, each as far as it counts."""
+    frozen = freezes(evidence)
+    found = attempts(evidence.effects)
+    return {task: [counted(run, frozen) for run in runs] for task, runs in found.items()}

@@ -8,7 +8,16 @@ import pytest
 
 from jepsen_like.checker.cancels import CHECKER
 from jepsen_like.history import Call, Effect
-from tests.jepsen.builders import attempt, call, cancel, evidence, read, submit
+from tests.jepsen.builders import (
+    attempt,
+    call,
+    cancel,
+    evidence,
+    fault,
+    read,
+    submit,
+    with_run,
+)
 
 ASKED = [submit("t", 0, 10, max_attempts=3), submit("later", 600, 610), cancel("x", 1, 2)]
 LATER = attempt("later", 20, 620, 700, node="n3")
@@ -105,3 +114,16 @@ def test_what_a_task_asked_to_go_on_is_counted_and_allowed(asked: dict[str, Any]
     assert CHECKER(evidence(calls=calls, effects=[*later, *two])).valid is True
     anew = evidence(calls=calls, effects=[*later, *attempt("t", 21, 360, 390, exit=None)])
     assert CHECKER(anew).valid is False
+
+
+def test_what_wakes_up_when_its_lease_was_over_was_running_for_nobody() -> None:
+    def judged(shown_at: float) -> Any:
+        calls = [submit("t", 0, 10), stopping(200, 210)]
+        calls.append(read("t", shown_at, shown_at + 10, "cancelled"))
+        frozen = fault("pause-machine", 1_000, 8_000, "n1")
+        woken = attempt("t", 5, 100, 8_050, exit=None)
+        whole = evidence(calls=calls, effects=woken, faults=frozen)
+        return CHECKER(with_run(whole, lease_seconds=5.0)).valid
+
+    assert judged(7_000) is True
+    assert judged(4_500) is False, "its lease was not over"

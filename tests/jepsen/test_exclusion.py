@@ -7,8 +7,18 @@ from typing import Any
 import pytest
 
 from jepsen_like.checker.exclusion import CHECKER
-from jepsen_like.history import Effect, FinalTask
-from tests.jepsen.builders import MS, attempt, evidence, fault, finals, read, submit
+from jepsen_like.evidence import Evidence
+from jepsen_like.history import Effect, FaultEvent, FinalTask
+from tests.jepsen.builders import (
+    MS,
+    attempt,
+    evidence,
+    fault,
+    finals,
+    read,
+    submit,
+    with_run,
+)
 
 
 def write(token: int, at: int, accepted: bool) -> Effect:
@@ -136,14 +146,36 @@ def test_drained_nodes_give_attempts_back_without_end() -> None:
     assert CHECKER(evidence(effects=effects)).valid is False
 
 
-def test_what_wakes_up_on_a_machine_that_stood_still_is_counted_apart() -> None:
-    def judged(old_until: float, new_at: float, name: str) -> Any:
-        old = attempt("t", 1, 0, old_until, node="n1")
-        new = attempt("t", 2, new_at, 9_000, number=2, node="n2")
-        return CHECKER(evidence(effects=old + new, faults=fault(name, 1_000, 8_000, "n1")))
+def woken(old_until: float, new_at: float, *faults: FaultEvent) -> Evidence:
+    """Leases are 5 s; the older attempt runs on n1 from 0 on."""
+    old = attempt("t", 1, 0, old_until, node="n1")
+    new = attempt("t", 2, new_at, 9_000, number=2, node="n2")
+    return with_run(evidence(effects=old + new, faults=list(faults)), lease_seconds=5.0)
 
-    woke = judged(8_050, 7_000, "pause-machine")
-    assert (woke.valid, woke.checked["overlaps_of_machines_that_stood_still"]) == (True, 1)
-    assert judged(8_050, 7_000, "pause-one").valid is False, "only its peer stood still"
-    assert judged(9_500, 7_000, "pause-machine").valid is False, "it went on for longer"
-    assert judged(8_050, 500, "pause-machine").valid is False, "they ran at once before"
+
+FROZEN = fault("pause-machine", 1_000, 8_000, "n1")
+CUT_BEFORE = fault("partition-one", 100, 500, "n1")
+
+
+def test_what_wakes_up_on_a_machine_that_stood_still_is_counted_apart() -> None:
+    verdict = CHECKER(woken(8_050, 7_000, *FROZEN))
+    assert (verdict.valid, verdict.checked["overlaps_of_machines_that_stood_still"]) == (True, 1)
+    # Its last renewal may be from before the cut, which was over shortly before the freeze.
+    cut = CHECKER(woken(8_050, 4_500, *CUT_BEFORE, *FROZEN))
+    assert cut.checked["overlaps_of_machines_that_stood_still"] == 1
+
+
+@pytest.mark.parametrize(
+    ("why", "whole"),
+    [
+        ("only its peer stood still", woken(8_050, 7_000, *fault("pause-one", 1e3, 8e3, "n1"))),
+        ("another machine did", woken(8_050, 7_000, *fault("pause-machine", 1e3, 8e3, "n2"))),
+        ("it went on for longer", woken(9_500, 7_000, *FROZEN)),
+        ("they ran at once before", woken(8_050, 500, *FROZEN)),
+        ("its lease was not over", woken(8_050, 4_500, *FROZEN)),
+        ("it woke up within it", woken(4_050, 3_900, *fault("pause-machine", 1e3, 4e3, "n1"))),
+    ],
+)
+def test_a_machine_that_stood_still_excuses_nothing_else(why: str, whole: Evidence) -> None:
+    (violation,) = CHECKER(whole).violations
+    assert "ran at once" in violation.says, why

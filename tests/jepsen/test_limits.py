@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jepsen_like.checker.limits import CHECKER
 from tests.jepsen.builders import attempt, evidence, fault, submit, with_run
 
@@ -48,9 +50,14 @@ def test_tasks_that_may_overlap_are_left_out() -> None:
 
 
 def test_what_wakes_up_on_a_machine_that_stood_still_holds_nothing() -> None:
-    woken = attempt("a", 1, 100, 8_050, node="n1")
-    effects = [*woken, *attempt("b", 2, 7_000, 9_000, node="n2")]
-    frozen = fault("pause-machine", 1_000, 8_000, "n1")
-    assert CHECKER(evidence("limits", calls=CALLS, effects=effects, faults=frozen)).valid is True
-    awake = fault("pause-one", 1_000, 8_000, "n1")
-    assert CHECKER(evidence("limits", calls=CALLS, effects=effects, faults=awake)).valid is False
+    def judged(other_at: float, name: str, until: float = 8_000) -> Any:
+        woken = attempt("a", 1, 100, until + 50, node="n1")
+        effects = [*woken, *attempt("b", 2, other_at, 9_000, node="n2")]
+        frozen = fault(name, 1_000, until, "n1")
+        whole = evidence("limits", calls=CALLS, effects=effects, faults=frozen)
+        return CHECKER(with_run(whole, lease_seconds=5.0)).valid
+
+    assert judged(7_000, "pause-machine") is True
+    assert judged(7_000, "pause-one") is False, "only its peer stood still"
+    assert judged(4_500, "pause-machine") is False, "its lease was not over"
+    assert judged(3_500, "pause-machine", until=4_000) is False, "it woke up within its lease"

@@ -18,9 +18,10 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from jepsen_like.asked import Book
-from jepsen_like.attempts import Attempt, attempts
+from jepsen_like.attempts import Attempt
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
+from jepsen_like.freezes import counted_attempts
 from jepsen_like.history import Call
 
 
@@ -50,7 +51,7 @@ class Floor:
 
 def look(evidence: Evidence, findings: Findings) -> None:
     book = Book(evidence)
-    by_task = attempts(evidence.effects)
+    by_task = counted_attempts(evidence)
     floor = Floor(book, by_task)
     acknowledged: set[str] = set()
     shown: set[str] = set()

@@ -6,8 +6,8 @@ it (``idempotent``, ``on_lease_loss: continue``) may overlap; they are counted a
 
 Not a violation: a run after a success that nobody was told of.  A node that is cut off until its
 lease is over has its tasks run again, whatever their programs came to.  Nor what an attempt does
-in the moment after its whole machine stood still for longer than its lease: the clocks that would
-have ended it stood still, too (``docs/guides/fencing.md``); these are counted apart.
+in the moment after its whole machine stood still for longer than its lease (`freezes`); these are
+counted apart.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from jepsen_like.asked import Book, Terms
 from jepsen_like.attempts import Attempt, attempts
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
-from jepsen_like.freezes import AWAKE_NS, freezes
+from jepsen_like.freezes import Freeze, counted, freezes
 from jepsen_like.history import Call, Effect
-from jepsen_like.spans import Span
 
 
 def look(evidence: Evidence, findings: Findings) -> None:
@@ -104,7 +103,7 @@ def _overlaps(
     runs: list[Attempt],
     terms: Terms,
     writes: list[Effect],
-    frozen: list[Span],
+    frozen: list[Freeze],
     findings: Findings,
 ) -> None:
     # By token: the older one is the one that should have been over.
@@ -117,7 +116,7 @@ def _overlaps(
                 findings.saw("overlaps_asked_for")
                 findings.saw("overlaps_asked_for_with_effect", int(had_effect))
                 continue
-            if _stood_still(old, new, frozen):
+            if counted(old, frozen).to_at <= new.from_at:
                 findings.saw("overlaps_of_machines_that_stood_still")
                 continue
             findings.saw("overlaps")
@@ -132,16 +131,6 @@ def _overlaps(
                 [old.task],
                 [old, new],
             )
-
-
-def _stood_still(old: Attempt, new: Attempt, frozen: list[Span]) -> bool:
-    """Did the older one only wake up on a machine that stood still when the newer one began?"""
-    return any(
-        old.node in span.targets
-        and span.from_at <= new.from_at <= span.to_at
-        and old.to_at <= span.to_at + AWAKE_NS
-        for span in frozen
-    )
 
 
 def _had_effect(old: Attempt, new: Attempt, writes: list[Effect]) -> bool:

@@ -8,24 +8,22 @@ out: an attempt of theirs that was lost goes on without holding anything.
 from __future__ import annotations
 
 from jepsen_like.asked import Book
-from jepsen_like.attempts import Attempt, attempts
+from jepsen_like.attempts import Attempt
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
-from jepsen_like.freezes import before_the_freeze, freezes
+from jepsen_like.freezes import counted_attempts
 
 
 def look(evidence: Evidence, findings: Findings) -> None:
     book = Book(evidence)
-    frozen = freezes(evidence)
     holders: dict[str, list[Attempt]] = {}
-    for task_id, runs in attempts(evidence.effects).items():
+    for task_id, runs in counted_attempts(evidence).items():
         terms = book.terms(task_id)
         if terms.limits and terms.may_overlap:
             findings.saw("attempts_left_out", len(runs))
             continue
         for key in terms.limits:
-            awake = [before_the_freeze(run, frozen) for run in runs]
-            holders.setdefault(key, []).extend(awake)
+            holders.setdefault(key, []).extend(runs)
     reached = []
     for key, runs in sorted(holders.items()):
         most = evidence.run.limits.get(key, 1)
