@@ -144,11 +144,32 @@ def test_faults_excuse_lateness_and_stepped_clocks_two_seconds() -> None:
     assert CHECKER(too_early).valid is False
 
 
-def test_runs_may_wait_for_nodes_that_are_given_nothing() -> None:
-    cordon = call("cordon", 5_000, 5_010, {"node": "n1"}, {})
-    calls = [put(), cordon, slots(ROWS)]
+def told(verb: str, at: float, until: float | None = 0, node: str = "n1") -> Call:
+    """A node is told something; ``until`` 0: at once, None: nobody knows."""
+    ended = at + 10 if until == 0 else until
+    return call(verb, at, ended, {"node": node}, {"node": node} if ended else None)
+
+
+@pytest.mark.parametrize(
+    ("orders", "valid"),
+    [
+        ([told("cordon", 5_000)], True),
+        ([told("cordon", 5_000, None)], True),
+        ([told("drain", 5_000), told("uncordon", 17_000)], True),
+        # The slot is at 8 s, and ran after 18.5 s.
+        ([told("cordon", -9_000), told("uncordon", -8_000)], False),
+        ([told("cordon", 19_000)], False),
+        ([told("cordon", -9_000), told("uncordon", -8_000, node="n2")], True),
+        ([told("cordon", -9_000), told("uncordon", -8_000, None)], True),
+        ([call("cordon", 5_000, 5_010, {"node": "n1"})], False),
+    ],
+)
+def test_runs_may_wait_for_nodes_that_are_given_nothing_just_then(
+    orders: list[Call], valid: bool
+) -> None:
+    calls = [*orders, put(), slots(ROWS)]
     slow = evidence("schedules", calls=calls, effects=ran(8, late=10_500))
-    assert CHECKER(slow).valid is True
+    assert CHECKER(slow).valid is valid
 
 
 def test_only_a_fault_that_is_near_excuses_lateness() -> None:

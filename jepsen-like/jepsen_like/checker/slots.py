@@ -1,9 +1,10 @@
 """G5: every due slot of a schedule is covered by exactly one row, and run as its row says.
 
 *missed*: due, and no row.  *duplicate*: two rows, or two tasks.  *phantom*: a row or a run for an
-instant that is not due, or a run where the row says there is none.  *early*: a run before its
-instant.  *late*: a run long after it in a quiet stretch; under faults, and where nodes are cordoned
-or drained, lateness is only measured.
+instant that is not due, or a run where the row says there is none.  *early*: a run or a row before
+its instant, by all clocks, those that were just then wrong included (`ahead`).  *late*: a run long
+after it in a quiet stretch, without faults and with no node cordoned or drained; otherwise lateness
+is only measured.
 
 Rows of tasks that were ``missed`` or ``skipped`` with a reason cover their slot: the promise is
 that nothing is silent.
@@ -15,25 +16,24 @@ from typing import Any
 
 import msgspec
 
+from jepsen_like.ahead import Ahead
 from jepsen_like.asked import Book
 from jepsen_like.attempts import Attempt, attempts
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
 from jepsen_like.history import Call
 from jepsen_like.slots import CannotTell, due
-from jepsen_like.spans import Span, spans
+from jepsen_like.spans import NEVER, Span, spans
 from jepsen_like.statistics import distribution
 
 #: Rows a schedule keeps; an answer with as many may not show all.
 ROWS_KEPT = 100
 #: A slot this much older than an answer has to be in it.
 SETTLE_MS = 10_000
-#: Runs may be this much before their instant: what clocks are read by.
-EARLY_MS_MAX = 50
-#: The same when clocks were stepped: what a cluster's time may be off.
-EARLY_STEPPED_MS_MAX = 2_050
 #: A run in a quiet stretch starts within this of its instant, jitter aside.
 LATE_MS_MAX = 10_000
+#: A question without an answer has done by then what it does.
+OPEN_NS = 10_000_000_000
 
 
 class Sight(msgspec.Struct):
@@ -122,8 +122,17 @@ def _rows(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
     instants = _due(evidence, sight, findings)
     if instants is None:
         return
+    ahead = Ahead(evidence)
     for at, call in sorted(sight.rows.items()):
-        if at not in instants and _is_judged(evidence, sight, at):
+        latest = ahead.latest_ms(call.ended_at or 0)
+        if at > latest:
+            findings.broken(
+                f"early: {sight.name} has a row for {at}, {at - latest} ms before anybody's clock",
+                [call.ended_at or 0],
+                [sight.name],
+                [call],
+            )
+        elif at not in instants and _is_judged(evidence, sight, at):
             findings.broken(
                 f"phantom: {sight.name} has a row for {at}, when it is not due",
                 [call.ended_at or 0],
@@ -163,11 +172,8 @@ def _due(evidence: Evidence, sight: Sight, findings: Findings) -> set[int] | Non
         return None
     after = evidence.run.unix_ms(sight.put.invoked_at)
     last = max((call.ended_at or 0 for call in sight.answers), default=0)
-    upto = evidence.run.unix_ms(last)
     assert after is not None
-    assert upto is not None
-    # A stepped clock fires a little ahead.
-    upto += _early_ms(evidence)
+    upto = Ahead(evidence).latest_ms(last)
     try:
         return set(due(sight.document, after, upto, min(sight.rows, default=None)))
     except CannotTell as error:
@@ -186,18 +192,20 @@ def _deciding(evidence: Evidence, sight: Sight) -> list[tuple[Call, int, int]]:
     """Answers after the heal, with the instants that each must show."""
     healed = evidence.run.phase("healed")
     since = healed.from_ if healed else 0
-    put = evidence.run.unix_ms(sight.put.ended_at or 0) if sight.put else None
+    if evidence.run.clock is None or sight.put is None:
+        return []
+    # What was due at the put itself may be of either side of it.
+    put = Ahead(evidence).latest_ms(sight.put.ended_at or 0)
     found = []
     for call in sight.answers:
         upto = evidence.run.unix_ms(call.invoked_at)
-        if call.invoked_at < since or upto is None or put is None:
+        if call.invoked_at < since or upto is None:
             continue
         rows = call.answer.get("slots") or ()
         low = put
         if len(rows) >= ROWS_KEPT:
             low = max(low, min(int(slot["at_ms"]) for slot in rows))
-        # At the put's own instant, clocks may differ by what stepping them made of it.
-        found.append((call, low + _early_ms(evidence), upto - SETTLE_MS))
+        found.append((call, low, upto - SETTLE_MS))
     return found
 
 
@@ -206,9 +214,8 @@ def _runs(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
     by_slot: dict[int, Attempt] = {}
     lateness = []
     jitter = int(sight.document.get("jitter_ms") or 0)
-    quiet = Quiet(spans(evidence.faults), SETTLE_MS)
-    # Where nodes are given nothing, runs wait for those that are.
-    has_room = not any(call.f in ("cordon", "drain") for call in evidence.calls)
+    quiet = Quiet([*_stretches(spans(evidence.faults)), *_closed(evidence)], SETTLE_MS)
+    ahead = Ahead(evidence) if evidence.run.clock is not None else None
     for run in sorted(runs, key=lambda run: run.started_at):
         assert run.slot is not None
         other = by_slot.setdefault(run.slot, run)
@@ -229,18 +236,18 @@ def _runs(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
                 [row, run],
             )
         started = evidence.run.unix_ms(run.started_at)
-        if started is None:
+        if started is None or ahead is None:
             continue
         late = started - run.slot
         lateness.append(float(max(0, late)))
-        if late < -_early_ms(evidence):
+        if run.slot > ahead.latest_ms(run.started_at):
             findings.broken(
                 f"early: {run.task} ran slot {run.slot} of {sight.name} {-late} ms before it",
                 [run.started_at],
                 [sight.name, run.task],
                 [run],
             )
-        is_late = has_room and late > LATE_MS_MAX + jitter
+        is_late = late > LATE_MS_MAX + jitter
         if is_late and quiet(run.started_at - late * 1_000_000, run.started_at):
             findings.broken(
                 f"late: {run.task} ran slot {run.slot} of {sight.name} {late} ms after it, "
@@ -252,23 +259,41 @@ def _runs(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
     return lateness
 
 
-def _early_ms(evidence: Evidence) -> int:
-    """How early a run may be: clocks that a majority shares are believed, however wrong."""
-    if not any("clock" in fault.fault for fault in evidence.faults):
-        return EARLY_MS_MAX
-    return EARLY_STEPPED_MS_MAX + max(fault.shift_ms for fault in evidence.faults)
+def _stretches(faults: list[Span]) -> list[tuple[int, int]]:
+    return [(span.from_at, span.to_at) for span in faults]
+
+
+def _closed(evidence: Evidence) -> list[tuple[int, int]]:
+    """When a node may have been given nothing, so that runs waited for the others'."""
+    calls = [call for call in evidence.calls if call.f in ("cordon", "drain", "uncordon")]
+    found = []
+    for call in calls:
+        if call.f == "uncordon" or call.outcome == "fail":
+            continue
+        since = call.invoked_at + OPEN_NS if call.ended_at is None else call.ended_at
+        opened = [
+            other.ended_at
+            for other in calls
+            if other.f == "uncordon"
+            and other.ended_at is not None
+            and other.is_ok
+            and other.invoked_at >= since
+            and other.value.get("node") == call.value.get("node")
+        ]
+        found.append((call.invoked_at, min(opened, default=NEVER)))
+    return found
 
 
 class Quiet:
-    """Answers whether a stretch and what comes before it is free of faults."""
+    """Answers whether a stretch and what comes before it is free of these."""
 
-    def __init__(self, faults: list[Span], settle_ms: int) -> None:
-        self._faults = [(s.from_at, s.to_at) for s in faults]
+    def __init__(self, disturbed: list[tuple[int, int]], settle_ms: int) -> None:
+        self._disturbed = disturbed
         self._settle = settle_ms * 1_000_000
 
     def __call__(self, from_at: int, to_at: int) -> bool:
         before = from_at - self._settle
-        return not any(low <= to_at and high >= before for low, high in self._faults)
+        return not any(low <= to_at and high >= before for low, high in self._disturbed)
 
 
 CHECKER = Checker(
