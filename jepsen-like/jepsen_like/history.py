@@ -58,6 +58,8 @@ class Effect(Record, frozen=True):
     exit: int | None = None
     #: Of a write: did the sink take it?
     accepted: bool | None = None
+    #: What it was told of the tasks before it.
+    inputs: list[dict[str, Any]] | None = None
 
 
 class FaultEvent(Record, frozen=True):

@@ -4,9 +4,10 @@
 appends a line to the file EFFECTS when it starts, every 50 ms while it runs, and when it ends::
 
     {"task", "attempt", "token", "node", "event": "start|beat|end", "at": ns, "exit",
-     "schedule", "slot"}
+     "schedule", "slot", "index"}
 
-``at`` is CLOCK_MONOTONIC, which all machines of a run share.  The first N attempts exit with 1.
+``index`` is the item's of a map.  ``at`` is CLOCK_MONOTONIC, which all machines of a run share.
+The first N attempts exit with 1.
 With ``--sink`` it asks a `sink` to take its token at the start and at the end; what that answers is
 in ``"sink"``: ``taken``, ``refused``, or ``gone`` when nobody answers.  With ``--inputs`` the end
 says what the tasks before it left, as ``"inputs"``; with ``--result`` that is its result.
@@ -73,6 +74,8 @@ def main(words: list[str]) -> int:
         "task": task, "attempt": attempt, "token": token, "node": node(), "pid": os.getpid(),
         **slot(task),
     }  # fmt: skip
+    if os.environ.get("RAFTSCHED_INDEX", "").isdecimal():
+        row["index"] = int(os.environ["RAFTSCHED_INDEX"])
 
     def tell(event: str, **more: object) -> None:
         line = {**row, "event": event, "at": time.monotonic_ns(), **more}

@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from jepsen_like.asked import TERMINAL, Book
-from jepsen_like.attempts import Attempt, attempts
+from jepsen_like.attempts import Attempt
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
+from jepsen_like.freezes import counted_attempts
 from jepsen_like.history import Final, FinalTask, Record
 
 
 def look(evidence: Evidence, findings: Findings) -> None:
     book = Book(evidence)
-    by_task = attempts(evidence.effects)
+    by_task = counted_attempts(evidence)
     ends = {task.id: task for final in evidence.finals for task in final.tasks}
     for task_id, asked in sorted(book.asked.items()):
         waits_for = asked.task.get("depends_on") or []
@@ -133,7 +134,7 @@ CHECKER = Checker(
     "dependencies",
     "G8",
     "dependents_run",
-    workloads("workflow"),
+    workloads("workflow", "mixed"),
     look,
     "Did everything that waits for others start only when they had ended as asked?",
 )

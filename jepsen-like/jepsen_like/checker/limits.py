@@ -71,7 +71,7 @@ CHECKER = Checker(
     "limits",
     "G8",
     "attempts",
-    workloads("limits"),
+    workloads("limits", "mixed"),
     look,
     "Was no concurrency limit exceeded?",
 )

@@ -300,7 +300,7 @@ CHECKER = Checker(
     "slots",
     "G5",
     "slots",
-    workloads("schedules"),
+    workloads("schedules", "mixed"),
     look,
     "Is every due slot of every schedule covered by exactly one row, and run once?",
 )

@@ -70,7 +70,7 @@ class Workflow(Workload):
             ]}
         }  # fmt: skip
         told = {
-            "workflow": {"split": [], "each": ["split"], "join": ["each"]}, "items": len(items),
-            "fails": int(bad),
+            "workflow": {"split": [], "each": ["split"], "join": ["each"]},
+            "maps": {"each": len(items)}, "fails": int(bad),
         }  # fmt: skip
         await self.submit(process, task_id, told, body, key=f"key-{task_id}")
