@@ -61,3 +61,13 @@ def test_a_peer_that_was_not_read_is_a_doubt_unless_it_was_left_dead() -> None:
     whole = evidence(calls=[submit("t", 0, 10)], finals=finals(DONE)[:2])
     assert CHECKER(whole).valid == "unknown"
     assert CHECKER(with_run(whole, dead=["n3"])).valid is True
+
+
+def test_what_was_shown_and_never_acknowledged_counts_as_well() -> None:
+    calls = [submit("t", 0, None), read("t", 100, 110, "queued")]
+    (violation, *_) = CHECKER(evidence(calls=calls, finals=finals())).violations
+    assert violation.says.startswith("task t was shown by n1 and is not on n1")
+    there = finals(FinalTask("t", "succeeded"))
+    assert CHECKER(evidence(calls=calls, finals=there)).valid is True
+    nobody = [submit("t", 0, None), read("t", 100, 110, None)]
+    assert CHECKER(evidence(calls=nobody, finals=finals())).violations == []

@@ -1,7 +1,8 @@
 """G1: nothing that was acknowledged is gone, on any peer, after the heal.
 
-A set, as in Jepsen's set-full: what was added and acknowledged must be in the final read of every
-peer.  An end that was shown once is an acknowledged fact as well: terminal states absorb.
+A set, as in Jepsen's set-full: what was added and acknowledged, or shown to anybody, must be in the
+final read of every peer.  An end that was shown once is an acknowledged fact as well: terminal
+states absorb.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from jepsen_like.history import Call, Final
 def look(evidence: Evidence, findings: Findings) -> None:
     known = asked(evidence)
     acknowledged = [task for task in known.values() if task.acknowledged_at is not None]
+    shown = _first_shown(evidence, {task.id for task in acknowledged})
     ends = _first_ends(evidence, findings)
     findings.saw("peers_read", len(evidence.finals))
     findings.saw("tasks_acknowledged", len(acknowledged))
+    findings.saw("tasks_only_shown", len(shown))
     for peer in sorted(set(evidence.run.peers) - set(evidence.run.dead)):
         if peer not in {final.peer for final in evidence.finals}:
             findings.doubt(f"{peer} was not read after the heal")
@@ -34,6 +37,16 @@ def look(evidence: Evidence, findings: Findings) -> None:
                     [task.id, final.peer],
                     [said],
                 )
+        for task_id, call in shown.items():
+            findings.saw("reads")
+            if task_id not in rows:
+                findings.broken(
+                    f"task {task_id} was shown by {call.peer} and is not on {final.peer} at index "
+                    f"{final.applied}",
+                    [call.ended_at or call.invoked_at],
+                    [task_id, final.peer],
+                    [call],
+                )
         for task_id, call in ends.items():
             row = rows.get(task_id)
             if row is not None and row.state != call.answer.get("state"):
@@ -45,6 +58,16 @@ def look(evidence: Evidence, findings: Findings) -> None:
                     [call, row],
                 )
         _schedules(evidence, final, findings)
+
+
+def _first_shown(evidence: Evidence, but: set[str]) -> dict[str, Call]:
+    """Task -> the first answer that showed it, of tasks whose making nobody acknowledged."""
+    found: dict[str, Call] = {}
+    for call in evidence.calls:
+        task_id = str(call.answer.get("id") or "")
+        if call.is_ok and task_id and task_id not in but and call.answer.get("state"):
+            found.setdefault(task_id, call)
+    return found
 
 
 def _first_ends(evidence: Evidence, findings: Findings) -> dict[str, Call]:

@@ -1,6 +1,7 @@
 """G4: for every task there is one order of what clients did that explains all answers.
 
-Tasks are judged one by one, which is enough: operations are about one task each.  Tasks that are
+Tasks are judged one by one, which is enough: operations are about one task each.  The last read of
+all peers is one of them, or what was lost of an old task would be seen by nobody.  Tasks that are
 made never to run are judged by the exact model, others by the one that lets the system move them.
 """
 
@@ -34,6 +35,10 @@ def judge(evidence: Evidence, findings: Findings, budget: Budget) -> None:
         if call.f in VERBS:
             by_task.setdefault(_task(call), []).append(call)
     by_task.pop("", None)
+    for call in last_reads(evidence):
+        if call.id in by_task:
+            by_task[call.id].append(call)
+            findings.saw("last_reads")
     shown = 0
     for task_id, calls in sorted(by_task.items()):
         model = REGISTER if book.terms(task_id).is_held else TASK
@@ -47,6 +52,28 @@ def judge(evidence: Evidence, findings: Findings, budget: Budget) -> None:
         elif not is_fine:
             shown += 1
             _report(task_id, calls, ops if shown <= SHOWN_MAX else [], model, findings)
+
+
+def last_reads(evidence: Evidence) -> list[Call]:
+    """What peers hold when all is over, as reads after everything else: one for each that differs.
+
+    A write that was acknowledged, and lost when nobody looked at its task any more, shows here.
+    """
+    ended = [call.ended_at for call in evidence.calls if call.ended_at is not None]
+    at = max([*ended, *(call.invoked_at for call in evidence.calls)], default=0) + 1
+    found: dict[tuple[str, str, int], Call] = {}
+    for final in evidence.finals:
+        for task in final.tasks:
+            is_paused = task.paused and task.state in ("waiting", "queued")
+            state = "paused" if is_paused else task.state
+            answer = {
+                "id": task.id, "state": state, "attempt": task.attempt, "reason": task.reason,
+            }  # fmt: skip
+            call = Call(
+                0, 0, "final", final.peer, at, at + 1, "ok", {"id": task.id}, answer, final.applied
+            )
+            found.setdefault((task.id, state, task.attempt), call)
+    return list(found.values())
 
 
 def operations(calls: list[Call]) -> list[Op]:
