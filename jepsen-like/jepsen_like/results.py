@@ -52,7 +52,7 @@ class Results(Record, frozen=True, kw_only=True, omit_defaults=False):
     operations: dict[str, Verb]
     attempts: int
     leader_changes: int
-    #: How often each fault was really there.
+    #: How often a probe saw each fault.
     faults: dict[str, int]
     #: Faults that this machine could not do.
     faults_skipped: list[str]
@@ -76,7 +76,7 @@ def results(evidence: Evidence, verdicts: list[Verdict]) -> Results:
         operations=_operations(evidence.calls),
         attempts=sum(len(runs) for runs in attempts(evidence.effects).values()),
         leader_changes=max(0, len(reigns(evidence.samples)) - 1),
-        faults=dict(sorted(Counter(span.fault for span in faults).items())),
+        faults=dict(sorted(Counter(span.fault for span in faults if span.verified).items())),
         faults_skipped=sorted({f.fault for f in evidence.faults if f.event == "skip"}),
         faults_not_verified=sum(span.verified is not True for span in faults),
         outages=outages(evidence.calls, faults, to_at),

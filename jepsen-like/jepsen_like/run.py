@@ -123,6 +123,9 @@ class Session:
                 if left:
                     self.progress.say(f"{len(left)} tasks have not ended: {', '.join(left[:5])}")
             await write_finals(self.peers, self.directory)
+        except asyncio.CancelledError:
+            self.trouble = "interrupted"
+            raise
         except TROUBLE as error:
             self.trouble = f"{type(error).__name__}: {error}"
         except ExceptionGroup as group:

@@ -21,8 +21,11 @@ def test_the_good_run_is_earned() -> None:
 
 
 NOT_SEEN = tuple(fault("kill-leader", 12_000, 14_000, "n1", verified=False))
+NOT_PROBED = tuple(fault("kill-leader", 12_000, 14_000, "n1", verified=None))
 FIRST = tuple(c for c in good().calls if c.invoked_at < 20_000 * MS)
 LAST = call("read", 29_900, 29_950, {"id": "t1"})
+BUSY = {"status": 429, "code": "too-many"}
+BUSY_LAST = call("read", 29_900, 29_950, {"id": "t1"}, error=BUSY)
 OPEN_LAST = submit("open", 29_900, None)
 
 
@@ -36,6 +39,9 @@ OPEN_LAST = submit("open", 29_900, None)
         (spoiled(effects=good().effects[:3]), "no attempt was running when kill-leader"),
         (spoiled(calls=(*good().calls, LAST)), "the last operation (read at n1) did not succeed"),
         (spoiled(calls=(*good().calls, OPEN_LAST)), "has not succeeded"),
+        (spoiled(calls=(*good().calls, BUSY_LAST)), "the last operation (read at n1) did not"),
+        (spoiled(faults=NOT_PROBED), "no probe saw any of the faults"),
+        (with_run(good(), trouble="interrupted"), "did not come to its end: interrupted"),
         (with_run(spoiled(faults=()), nemesis=["kill"]), "no fault was recorded"),
         (with_run(good(), earn=Earn(leader_changes=2)), "at least 2 are asked for"),
         (with_run(good(), earn=Earn(operations=50)), "at least 50 are asked for"),

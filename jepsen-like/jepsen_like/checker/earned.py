@@ -18,6 +18,8 @@ from jepsen_like.spans import NEVER, Span, spans
 NEAR_NS = 150_000_000
 #: Workloads whose tasks never run.
 WITHOUT_ATTEMPTS = frozenset({"register"})
+#: Statuses by which a cluster that works says no: 404, 409, 410, 412, 422; not *not now* (429).
+REFUSALS = frozenset({404, 409, 410, 412, 422})
 
 
 def look(evidence: Evidence, findings: Findings) -> None:
@@ -37,6 +39,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
     wanted = run.earn.leader_changes
     wanted = int(bool(faults)) if wanted is None else wanted
     findings.saw("leader_changes", changes)
+    findings.measures["leader_changes_asked_for"] = wanted
     if changes < wanted:
         findings.doubt(f"leadership changed {changes} times; at least {wanted} are asked for")
     in_flight = run.earn.in_flight
@@ -67,6 +70,8 @@ def _faults(evidence: Evidence, faults: list[Span], findings: Findings) -> None:
             )
         elif span.verified is None:
             findings.saw("faults_not_probed")
+    if faults and all(span.verified is None for span in faults):
+        findings.doubt("no probe saw any of the faults")
     skipped = sorted({event.fault for event in evidence.faults if event.event == "skip"})
     findings.measures["faults_skipped"] = skipped
     asked = [name for name in evidence.run.nemesis if name not in ("", "none")]
@@ -109,8 +114,7 @@ def _last(evidence: Evidence, findings: Findings) -> None:
 
 def _is_answered(call: Call) -> bool:
     """A cluster that works refuses what cannot be, such as the pause of what has ended."""
-    status = (call.error or {}).get("status") or 0
-    return call.is_ok or 400 <= status < 500
+    return call.is_ok or (call.error or {}).get("status") in REFUSALS
 
 
 CHECKER = Checker(

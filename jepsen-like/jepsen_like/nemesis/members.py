@@ -126,6 +126,7 @@ class Members(Fault):
 class LeaderRemoved(Members):
     name = "leader-removed"
     about = "a peer is added, and the leader removed"
+    moves_leader = True
 
     async def whom(self) -> str:
         leader = await self.arena.leader()
