@@ -72,7 +72,7 @@ class FaultEvent(Record, frozen=True):
     #: Did a probe see it? None: nothing was probed.
     verified: bool | None = None
     detail: str = ""
-    #: What a target may do because of it: ``exit``, ``traceback``.
+    #: What a target may do because of it: ``exit:70`` (that code), ``exit`` (any), ``traceback``.
     allows: list[str] = []
     #: By how much the cluster's time may be wrong because of it.
     shift_ms: int = 0

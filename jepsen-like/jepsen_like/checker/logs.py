@@ -1,7 +1,8 @@
 """G10, in part: no peer crashed, and none logged what must not be.
 
-A fault may allow its targets to end (``exit``: a disk that fails to sync) or to log an exception
-(``traceback``); what the harness did itself is ``asked`` in ``run.json``.
+A fault may allow its targets to end with a code that is documented for it (``exit:70``: a disk that
+fails to sync; ``exit``: with any) or to log an exception (``traceback``); what the harness itself
+did is ``asked`` in ``run.json``.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
         findings.saw("exits")
         is_allowed = any(
             ended.peer in span.targets
-            and "exit" in span.allows
+            and {"exit", f"exit:{ended.code}"} & set(span.allows)
             and span.from_at <= ended.at <= span.to_at + LATE_NS
             for span in faults
         )

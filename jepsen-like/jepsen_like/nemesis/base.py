@@ -16,6 +16,8 @@ from jepsen_like.net.base import Net
 from jepsen_like.orders import OrderFailed
 from jepsen_like.peers import Peers
 
+#: A peer that cannot write ends with this code, as documented.
+CANNOT_WRITE = "exit:70"
 #: A probe of a connection between two machines.
 _PROBE = """
 import socket, sys
@@ -202,7 +204,8 @@ class Fault(ABC):
     is_alone = False
     #: Somebody else leads because of it, some time.
     moves_leader = True
-    #: What a target may do because of it, beside ending when it is killed: ``exit``, ``traceback``.
+    #: What a target may do because of it, beside ending when it is killed, as the evidence has it:
+    #: ``exit:70`` and the like.
     allows: tuple[str, ...] = ()
     #: How long it stands, seconds.
     stands = (0.5, 4.0)

@@ -33,7 +33,7 @@ class BitFlip(Fault):
     is_alone = True
     takes = frozenset({"disk", "members"})
     needs_small_journals = True
-    allows = ("exit",)
+    allows = (f"exit:{DAMAGED}",)
     stands = (0.1, 1.0)
     #: Where in the data directory the file is.
     files = "raft/journal/segment-*.log"

@@ -6,7 +6,7 @@ import asyncio
 import time
 from abc import abstractmethod
 
-from jepsen_like.nemesis.base import Arena, Fault, Seen
+from jepsen_like.nemesis.base import CANNOT_WRITE, Arena, Fault, Seen
 
 #: What was not felt yet when it is to end is waited for so long.
 FELT_SECONDS = 8.0
@@ -106,7 +106,7 @@ class BadSyncs(DiskIll):
     name = "eio-fsync"
     about = "syncs of one peer's disk fail (EIO), and make nothing durable"
     felt = "bad_syncs"
-    allows = ("exit",)
+    allows = (CANNOT_WRITE,)
     stands = (0.5, 4.0)
 
     def __init__(self, arena: Arena) -> None:
