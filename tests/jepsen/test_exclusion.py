@@ -12,6 +12,7 @@ from jepsen_like.history import Effect, FaultEvent, FinalTask
 from tests.jepsen.builders import (
     MS,
     attempt,
+    call,
     evidence,
     fault,
     finals,
@@ -139,11 +140,25 @@ def test_an_attempt_beyond_the_one_that_succeeded_is_found() -> None:
     assert "has succeeded with attempt 1, and attempt 2 ran" in verdict.violations[0].says
 
 
-def test_drained_nodes_give_attempts_back_without_end() -> None:
-    effects = [e for k in range(6) for e in attempt("t", k + 1, 100 * k, 100 * k + 60, k + 1)]
-    drained = evidence(effects=effects, faults=fault("drain", 0, 900, "n1"))
-    assert CHECKER(drained).valid is True
-    assert CHECKER(evidence(effects=effects)).valid is False
+def test_what_a_node_that_is_drained_or_stopped_gives_back_is_no_try() -> None:
+    def judged(drained: str, until: float, *faults: FaultEvent, exit: int | None = None) -> Any:
+        effects = [
+            effect
+            for k in range(6)
+            for effect in attempt("t", k + 1, 100 * k, 100 * k + 60, k + 1, exit=exit)
+        ]
+        orders = [
+            call("drain", 0, 1, {"node": drained}, {}),
+            call("uncordon", until, until + 1, {"node": drained}, {}),
+        ]
+        whole = evidence("drain", effects=effects, calls=orders, faults=list(faults))
+        return CHECKER(whole).valid
+
+    assert judged("n1", 900) is True
+    assert judged("n2", 900) is False, "its node was not drained"
+    assert judged("n1", 900, exit=1) is False, "it was not given back, it failed"
+    assert judged("n2", 900, *fault("restart-one", 0, 900, "n1")) is True
+    assert judged("n2", 900, *fault("kill-one", 0, 900, "n1")) is False
 
 
 def woken(old_until: float, new_at: float, *faults: FaultEvent) -> Evidence:

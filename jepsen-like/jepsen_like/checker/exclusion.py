@@ -17,6 +17,7 @@ from itertools import pairwise
 from jepsen_like.asked import Book, Terms
 from jepsen_like.attempts import Attempt, attempts
 from jepsen_like.checker.verdict import Checker, Findings, workloads
+from jepsen_like.closed import given_back
 from jepsen_like.evidence import Evidence
 from jepsen_like.freezes import Freeze, counted, freezes
 from jepsen_like.history import Call, Effect
@@ -33,9 +34,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
         for task in final.tasks
         if task.state == "succeeded" and task.attempt
     }
-    # Nodes that are drained give attempts back, which count as nothing.
-    is_bounded = not any("drain" in fault.fault for fault in evidence.faults)
-    is_bounded = is_bounded and evidence.run.workload not in ("drain",)
+    is_given_back = given_back(evidence)
     owner_of: dict[int, Attempt] = {}
     frozen = freezes(evidence)
     for task_id, runs in sorted(by_task.items()):
@@ -47,7 +46,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
         _order(runs, terms, findings)
         _overlaps(runs, terms, writes.get(task_id, []), frozen, findings)
         _after_success(runs, shown.get(task_id), by_number.get(task_id), findings)
-        _starts(runs, terms, is_bounded, findings)
+        _starts(runs, terms, sum(map(is_given_back, runs)), findings)
     for task_id, taken in sorted(writes.items()):
         _sink(task_id, taken, findings)
 
@@ -162,8 +161,8 @@ def _after_success(
             )
 
 
-def _starts(runs: list[Attempt], terms: Terms, is_bounded: bool, findings: Findings) -> None:
-    """No more starts than its asker allows."""
+def _starts(runs: list[Attempt], terms: Terms, given_back: int, findings: Findings) -> None:
+    """No more starts than its asker allows; what a node gave back is none."""
     if terms.at_most_once:
         findings.saw("tasks_at_most_once")
         for one, two in pairwise(runs):
@@ -178,9 +177,9 @@ def _starts(runs: list[Attempt], terms: Terms, is_bounded: bool, findings: Findi
                 )
     # The last failure and the last loss end the task.
     most = terms.max_attempts + terms.max_losses - 1
-    if is_bounded and len(runs) > most:
+    if len(runs) - given_back > most:
         findings.broken(
-            f"{runs[0].task} ran {len(runs)} times; {terms.max_attempts} attempts and "
+            f"{runs[0].task} ran {len(runs) - given_back} times; {terms.max_attempts} attempts and "
             f"{terms.max_losses} losses allow {most}",
             [run.started_at for run in runs],
             [runs[0].task],

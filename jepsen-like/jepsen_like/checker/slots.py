@@ -20,10 +20,11 @@ from jepsen_like.ahead import Ahead
 from jepsen_like.asked import Book
 from jepsen_like.attempts import Attempt, attempts
 from jepsen_like.checker.verdict import Checker, Findings, workloads
+from jepsen_like.closed import closed
 from jepsen_like.evidence import Evidence
 from jepsen_like.history import Call
 from jepsen_like.slots import CannotTell, due
-from jepsen_like.spans import NEVER, Span, spans
+from jepsen_like.spans import spans
 from jepsen_like.statistics import distribution
 
 #: Rows a schedule keeps; an answer with as many may not show all.
@@ -32,8 +33,6 @@ ROWS_KEPT = 100
 SETTLE_MS = 10_000
 #: A run in a quiet stretch starts within this of its instant, jitter aside.
 LATE_MS_MAX = 10_000
-#: A question without an answer has done by then what it does.
-OPEN_NS = 10_000_000_000
 
 
 class Sight(msgspec.Struct):
@@ -214,7 +213,9 @@ def _runs(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
     by_slot: dict[int, Attempt] = {}
     lateness = []
     jitter = int(sight.document.get("jitter_ms") or 0)
-    quiet = Quiet([*_stretches(spans(evidence.faults)), *_closed(evidence)], SETTLE_MS)
+    disturbed = [(span.from_at, span.to_at) for span in spans(evidence.faults)]
+    disturbed += [(node.from_at, node.to_at) for node in closed(evidence)]
+    quiet = Quiet(disturbed, SETTLE_MS)
     ahead = Ahead(evidence) if evidence.run.clock is not None else None
     for run in sorted(runs, key=lambda run: run.started_at):
         assert run.slot is not None
@@ -257,31 +258,6 @@ def _runs(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
                 [run],
             )
     return lateness
-
-
-def _stretches(faults: list[Span]) -> list[tuple[int, int]]:
-    return [(span.from_at, span.to_at) for span in faults]
-
-
-def _closed(evidence: Evidence) -> list[tuple[int, int]]:
-    """When a node may have been given nothing, so that runs waited for the others'."""
-    calls = [call for call in evidence.calls if call.f in ("cordon", "drain", "uncordon")]
-    found = []
-    for call in calls:
-        if call.f == "uncordon" or call.outcome == "fail":
-            continue
-        since = call.invoked_at + OPEN_NS if call.ended_at is None else call.ended_at
-        opened = [
-            other.ended_at
-            for other in calls
-            if other.f == "uncordon"
-            and other.ended_at is not None
-            and other.is_ok
-            and other.invoked_at >= since
-            and other.value.get("node") == call.value.get("node")
-        ]
-        found.append((call.invoked_at, min(opened, default=NEVER)))
-    return found
 
 
 class Quiet:
