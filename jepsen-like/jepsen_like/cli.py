@@ -85,6 +85,11 @@ def _nemeses(context: click.Context, parameter: click.Parameter, text: str) -> t
 )
 @click.option("--single", is_flag=True, help="Never two faults at once.")
 @click.option(
+    "--leave-dead",
+    is_flag=True,
+    help="As many machines as may fail die with the last fault and are not started again.",
+)
+@click.option(
     "--lease",
     type=click.FloatRange(1, 600),
     default=5.0,
@@ -109,6 +114,7 @@ def main(
     backend: str,
     disks: bool | None,
     single: bool,
+    leave_dead: bool,
     lease: float,
     program: str,
     report: Path | None,
@@ -140,6 +146,7 @@ def main(
         program=program,
         has_disks=has_disks,
         is_single=single,
+        leaves_dead=leave_dead,
     )
     ids = [f"n{number + 1}" for number in range(options.peers)]
     net = _net(backend, ids) if why_not else netns.NetnsNet(ids)

@@ -88,7 +88,11 @@ class Client:
 
     def any_peer(self, chance: random.Random) -> str:
         """Whoever is configured: a client does not know who is well."""
-        return chance.choice(self._peers.ids)
+        return self.some_peers(chance, 1)[0]
+
+    def some_peers(self, chance: random.Random, count: int) -> list[str]:
+        """So many of them; not those that were left dead, which a client was told of."""
+        return chance.sample([p for p in self._peers.ids if p not in self._peers.dead], count)
 
     def write(
         self,

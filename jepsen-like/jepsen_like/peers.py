@@ -49,6 +49,8 @@ class Peers:
         self.machines: dict[str, Program] = {}
         #: Whom the harness wants to run just now.
         self.running: set[str] = set()
+        #: Who is not to be started again.
+        self.dead: list[str] = []
         self._environment = environment or {}
         #: If the wall clock of each machine can be set.
         self.clocks = clocks

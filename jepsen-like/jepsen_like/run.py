@@ -19,6 +19,7 @@ from jepsen_like.client import Client, Process
 from jepsen_like.history import Clock, Earn, FaultEvent, Phase, Run, Writer, write_document
 from jepsen_like.nemesis import Arena, Fault, faults_of
 from jepsen_like.nemesis.base import Seen, can_be_together, reason_to_skip
+from jepsen_like.nemesis.processes import LeftDead
 from jepsen_like.net.base import Net
 from jepsen_like.observer import NoFinal, all_ended, watch, write_finals
 from jepsen_like.orders import OrderFailed
@@ -52,6 +53,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     has_disks: bool = False
     #: Never two faults at once.
     is_single: bool = False
+    #: As many machines as may fail are left dead after the heal.
+    leaves_dead: bool = False
     #: The command line of a peer before ``serve``.
     program: str = ""
 
@@ -176,7 +179,7 @@ class Session:
                 try:
                     await self._disturb(workload)
                 finally:
-                    await self._heal()
+                    await self._heal(workload)
             async with self._phase("healed"):
                 await asyncio.sleep(AFTER_SECONDS)
 
@@ -262,9 +265,15 @@ class Session:
             fault = self._standing.pop()
             self._write(type(fault), "end", await fault.end())
 
-    async def _heal(self) -> None:
+    async def _heal(self, workload: Workload) -> None:
         """Every fault is taken away, and whoever may run runs."""
         await self._end_all()
+        if self.options.leaves_dead:
+            if workload.earn.in_flight is not False:
+                await _until_running(workload.effects)
+            await self._begin(LeftDead(self.arena))
+            # It stands for good.
+            self._standing.clear()
         await self.arena.heal()
         await self.arena.start(self.peers.ids)
         await self.peers.all_ready()

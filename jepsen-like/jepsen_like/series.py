@@ -50,7 +50,8 @@ async def run_one(plan: Plan, seed: int, directory: Path, program: str = "") -> 
     """A process of its own for a run."""
     words = ["--workload", plan.workload, "--nemesis", ",".join(plan.nemesis) or "none",
              "--seed", str(seed), "--time-limit", str(plan.seconds), "--peers", str(plan.peers),
-             "--lease", str(plan.lease_seconds)]  # fmt: skip
+             "--lease", str(plan.lease_seconds),
+             *(["--leave-dead"] if plan.leaves_dead else [])]  # fmt: skip
     command = [sys.executable, str(Path(__file__).parents[1]), *words, "--report", str(directory)]
     command += ["--program", program] if program else []
     began = time.monotonic()
@@ -97,9 +98,8 @@ async def run_all(
             done.append(run)
             _tell(run)
             if run.is_held:
-                # What held is told by its results; the rest is hundreds of megabytes.
-                for name in ("peers", "effects"):
-                    shutil.rmtree(run.directory / name, ignore_errors=True)
+                # The evidence stays, to be judged again; the peers' data is hundreds of megabytes.
+                shutil.rmtree(run.directory / "peers", ignore_errors=True)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(jobs):

@@ -14,8 +14,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 45.0
     peers: int = 3
     lease_seconds: float = 5.0
-    #: Faults by name; empty: all of the classes.
-    faults: tuple[str, ...] = ()
+    #: A minority stays dead after the faults.
+    leaves_dead: bool = False
 
 
 class Planted(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +62,11 @@ FULL = (
     *_plans("limits", "kill,partition", "crash,pause", "clock,kill-leader"),
     *_plans("fencing", "pause,partition", "crash,kill", "clock,pause-leader"),
     *_plans("drain", "kill,restart", "partition,crash", "members,kill"),
+    *(
+        Plan(workload=workload, nemesis=(nemesis,), leaves_dead=True, peers=peers, seconds=30.0)
+        for workload, nemesis, peers in
+        (("tasks", "kill", 3), ("workflow", "partition", 3), ("mixed", "crash", 5))
+    ),
     *_plans("mixed", "all", "all", "all", "all"),
     *_plans("mixed", "kill,crash,pause,partition,link", "all", peers=5),
 )  # fmt: skip

@@ -102,3 +102,14 @@ def test_two_tasks_of_one_key_on_the_replicas_are_found() -> None:
         "key k made 2 tasks: t, u"
         in once.CHECKER(evidence(calls=calls, finals=both)).violations[0].says
     )
+
+
+@pytest.mark.parametrize(("at", "peer", "count"), [(5, "n2", 1), (5, "n1", 0), (20, "n2", 0)])
+def test_a_key_at_two_peers_at_once_is_counted(at: float, peer: str, count: int) -> None:
+    value = {"id": "t", "key": "k", "task": {}}
+    answer = {"id": "t", "state": "queued", "replayed": False}
+    again = {**answer, "replayed": True}
+    calls = [call("submit", 0, 10, value, answer)]
+    calls.append(call("submit", at, at + 10, value, again, peer=peer))
+    verdict = once.CHECKER(evidence(calls=calls))
+    assert (verdict.valid, verdict.checked["keys_at_two_peers_at_once"]) == (True, count)

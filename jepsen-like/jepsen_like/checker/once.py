@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
 from jepsen_like.history import Call
@@ -18,6 +20,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
         findings.saw("keys")
         done = [call for call in calls if call.is_ok]
         findings.saw("keys_repeated", int(len(calls) > 1))
+        findings.saw("keys_at_two_peers_at_once", int(_at_once(calls)))
         findings.saw("repeats_acknowledged", max(0, len(done) - 1))
         ids = sorted({str(call.answer.get("id") or call.id) for call in done})
         if len(ids) > 1:
@@ -45,6 +48,13 @@ def look(evidence: Evidence, findings: Findings) -> None:
                 [key, *there],
                 [*calls, *[present[task_id] for task_id in there]],
             )
+
+
+def _at_once(calls: list[Call]) -> bool:
+    return any(
+        one.peer != two.peer and two.invoked_at < (one.ended_at or two.invoked_at + 1)
+        for one, two in pairwise(calls)
+    )
 
 
 CHECKER = Checker(

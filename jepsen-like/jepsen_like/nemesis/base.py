@@ -49,8 +49,6 @@ class Arena:
         self.chance = chance
         self.lease_seconds = lease_seconds
         self.exits: list[Exit] = []
-        #: Peers that are not to be started again.
-        self.dead: list[str] = []
         #: What a peer is to end with by itself, because it was told to go.
         self.expects: dict[str, int] = {}
         #: How many standing faults keep a peer from being started.
@@ -59,6 +57,11 @@ class Arena:
     @property
     def net(self) -> Net:
         return self.peers.net
+
+    @property
+    def dead(self) -> list[str]:
+        """Peers that are not to be started again."""
+        return self.peers.dead
 
     def one(self) -> str:
         """Any peer."""

@@ -72,6 +72,22 @@ class KillAll(Kill):
         return list(self.arena.peers.ids)
 
 
+class LeftDead(Kill):
+    """What may fail fails as the faults end, for good: the others do all that is left."""
+
+    name = "left-dead"
+    about = "as many machines as may fail die and are not started again"
+    is_machine = True
+
+    async def whom(self) -> list[str]:
+        return self.arena.minority()
+
+    async def begin(self) -> Seen:
+        seen = await super().begin()
+        self.arena.dead.extend(seen.targets)
+        return seen
+
+
 class Crash(Kill):
     """All that runs on machines dies, attempts too."""
 

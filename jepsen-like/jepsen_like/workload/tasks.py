@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from pathlib import Path
 from typing import Any
 
-from jepsen_like.client import Process
+from jepsen_like.client import Client, Process
 from jepsen_like.workload.base import Workload
 
 
@@ -12,7 +15,12 @@ class Tasks(Workload):
     name = "tasks"
     #: How long tasks run.
     runs_ms: tuple[int, ...] = (0, 50, 200, 800, 2_500)
-    about = "submit, repeat with the same key, cancel, pause, retry, read"
+    about = "submit, with the same key again and at two peers at once, cancel, pause, retry, read"
+
+    def __init__(self, client: Client, directory: Path, chance: random.Random) -> None:
+        super().__init__(client, directory, chance)
+        #: What asks at the same time as another process.
+        self._twins: dict[Process, Process] = {}
 
     async def step(self, process: Process) -> None:
         chance = self.chance.random()
@@ -43,10 +51,31 @@ class Tasks(Workload):
         task_id = self.next_id(prefix)
         told, body = self.some_task()
         key = f"key-{task_id}" if self.chance.random() < 0.6 else ""
+        if key and self.chance.random() < 0.2:
+            await self._submit_at_two(process, task_id, told, body, key)
+            return
         outcome = await self.submit(process, task_id, told, body, key=key)
         again = outcome.type == "info" or self.chance.random() < 0.15
         if key and again:
             await self.submit(process, task_id, told, body, key=key)
+
+    async def _submit_at_two(
+        self,
+        process: Process,
+        task_id: str,
+        told: dict[str, Any],
+        body: dict[str, Any],
+        key: str,
+    ) -> None:
+        """The same key at two peers at once: one of them makes the task, both name it."""
+        twin = self._twins.get(process)
+        if twin is None:
+            twin = self._twins[process] = self.client.process()
+        one, two = self.client.some_peers(self.chance, 2)
+        await asyncio.gather(
+            self.submit(process, task_id, told, body, key=key, peer=one),
+            self.submit(twin, task_id, told, body, key=key, peer=two),
+        )
 
     def some_task(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the history says of a task, and what a peer is asked for."""
