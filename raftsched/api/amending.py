@@ -11,7 +11,7 @@ from raftsched.api import fanout
 from raftsched.api.context import Context, body_of, decode, flag, no_fields, pointer_of
 from raftsched.api.defaults import merged
 from raftsched.api.documents import TaskRequest, to_new_task
-from raftsched.api.problems import Problem, part_of_tree, task_terminal
+from raftsched.api.problems import Problem, modified, part_of_tree, task_terminal
 from raftsched.api.retries import retry_of
 from raftsched.api.submission import key_of
 from raftsched.api.tasks import etag, known_task
@@ -110,7 +110,7 @@ def check_can_edit(task: Task, wanted: int) -> None:
     if is_fork or is_split(task) or owner_of(task):
         raise part_of_tree(task.id, owner_of(task))
     if wanted and wanted != task.modify_index:
-        raise Problem("modified", f"its modify index is {task.modify_index}, not {wanted}")
+        raise modified(f"task {task.id}", task.modify_index, wanted)
 
 
 def document_of(task: Task) -> dict[str, Any]:

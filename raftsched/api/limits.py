@@ -11,7 +11,7 @@ from raftsched.api.amending import if_match
 from raftsched.api.checked import milliseconds
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
 from raftsched.api.policies import Key
-from raftsched.api.problems import Problem
+from raftsched.api.problems import Problem, modified
 from raftsched.api.queues import Count
 from raftsched.api.times import Duration, instant
 from raftsched.core.commands import DeleteLimit, PutLimit
@@ -86,8 +86,9 @@ async def put(context: Context, request: web.Request) -> web.StreamResponse:
     if flag(request, "dry_run"):
         await context.service.read()
         known = context.service.state.limits.get(key)
-        if if_index and (known is None or known.modify_index != if_index):
-            raise Problem("modified", "the limit was changed meanwhile")
+        stands = 0 if known is None else known.modify_index
+        if if_index and stands != if_index:
+            raise modified(f"limit {key!r}", stands, if_index)
         return context.answer({"valid": True})
     await context.propose(PutLimit(row, if_index))
     return _answer(context, context.service.state, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -11,9 +12,15 @@ from aiohttp import web
 from raftsched.core.commands import (
     AnyCommand,
     CancelTask,
+    DeleteSchedule,
     DeleteTask,
+    DeleteTemplate,
     EditTask,
     PauseTask,
+    PutLimit,
+    PutQueue,
+    PutSchedule,
+    PutTemplate,
     ResumeTask,
     RunNow,
     SetEligibility,
@@ -56,6 +63,7 @@ CATALOGUE: dict[str, Kind] = {
     "no-subtasks": Kind(404, "The task has no subtasks"),
     "part-of-tree": Kind(409, "The task has subtasks, or is one"),
     "task-succeeded": Kind(409, "The task succeeded"),
+    "inputs-gone": Kind(409, "What the task depended on is not there any more"),
     "unique-conflict": Kind(409, "A task that has not ended has this unique key"),
     "schedule-exists": Kind(409, "There is a schedule of this name"),
     "modified": Kind(412, "It has changed since"),
@@ -203,11 +211,51 @@ def part_of_tree(task_id: str, parent_id: str) -> Problem:
     return Problem("part-of-tree", f"task {task_id} was split into subtasks and stays as it is")
 
 
+#: What is changed only if it stands as it was seen.
+_Conditional = (
+    DeleteSchedule | DeleteTemplate | EditTask | PutLimit | PutQueue | PutSchedule | PutTemplate
+)
+_INDEX = re.compile(r"modify index (\d+)")
+
+
+def modified(what: str, stands: int, wanted: int) -> Problem:
+    """It is not as it was seen.  ``stands``: its modify index; 0: it is not there."""
+    now = f"{what} has modify index {stands} now, and {wanted}"
+    if not stands:
+        now = f"there is no {what} now, and modify index {wanted}"
+    return Problem("modified", f"{now} was asked for; read it again, or ask without If-Match")
+
+
+def _modified(asked: _Conditional, detail: str) -> Problem:
+    """As the state refused it: with the index that stands there, or none."""
+    found = _INDEX.search(detail)
+    return modified(_called(asked), int(found[1]) if found else 0, asked.if_index)
+
+
+def _called(asked: _Conditional) -> str:
+    """What a command changes, in words."""
+    match asked:
+        case EditTask():
+            return f"task {asked.task.id}"
+        case PutSchedule():
+            return f"schedule {asked.schedule.name!r}"
+        case DeleteSchedule():
+            return f"schedule {asked.name!r}"
+        case PutQueue():
+            return f"queue {asked.queue.name!r}"
+        case PutLimit():
+            return f"limit {asked.limit.key!r}"
+        case _:
+            return f"template {asked.name!r}"
+
+
 def of_rejection(
     rejected: Rejected, asked: AnyCommand | None = None, nodes: Iterable[str] = ()
 ) -> Problem:
     """A refusal of the state as a problem; ``asked`` and the ids of all nodes, where known."""
     reason, detail = rejected.reason, rejected.detail
+    if isinstance(asked, _Conditional) and reason is Reason.MODIFIED:
+        return _modified(asked, detail)
     if isinstance(asked, EditTask | DeleteTask) and reason is Reason.PART_OF_TREE:
         task_id = asked.task.id if isinstance(asked, EditTask) else asked.task_id
         return part_of_tree(task_id, detail)

@@ -13,7 +13,7 @@ from raftsched.api.checked import checked, milliseconds
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
 from raftsched.api.defaults import checked_defaults
 from raftsched.api.documents import Word
-from raftsched.api.problems import Problem
+from raftsched.api.problems import Problem, modified
 from raftsched.api.times import Duration
 from raftsched.core.commands import DeleteQueue, PutQueue
 from raftsched.core.indexes import QueueUse
@@ -138,8 +138,9 @@ async def _set_paused(context: Context, request: web.Request, paused: bool) -> w
 async def _put(context: Context, request: web.Request, row: Queue, if_index: int) -> web.Response:
     if flag(request, "dry_run"):
         known = context.service.state.queues.get(row.name)
-        if if_index and (known is None or known.modify_index != if_index):
-            raise Problem("modified", "the queue was changed meanwhile")
+        stands = 0 if known is None else known.modify_index
+        if if_index and stands != if_index:
+            raise modified(f"queue {row.name!r}", stands, if_index)
         return context.answer({"valid": True})
     await context.propose(PutQueue(row, if_index))
     return _answer(context, context.service.state, row.name)

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from raftsched.api.amending import if_match
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
 from raftsched.api.defaults import merged
-from raftsched.api.problems import Problem, of_rejection, unknown_schedule
+from raftsched.api.problems import Problem, modified, of_rejection, unknown_schedule
 from raftsched.api.schedule_documents import check_fields, differences, given_of, wanted_row
 from raftsched.api.schedule_views import (
     UNKNOWN,
@@ -145,7 +145,8 @@ async def put(context: Context, request: web.Request) -> web.StreamResponse:
     row = wanted_row(state, name, body, context.now_ms(), known)
     is_new = request.headers.get(hdrs.IF_NONE_MATCH, "").strip() == "*"
     if is_new and known is not None:
-        raise Problem("modified", f"there is a schedule {name!r}")
+        text = f"there is a schedule {name!r}; ask without If-None-Match to replace it"
+        raise Problem("modified", text)
     return await _put(context, request, row, if_match(request), is_new=is_new)
 
 
@@ -176,8 +177,9 @@ async def _put(
 ) -> web.Response:
     """Propose a row, unless what stands there asks for the same."""
     known = context.service.state.schedules.get(row.name)
-    if if_index and (known is None or edited_at(known) != if_index):
-        raise Problem("modified", "the schedule was changed meanwhile")
+    stands = 0 if known is None else edited_at(known)
+    if if_index and stands != if_index:
+        raise modified(f"schedule {row.name!r}", stands, if_index)
     fields = [] if known is None else differences(known, row)
     if flag(request, "dry_run"):
         action = "create" if known is None else "update" if fields else "none"
@@ -199,7 +201,7 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
         state = await context.service.read()
         row = known_schedule(context, request)
         if wanted and edited_at(row) != wanted:
-            raise Problem("modified", "the schedule was changed meanwhile")
+            raise modified(f"schedule {name!r}", edited_at(row), wanted)
         count = len(state.firings.runs_of(name)) if ends_tasks else 0
         return context.answer({"valid": True, "tasks": count})
     await context.propose(DeleteSchedule(name, ends_tasks, wanted))

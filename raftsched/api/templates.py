@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from raftsched.api.amending import if_match
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
 from raftsched.api.documents import TaskRequest
-from raftsched.api.problems import Problem, unknown_template
+from raftsched.api.problems import Problem, modified, unknown_template
 from raftsched.api.secrets import hidden
 from raftsched.api.submission import key_of, submit_document
 from raftsched.api.tasks import is_held
@@ -123,8 +123,9 @@ async def put(context: Context, request: web.Request) -> web.StreamResponse:
     document, namespace = checked_template(name, body, known)
     is_new = request.headers.get(hdrs.IF_NONE_MATCH, "").strip() == "*"
     if is_new and known is not None:
-        raise Problem("modified", f"there is a template {name!r}")
-    _check_seen(known, wanted)
+        text = f"there is a template {name!r}; ask without If-None-Match to replace it"
+        raise Problem("modified", text)
+    _check_seen(name, known, wanted)
     if flag(request, "dry_run"):
         fields = _differences(known, document)
         action = "create" if known is None else "update" if fields else "none"
@@ -143,7 +144,7 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
     name, wanted = request.match_info["name"], if_match(request)
     if flag(request, "dry_run"):
         await context.service.read()
-        _check_seen(_known(context, request), wanted)
+        _check_seen(name, _known(context, request), wanted)
         return context.answer({"valid": True})
     await context.propose(DeleteTemplate(name, wanted))
     return web.Response(status=204, headers=context.headers())
@@ -181,9 +182,10 @@ def _known(context: Context, request: web.Request) -> Template:
     return row
 
 
-def _check_seen(known: Template | None, wanted: int) -> None:
-    if wanted and (known is None or known.modify_index != wanted):
-        raise Problem("modified", "the template was changed meanwhile")
+def _check_seen(name: str, known: Template | None, wanted: int) -> None:
+    stands = 0 if known is None else known.modify_index
+    if wanted and stands != wanted:
+        raise modified(f"template {name!r}", stands, wanted)
 
 
 def _differences(known: Template | None, document: bytes) -> list[str]:

@@ -69,7 +69,8 @@ async def test_edit_of_what_has_changed_since_is_refused(api: Api) -> None:
     seen = await api.submit("t")
     await edit(api, {"priority": 1})
     stale = await edit(api, {"priority": 2}, If_Match=f'"{seen["modify_index"]}"')
-    stale.problem(412, "modified")
+    told = stale.problem(412, "modified")["detail"]
+    assert "task t has modify index 2 now, and 1 was asked for; read it again" in told
     fresh = await edit(api, {"priority": 2}, If_Match=f'"{api.service.task("t").modify_index}"')
     assert fresh.json()["priority"] == 2
 

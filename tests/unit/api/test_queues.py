@@ -45,7 +45,8 @@ async def test_a_queue_that_was_changed_since_is_not_overwritten(api: Api) -> No
     tag = f'"{made["modify_index"]}"'
     for query in ("", "?dry_run=1"):
         answer = await api.ask("PUT", f"/v1/queues/q1{query}", {}, If_Match=tag)
-        answer.problem(412, "modified")
+        told = answer.problem(412, "modified")["detail"]
+        assert "queue 'q1' has modify index 2 now, and 1 was asked for; read it again" in told
     answer = await api.get("/v1/queues/q1")
     assert answer.json()["concurrency"] == 3
     assert (await put(api, "/v1/queues/q1", {}, If_Match=answer.headers["ETag"]))["paused"] is False

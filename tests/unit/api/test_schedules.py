@@ -19,6 +19,11 @@ from tests.unit.api.harness import Api
 TASK = {"command": ["/bin/date"]}
 NIGHTLY = {"cron": "0 2 * * *", "zone": "Europe/Berlin", "task": TASK}
 PATH = "/v1/schedules/nightly"
+#: What is said to who asks with the first index, and there is the second.
+SEEN_BEFORE = (
+    "schedule 'nightly' has modify index 2 now, and 1 was asked for; read it again, or ask without "
+    "If-Match"
+)
 
 
 async def put(api: Api, name: str = "nightly", **fields: Any) -> Any:
@@ -120,10 +125,34 @@ async def test_what_was_changed_since_is_neither_replaced_nor_deleted(api: Api) 
     tag = f'"{(await put(api))["modify_index"]}"'
     await put(api, overlap="allow")
     for method, body in (("PUT", {**NIGHTLY, "overlap": "queue"}), ("PATCH", {"zone": "UTC"})):
-        (await api.ask(method, PATH, body, If_Match=tag)).problem(412, "modified")
+        told = (await api.ask(method, PATH, body, If_Match=tag)).problem(412, "modified")
+        assert told["detail"] == SEEN_BEFORE
     for query in ("", "?dry_run=1"):
-        (await api.ask("DELETE", PATH + query, If_Match=tag)).problem(412, "modified")
+        told = (await api.ask("DELETE", PATH + query, If_Match=tag)).problem(412, "modified")
+        assert told["detail"] == SEEN_BEFORE
     assert (await view_of(api))["overlap"] == "allow"
+
+
+async def test_what_is_not_there_is_not_replaced_as_if_it_were(api: Api) -> None:
+    told = (await api.ask("PUT", PATH, NIGHTLY, If_Match='"7"')).problem(412, "modified")
+    assert told["detail"] == (
+        "there is no schedule 'nightly' now, and modify index 7 was asked for; read it again, or "
+        "ask without If-Match"
+    )
+
+
+async def test_a_change_between_look_and_entry_is_told_in_the_same_words(api: Api) -> None:
+    tag = f'"{(await put(api))["modify_index"]}"'
+    propose = api.service.propose
+
+    async def paused_first(command: Any, timeout_seconds: float = 10.0) -> Any:
+        await propose(PauseSchedule("nightly"))
+        return await propose(command, timeout_seconds)
+
+    api.service.propose = paused_first  # type: ignore[method-assign]
+    other = {**NIGHTLY, "overlap": "queue"}
+    told = (await api.ask("PUT", PATH, other, If_Match=tag)).problem(412, "modified")
+    assert told["detail"] == SEEN_BEFORE
 
 
 async def test_a_patch_changes_what_it_says_and_null_is_the_default_again(api: Api) -> None:

@@ -80,9 +80,11 @@ async def test_a_change_counts_up_and_the_same_again_is_none(api: Api) -> None:
 async def test_a_put_is_of_what_was_seen(api: Api) -> None:
     index = (await made(api))["modify_index"]
     assert (await put(api, If_None_Match="*")).problem(412, "modified")
-    assert (await put(api, with_task(nice=1), If_Match='"99"')).problem(412, "modified")
+    told = (await put(api, with_task(nice=1), If_Match='"99"')).problem(412, "modified")
+    assert "now, and 99 was asked for; read it again" in told["detail"]
     assert (await put(api, with_task(nice=1), If_Match=f'"{index}"')).status == 200
-    assert (await api.ask("DELETE", PATH, If_Match='"99"')).problem(412, "modified")
+    told = (await api.ask("DELETE", PATH, If_Match='"99"')).problem(412, "modified")
+    assert "now, and 99 was asked for; read it again" in told["detail"]
 
 
 async def test_a_dry_run_says_what_would_be_done(api: Api) -> None:
