@@ -32,6 +32,12 @@ WHOLE = (
     "name", "namespace", "queue", "priority", "labels", "depends_on", "needs", "not_before",
     "deadline", "unique",
 )  # fmt: skip
+#: Option -> field of ``speculate``.
+_SPECULATE = {
+    "speculate_factor": "factor",
+    "speculate_after": "after_share",
+    "speculate_min": "min_seconds",
+}
 #: Parts in a tree whose own subtasks are shown, and how many of each.
 BRANCHES_MAX = 20
 LEAVES_MAX = 20
@@ -49,6 +55,12 @@ LEAVES_MAX = 20
               "or how many may fail.")  # fmt: skip
 @click.option("--speculate", is_flag=True, help="What takes far longer than others runs a second "
               "time, elsewhere.")  # fmt: skip
+@click.option("--speculate-factor", type=click.FloatRange(1, 1_000), metavar="N", help="That is N "
+              "times as long as their median (2); implies --speculate.")  # fmt: skip
+@click.option("--speculate-after", type=click.FloatRange(0, 1), metavar="SHARE", help="Not before "
+              "this part of all has succeeded (0.5); implies --speculate.")  # fmt: skip
+@click.option("--speculate-min", metavar="TIME", help="Not before it has run for so long (5s); "
+              "implies --speculate.")  # fmt: skip
 @spec_options
 @click.option("--key", help="Idempotency key: the same key creates once, however often.")
 @click.option("--wait", "wait_for_end", is_flag=True, help="Wait for the end; exit code 8 if bad.")
@@ -64,6 +76,7 @@ def map_(session: Session, command: tuple[str, ...], **options: Any) -> None:
     raftsched map --range 0:100 --max-parallel 8 -- ./render.sh {item}
     raftsched map --items orders.ndjson --json -- ./bill {item.customer} {item.sum}
     raftsched map --from "$LIST" --on-failure 3 --python shop:check
+    raftsched map --range 0:100 --speculate-factor 3 --speculate-min 1m -- ./render.sh {item}
     """
     if not command and options["document"] is None and not options["python"]:
         text = "COMMAND is missing; for example: raftsched map --range 0:9 -- echo {item}"
@@ -80,7 +93,7 @@ def map_(session: Session, command: tuple[str, ...], **options: Any) -> None:
             _items(options),
             max_parallel=options["max_parallel"] or 0,
             on_failure=_on_failure(options["on_failure"]),
-            speculate=options["speculate"],
+            speculate=_speculate(options),
             idempotency_key=options["key"],
             dry_run=options["dry_run"],
             **whole,
@@ -148,6 +161,14 @@ def _on_failure(word: str | None) -> str | dict[str, int]:
     if word is None:
         return "fail_fast"
     return {"allow": int(word)} if word.isdecimal() else word
+
+
+def _speculate(options: dict[str, Any]) -> bool | dict[str, Any]:
+    """Whether, or when: what was not said is left to the server."""
+    found = {
+        field: options[name] for name, field in _SPECULATE.items() if options[name] is not None
+    }
+    return found or options["speculate"]
 
 
 # What there is ------------------------------------------------------------------------------------

@@ -46,6 +46,14 @@ def test_items_may_be_json_of_a_file(tmp_path: Path) -> None:
         (("--range", "9:0:-3"), {"range": [9, 0, -3]}),
         (("--from", "t-1", "--max-parallel", "4"), {"from": "t-1", "max_parallel": 4}),
         (("--range", "0:2", "--speculate"), {"range": [0, 2, 1], "speculate": True}),
+        (
+            ("--range", "0:2", "--speculate", "--speculate-after", "0"),
+            {"range": [0, 2, 1], "speculate": {"after_share": 0}},
+        ),
+        (
+            ("--range", "0:2", "--speculate-factor", "3", "--speculate-min", "1m"),
+            {"range": [0, 2, 1], "speculate": {"factor": 3, "min_seconds": "1m"}},
+        ),
     ],
 )
 def test_items_may_be_numbers_or_of_another_task(words: Any, expected: Any) -> None:
