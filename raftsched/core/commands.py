@@ -13,7 +13,7 @@ from raftsched.core.model import Eligibility, Limit, NewTask, Queue, Settings
 from raftsched.core.schedule import Schedule
 
 #: The highest version this code applies, and writes once it is in force (``versions``).
-ENTRY_VERSION = 7
+ENTRY_VERSION = 8
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):

@@ -23,7 +23,7 @@ from raftsched.core.tables import Table
 from raftsched.core.template import DOCUMENT_BYTES_MAX, TEMPLATES_MAX
 from raftsched.core.timers import due_at
 from raftsched.core.trees import awaits_twin, is_held, is_skipped, owner_of, parent_of
-from raftsched.core.versions import POLICIES
+from raftsched.core.versions import PAUSED_TWINS, POLICIES
 
 
 def check(state: State) -> list[str]:
@@ -297,7 +297,8 @@ def _twins(state: State, tasks: list[Task]) -> Iterator[str]:
         twin = state.tasks.get(task.extra.twin) if task.extra.twin else None
         if task.extra.twin and (twin is None or twin.extra is None):
             yield f"task {task.id} has a twin {task.extra.twin}, which is not there"
-        is_told = task.paused or task.status in TERMINAL or task.status is TaskStatus.CANCELLING
+        is_told = task.status in TERMINAL or task.status is TaskStatus.CANCELLING
+        is_told |= task.paused and state.version < PAUSED_TWINS
         if awaits_twin(task) and not (twin is not None and twin.status in HOLDING):
             yield f"task {task.id} waits for a twin that does not run"
         if is_told and twin is not None and _goes_on(twin):

@@ -11,6 +11,7 @@ had it, on every peer alike.
  5    Trees: a task may be split into subtasks, one for each of several nodes.
  6    Schedules.
  7    Workflows: tasks that depend on others, forks, twins; templates; results that nodes keep.
+ 8    A pause of a subtask holds its twin; a fork that is being deleted says so.
 ====  ==========================================================================================
 """
 
@@ -39,6 +40,10 @@ TREES = 5
 SCHEDULES = 6
 #: From this version on tasks depend on others.
 WORKFLOWS = 7
+#: From this version on the twin of a subtask is paused and resumed with it.
+PAUSED_TWINS = 8
+#: From this version on a fork is open that is being deleted: it has not all of its subtasks.
+TRIMMED_IS_OPEN = 8
 #: Version that a command needs; those that are not here were always there.
 SINCE: dict[type[Any], int] = {
     commands.CheckReplicas: 3,

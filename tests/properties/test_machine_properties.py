@@ -489,7 +489,7 @@ class Machine(RuleBasedStateMachine):
         self.now += days * 86_400_000
         self.do(ApplyRetention(limit))
 
-    @rule(version=st.sampled_from([1, 2, 3, 4, 5, 6, 6]))
+    @rule(version=st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8]))
     def activate(self, version: int) -> None:
         self.do(ActivateVersion(version))
 

@@ -233,9 +233,14 @@ def _is_complete(changes: Changes, parent: Task) -> bool:
     return is_last and changes.tally(parent.id).ended == parent.extra.subtasks
 
 
+def twin_of(changes: Changes, task: Task) -> Task | None:
+    """The twin of a task, if it has one."""
+    return changes.task(task.extra.twin) if task.extra is not None and task.extra.twin else None
+
+
 def stop_twin(changes: Changes, task: Task, *, only_idle: bool = False) -> None:
     """End the twin of a task, if it has one that goes on; ``only_idle``: if no node has it yet."""
-    twin = changes.task(task.extra.twin) if task.extra is not None and task.extra.twin else None
+    twin = twin_of(changes, task)
     if twin is None or twin.status in TERMINAL or (only_idle and twin.status in HOLDING):
         return
     stop(changes, twin, TaskStatus.CANCELLED, NOT_NEEDED)
@@ -243,7 +248,7 @@ def stop_twin(changes: Changes, task: Task, *, only_idle: bool = False) -> None:
 
 def has_twin_running(changes: Changes, task: Task) -> bool:
     """Does a node have its twin, which was not told to end?"""
-    twin = changes.task(task.extra.twin) if task.extra is not None and task.extra.twin else None
+    twin = twin_of(changes, task)
     return twin is not None and twin.status in HOLDING - {TaskStatus.CANCELLING}
 
 

@@ -14,7 +14,7 @@ from raftsched.core.commands import (
     ResumeTask,
     RunNow,
 )
-from raftsched.core.handlers.ends import DEADLINE, make_ready, stop, stop_twin, told_after
+from raftsched.core.handlers.ends import DEADLINE, make_ready, stop, stop_twin, told_after, twin_of
 from raftsched.core.handlers.forks import release
 from raftsched.core.handlers.rows import checked_terms, extra_with, new_row
 from raftsched.core.lifecycle import HOLDING, move
@@ -32,6 +32,7 @@ from raftsched.core.trees import (
     owner_of,
     parent_of,
 )
+from raftsched.core.versions import PAUSED_TWINS
 
 #: Subtasks that one command deletes with the task that they are of, or before it.
 DELETED_MAX = 2_000
@@ -193,8 +194,7 @@ def _set_paused(changes: Changes, task_id: str, paused: bool) -> Outcome:
         return Rejected(Reason.UNKNOWN_TASK, task_id)
     if task.status in TERMINAL:
         return Rejected(Reason.TASK_TERMINAL, str(task.status))
-    if task.paused is not paused:
-        _with_pause(changes, task, paused)
+    _with_pause(changes, task, paused)
     _pass_on_pause(changes, task, paused)
     return _DONE
 
@@ -202,8 +202,7 @@ def _set_paused(changes: Changes, task_id: str, paused: bool) -> Outcome:
 def _pass_on_pause(changes: Changes, task: Task, paused: bool) -> None:
     """To what is below it, and is not held: what is held stays so."""
     for subtask in changes.subtasks_under_way(task.id):
-        if subtask.paused is not paused:
-            _with_pause(changes, subtask, paused)
+        _with_pause(changes, subtask, paused)
         if is_split(subtask):
             _pass_on_pause(changes, subtask, paused)
     if is_split(task) and not paused:
@@ -213,11 +212,17 @@ def _pass_on_pause(changes: Changes, task: Task, paused: bool) -> None:
 
 
 def _with_pause(changes: Changes, task: Task, paused: bool) -> Task:
-    task = msgspec.structs.replace(task, paused=paused, modify_index=changes.index)
-    changes.put(task)
-    changes.event("task_changed", task.id, detail="paused" if paused else "resumed")
-    if paused:
-        stop_twin(changes, task)
+    """The task, paused or not, and so is its twin, if that goes on."""
+    is_new = task.paused is not paused
+    if is_new:
+        task = msgspec.structs.replace(task, paused=paused, modify_index=changes.index)
+        changes.put(task)
+        changes.event("task_changed", task.id, detail="paused" if paused else "resumed")
+    if changes.state.version < PAUSED_TWINS:
+        if is_new and paused:
+            stop_twin(changes, task)
+    elif (twin := twin_of(changes, task)) is not None and twin.status not in TERMINAL:
+        _with_pause(changes, twin, paused)
     return task
 
 

@@ -108,7 +108,8 @@ def test_the_next_version_is_the_highest_that_every_member_knows(
 
 def test_an_entry_of_a_version_that_a_program_does_not_know_names_what_to_do() -> None:
     data = codec.encode_entry(entry(ActivateVersion(3)))
-    line = "upgrade this peer: the cluster runs version 7, this program knows up to 2"
+    runs = f"the cluster runs version {ENTRY_VERSION}"
+    line = f"upgrade this peer: {runs}, this program knows up to 2"
     with pytest.raises(UnknownVersion, match=line):
         codec.decode_entry(data, PREVIOUS)
 
