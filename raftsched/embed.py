@@ -27,7 +27,7 @@ from raftsched.api.fanout import Made, check, is_in_pieces, of_items
 from raftsched.api.forks import check_whole
 from raftsched.api.problems import Problem
 from raftsched.api.results import read_result
-from raftsched.api.retries import retry_of
+from raftsched.api.retries import PartsGone, retry_of
 from raftsched.api.schedule_documents import differences, wanted_row
 from raftsched.api.server import ApiServer
 from raftsched.api.template_documents import checked_template
@@ -375,15 +375,20 @@ class Peer(_Peer):
     async def _add_subtasks(
         self, task: Task, count: int, made: Made, timeout_seconds: float
     ) -> None:
-        """Those of a map that are too many for its submission.  Raises ValueError."""
+        """Those of a map that are too many for its submission.  Raises ValueError, PartsGone."""
         assert task.extra is not None
         deadline = self.clock.monotonic() + timeout_seconds
         first = task.extra.subtasks
         commands = (AddSubtasks(task.id, at, piece) for at, piece in pieces(made(first), first))
-        for command in chain(commands, [AddSubtasks(task.id, count, (), is_last=True)]):
-            outcome = await self._propose_again(command, deadline - self.clock.monotonic())
-            if isinstance(outcome, Rejected) and outcome.reason is not Reason.TASK_TERMINAL:
-                raise ValueError(f"{outcome.reason}: {outcome.detail}")
+        try:
+            for command in chain(commands, [AddSubtasks(task.id, count, (), is_last=True)]):
+                outcome = await self._propose_again(command, deadline - self.clock.monotonic())
+                if isinstance(outcome, Rejected) and outcome.reason is not Reason.TASK_TERMINAL:
+                    raise ValueError(f"{outcome.reason}: {outcome.detail}")
+        except PartsGone as gone:
+            end = AddSubtasks(task.id, 0, (), failure=f"items-missing: {gone}")
+            await self._propose_again(end, deadline - self.clock.monotonic())
+            raise
 
     async def _propose_again(self, command: AnyCommand, timeout_seconds: float) -> Outcome:
         """Of a command that may be applied twice without harm.

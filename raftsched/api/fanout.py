@@ -10,6 +10,7 @@ from raftsched.api.context import Context
 from raftsched.api.documents import Map, TaskRequest
 from raftsched.api.forks import filled, items_of
 from raftsched.api.problems import Problem
+from raftsched.api.retries import PartsGone
 from raftsched.api.tasks import known_task
 from raftsched.core.commands import AddSubtasks
 from raftsched.core.items import PIECE_TASKS_MAX, pieces, template_of
@@ -58,6 +59,10 @@ async def push(
         for at, piece in pieces(made(first), first):
             await context.propose(AddSubtasks(task_id, at, piece))
         await context.propose(AddSubtasks(task_id, count, (), is_last=True))
+    except PartsGone as problem:
+        # Nobody has the others: it ends now, and not when nothing came for a while.
+        await context.propose(AddSubtasks(task_id, 0, (), failure=f"items-missing: {problem}"))
+        raise
     except Problem as problem:
         if problem.code == "task-terminal":
             return  # Its end came first: what was sent failed, or somebody cancelled it.

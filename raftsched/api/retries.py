@@ -6,8 +6,10 @@ Rules
 2. What failed is run again, and so is what waited for it: its inputs are others.  A part is kept if
    it succeeded and enough of what it waited for stays as it is.
 3. Parts of a map that are too many for a submission follow it in pieces, as its items did.
-4. What a task depended on it depends on again, as far as that is there: its inputs.  It waits for
-   none of it.
+4. What a task depended on it depends on again: its inputs.  It waits for none of it.  One that runs
+   itself is not tried again without some of them; who is split reads none.
+5. The old task is held (``Extra.keeps``) until the new one has ended, if results or parts are taken
+   from it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from raftsched.api.problems import Problem, part_of_tree, task_not_terminal, unknown_task
+from raftsched.api.problems import Problem, part_of_tree, task_not_terminal
 from raftsched.core.commands import SubmitTasks
 from raftsched.core.dependencies import is_met
 from raftsched.core.handlers.forks import PARTS_BYTES_MAX, PARTS_MAX, encode
@@ -54,6 +56,14 @@ def _of_part(task: Task, root_id: str) -> Problem:
     return Problem(problem.code, text, extra=problem.extra)
 
 
+class PartsGone(Problem):
+    """What a task is another try of was deleted before all of its parts were taken over."""
+
+    def __init__(self, task_id: str) -> None:
+        gone = f"the parts of {task_id} were deleted before all of them were taken over"
+        super().__init__("inputs-gone", f"{gone}; submit it again")
+
+
 def _succeeded(task: Task) -> Problem:
     return Problem("task-succeeded", f"task {task.id} succeeded; submit it again instead")
 
@@ -64,7 +74,7 @@ class Retry(NamedTuple):
     command: SubmitTasks
     #: So many parts follow in pieces; 0: they are in the task.
     following: int
-    #: Those from a number on.
+    #: Those from a number on.  Raises PartsGone.
     parts: Callable[[int], Iterator[NewTask]]
 
 
@@ -84,7 +94,7 @@ def retry_of(
         request_hash=request_hash([asked]) if key else b"",
     )
     count = len(state.trees.ids_of(task.id)) if follows(new) else 0
-    return Retry(command, count, partial(_parts, state, task, only_failed))
+    return Retry(command, count, partial(_parts, state, task, only_failed, count))
 
 
 def another(state: State, task: Task, new_id: str, *, only_failed: bool = False) -> NewTask:
@@ -96,7 +106,7 @@ def another(state: State, task: Task, new_id: str, *, only_failed: bool = False)
     fork, is_same = tries.whole(task, extra, {}, {}, stays=True)
     if only_failed and is_same:
         raise _succeeded(task)
-    depends_on, needs = _inputs(state, task, extra)
+    depends_on, needs = _inputs(state, task, extra, is_read=fork is None and not extra.broadcast)
     again = msgspec.structs.replace(
         _alone(extra),
         retry_of=task.id,
@@ -105,19 +115,26 @@ def another(state: State, task: Task, new_id: str, *, only_failed: bool = False)
         needs=needs,
         broadcast=0 if fork is not None else extra.broadcast,
         fork=fork,
-        keeps=task.id if only_failed and fork is not None else "",
+        keeps=task.id if fork is not None and (only_failed or fork.is_open) else "",
     )
     return _new(task, new_id, again)
 
 
-def _inputs(state: State, task: Task, extra: Extra) -> tuple[tuple[Dependency, ...], int]:
-    """What it depended on, so that all that has ended is as it should; and how many that is."""
+def _inputs(
+    state: State, task: Task, extra: Extra, *, is_read: bool
+) -> tuple[tuple[Dependency, ...], int]:
+    """What it depended on, so that all that has ended is as it should; and how many that is.
+
+    ``is_read``: it is nothing without what they came to.  Raises Problem if one is gone then.
+    """
     found: list[Dependency] = []
     ended = 0
     for dependency in extra.depends_on:
         other = state.tasks.get(dependency.task_id)
-        if other is None or other.order >= task.order:
-            continue  # The id is another task's by now.
+        if other is None or other.order >= task.order:  # The id is another task's by now.
+            if is_read:
+                raise _without_input(task, dependency.task_id)
+            continue
         if other.status in TERMINAL:
             ended += 1
             if not is_met(dependency.on, other.status):
@@ -132,12 +149,17 @@ def follows(new: NewTask) -> bool:
     return fork is not None and fork.is_open
 
 
-def _parts(state: State, task: Task, only_failed: bool, first: int) -> Iterator[NewTask]:
+def _parts(
+    state: State, task: Task, only_failed: bool, count: int, first: int
+) -> Iterator[NewTask]:
     """The parts of a map once more, from this number on, as `AddSubtasks` takes them."""
-    for part_id in state.trees.ids_of(task.id)[first:]:
+    ids = state.trees.ids_of(task.id)
+    if len(ids) < count:
+        raise PartsGone(task.id)
+    for part_id in ids[first:]:
         part = state.tasks.get(part_id)
         if part is None:
-            raise unknown_task(part_id)  # This peer's state is another one's by now.
+            raise PartsGone(task.id)
         is_kept = only_failed and part.status is _SUCCEEDED
         yield _new(part, "", Extra(keeps=part_id) if is_kept else None)
 
@@ -273,8 +295,13 @@ def _is_plain(extra: Extra | None) -> bool:
     return extra is None or extra == Extra(keeps=extra.keeps)
 
 
+def _without_input(task: Task, gone_id: str) -> Problem:
+    text = f"task {task.id} depended on {gone_id}, which is gone, and with it what that came to"
+    return Problem("inputs-gone", f"{text}; submit it again, after what is to come before it now")
+
+
 def _without_items(task: Task) -> Problem:
     earlier = "" if task.extra is None else task.extra.retry_of
     instead = f"try {earlier} again, which it was another try of" if earlier else "submit it again"
-    text = f"task {task.id} never had all of its items; {instead}"
+    text = f"task {task.id} does not have all of its items; {instead}"
     return Problem("invalid", text, pointer="/")

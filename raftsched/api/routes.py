@@ -111,7 +111,8 @@ _EDIT = (
     "needs-version",
 )  # fmt: skip
 _RETRY = (
-    "unknown-task", "task-not-terminal", "task-succeeded", "part-of-tree", "overloaded",
+    "unknown-task", "task-not-terminal", "task-succeeded", "part-of-tree", "inputs-gone",
+    "overloaded",
     "invalid", "too-large", "needs-version",
 )  # fmt: skip
 

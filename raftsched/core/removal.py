@@ -10,6 +10,7 @@ import msgspec
 from raftsched.core.model import TERMINAL, Task
 from raftsched.core.state import State
 from raftsched.core.trees import is_split, owner_of, parent_of
+from raftsched.core.versions import TRIMMED_IS_OPEN
 
 
 def delete_task(state: State, task: Task) -> None:
@@ -67,7 +68,9 @@ def _trim(state: State, task: Task, count: int, gone: list[str], twins: list[str
         twins += state.with_twins([part_id])[1:]
         delete_task(state, part)
     fork = task.extra.fork
-    if fork is not None and not left:
-        fork = msgspec.structs.replace(fork, has_begun=False)
+    if fork is not None:
+        has_begun = fork.has_begun and left > 0
+        is_open = fork.is_open or state.version >= TRIMMED_IS_OPEN
+        fork = msgspec.structs.replace(fork, has_begun=has_begun, is_open=is_open)
     extra = msgspec.structs.replace(task.extra, subtasks=left, fork=fork)
     state.tasks.put(task.id, msgspec.structs.replace(task, extra=extra))

@@ -62,7 +62,8 @@ class Fork(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     failures_max: int = 0
     #: The others run on after more than that did not succeed.
     is_patient: bool = False
-    #: Its subtasks come by `AddSubtasks`, until one says that it was the last.
+    #: Its subtasks come by `AddSubtasks`, until one says that it was the last.  Also of one that is
+    #: being deleted, since version 8: what is left of its subtasks is not all.
     is_open: bool = False
     #: The task whose result or output says what they are; empty: who submitted it does.
     items_from: str = ""

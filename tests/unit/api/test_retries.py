@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from raftsched.api import retries
-from raftsched.core.commands import AddSubtasks, CancelTask
+from raftsched.core.commands import (
+    AddSubtasks,
+    ApplyRetention,
+    CancelTask,
+    DeleteTask,
+    SubmitTasks,
+    UpdateSettings,
+)
+from raftsched.core.model import Settings
+from raftsched.core.outcomes import Accepted, Reason, Rejected
 from raftsched.peer.errors import NoLeader
 from tests.unit.api.harness import Api
 from tests.unit.api.test_workflows import a_map, named, tree
@@ -278,6 +287,66 @@ async def test_what_broke_off_goes_on_with_the_same_key(
     assert (made["subtasks"], made["fork"]["is_open"]) == (12, False)
 
 
+def beside(one: Api, kind: type[Any], *commands: Any, before: bool = False) -> list[Any]:
+    """With the first proposal of this kind these commands are applied, too; their outcomes."""
+    propose, outcomes = one.service.propose, list[Any]()
+
+    async def proposed(command: Any, timeout_seconds: float = 10.0) -> Any:
+        is_first = isinstance(command, kind) and not outcomes
+        if is_first and before:
+            outcomes.extend([one.service.apply(other) for other in commands])
+        outcome = await propose(command, timeout_seconds)
+        if is_first and not before:
+            outcomes.extend([one.service.apply(other) for other in commands])
+        return outcome
+
+    one.service.propose = proposed  # type: ignore[method-assign]
+    return outcomes
+
+
+FORGET = (UpdateSettings(Settings(finished_max=0)), ApplyRetention(5), DeleteTask("m"))
+
+
+@pytest.mark.parametrize("body", [ONLY, {}])
+async def test_what_pieces_are_taken_from_is_held_until_the_new_one_has_ended(
+    one: Api, monkeypatch: pytest.MonkeyPatch, body: dict[str, str]
+) -> None:
+    monkeypatch.setattr(retries, "PARTS_MAX", 10)
+    await many(one, 12, 11)
+    outcomes = beside(one, SubmitTasks, *FORGET)
+    made = (await one.post("/v1/tasks/m/retry", body)).json()
+    assert (made["subtasks"], made["fork"]["is_open"]) == (12, False)
+    assert outcomes[1:] == [Accepted((0, 0)), Rejected(Reason.HAS_DEPENDENTS, made["id"])]
+    one.service.apply(CancelTask(made["id"]))
+    assert one.service.apply(DeleteTask("m")) == Accepted(None)
+
+
+@pytest.mark.parametrize("limit", [5, 100])
+@pytest.mark.parametrize("body", [ONLY, {}])
+async def test_what_is_deleted_just_before_is_told_and_nobody_waits_for_the_rest(
+    one: Api, monkeypatch: pytest.MonkeyPatch, body: dict[str, str], limit: int
+) -> None:
+    monkeypatch.setattr(retries, "PARTS_MAX", 10)
+    await many(one, 12, 11)
+    beside(one, SubmitTasks, FORGET[0], ApplyRetention(limit), before=True)
+    told = (await one.post("/v1/tasks/m/retry", body)).problem(409, "inputs-gone")
+    assert "the parts of m were deleted before all of them were taken over" in told["detail"]
+    [new] = [task for task in one.state.tasks.values() if not task.id.startswith("m")]
+    assert (new.status, new.reason[:14]) == ("failed", "items-missing:")
+
+
+@pytest.mark.parametrize("body", [ONLY, {}])
+async def test_what_is_being_deleted_is_not_tried_again_with_what_is_left(
+    one: Api, body: dict[str, str]
+) -> None:
+    await many(one, 12, 3)
+    for command in (FORGET[0], ApplyRetention(5)):
+        one.service.apply(command)
+    assert len(one.state.trees.ids_of("m")) == 7
+    told = (await one.post("/v1/tasks/m/retry", body)).problem(422, "invalid")
+    assert told["detail"] == "task m does not have all of its items; submit it again"
+
+
 async def test_too_many_within_another_are_refused_with_their_number(
     one: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,12 +367,12 @@ async def test_one_that_never_had_all_of_its_items_is_not_tried_again(one: Api) 
     one.service.apply(CancelTask("m"))
     for body in ({}, ONLY):
         problem = (await one.post("/v1/tasks/m/retry", body)).problem(422, "invalid")
-        assert problem["detail"] == "task m never had all of its items; submit it again"
+        assert problem["detail"] == "task m does not have all of its items; submit it again"
     await one.submit("list")
     await one.submit("o", command=None, map={"from": "list", "task": {"command": ["true"]}})
     end(one, "list", "failed")
     problem = (await one.post("/v1/tasks/o/retry", ONLY)).problem(422, "invalid")
-    assert "never had all of its items" in problem["detail"]
+    assert "does not have all of its items" in problem["detail"]
 
 
 async def test_all_that_match_are_tried_again_as_far_as_they_failed(
@@ -361,15 +430,61 @@ async def test_a_task_that_depended_on_others_has_its_inputs_again_and_waits_for
 
 
 async def test_one_that_never_ran_is_tried_at_once_with_what_its_inputs_came_to(one: Api) -> None:
-    for name in ("bad", "gone", "open"):
+    for name in ("bad", "open"):
         await one.submit(name)
     end(one, "bad", "failed")
-    end(one, "gone")
-    await one.submit("t", depends_on=["gone", "bad"])
+    await one.submit("t", depends_on=["bad"])
     await one.submit("u", depends_on=["open"])
     await one.post("/v1/tasks/u/cancel", {})
-    assert (await one.ask("DELETE", "/v1/tasks/gone")).status == 204
     new = (await one.post("/v1/tasks/t/retry", {})).json()
     assert (new["state"], new["depends_on"]) == ("queued", [{"task": "bad", "on": "always"}])
     new = (await one.post("/v1/tasks/u/retry", {})).json()
     assert (new["state"], new["depends_on"]) == ("queued", [])
+
+
+async def without_inputs(one: Api, *waits_for: str, **fields: Any) -> None:
+    """``t`` failed, and ``gone``, on which it depended, was deleted."""
+    for name in waits_for:
+        await one.submit(name)
+        end(one, name, result=b"1")
+    await one.submit("t", depends_on=[*waits_for], **fields)
+
+
+@pytest.mark.parametrize("waits_for", [("gone",), ("there", "gone")])
+async def test_one_whose_inputs_are_gone_is_not_tried_again_without_them(
+    one: Api, waits_for: tuple[str, ...]
+) -> None:
+    await without_inputs(one, *waits_for)
+    end(one, "t", "failed")
+    assert (await one.ask("DELETE", "/v1/tasks/gone")).status == 204
+    before = one.service.rows()
+    for query in ("", "?dry_run=1"):
+        told = (await one.post(f"/v1/tasks/t/retry{query}", {})).problem(409, "inputs-gone")
+        assert told["detail"] == (
+            "task t depended on gone, which is gone, and with it what that came to; submit it "
+            "again, after what is to come before it now"
+        )
+    report = (await one.post("/v1/tasks:retry?state=failed", {})).json()
+    assert [(refused["id"], refused["code"]) for refused in report["refused"]] == [
+        ("t", "inputs-gone")
+    ]
+    assert one.service.rows() == before
+
+
+async def test_another_task_with_the_id_of_an_input_is_none(one: Api) -> None:
+    await without_inputs(one, "gone")
+    end(one, "t", "failed")
+    assert (await one.ask("DELETE", "/v1/tasks/gone")).status == 204
+    await one.submit("gone")
+    (await one.post("/v1/tasks/t/retry", {})).problem(409, "inputs-gone")
+
+
+@pytest.mark.parametrize("whole", [a_map(range=[2]), {"workflow": {"tasks": [named("a")]}}])
+async def test_a_whole_whose_parts_read_nothing_from_outside_is_tried_again_without_it(
+    one: Api, whole: dict[str, Any]
+) -> None:
+    await without_inputs(one, "gone", command=None, **whole)
+    assert (await one.post("/v1/tasks/t/cancel", {})).status == 200
+    assert (await one.ask("DELETE", "/v1/tasks/gone")).status == 204
+    new = (await one.post("/v1/tasks/t/retry", {})).json()
+    assert (new["depends_on"], new["subtasks"]) == ([], len(one.service.state.trees.ids_of("t")))
