@@ -6,13 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import click
 
-from jepsen_like import clocks
+from jepsen_like import clocks, options
 from jepsen_like.disk import mounting
 from jepsen_like.history import BadEvidence
 from jepsen_like.nemesis import NEMESES, faults_of
@@ -42,21 +41,11 @@ class Said(Progress):
         click.echo(f"{time.monotonic() - self._began:6.1f}  {text}", err=True)
 
 
-def _nemeses(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
-    names = tuple(name for name in text.split(",") if name and name != "none")
-    try:
-        faults_of(names)
-    except KeyError as error:
-        known = ", ".join(NEMESES)
-        raise click.BadParameter(f"{error} is none; classes are {known}; see 'list'") from None
-    return names
-
-
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--workload", type=click.Choice(list(WORKLOADS)), default="mixed", show_default=True)
 @click.option(
     "--nemesis",
-    callback=_nemeses,
+    callback=options.nemeses,
     default="kill,pause,partition",
     show_default=True,
     help="Faults and classes of them, separated by commas; all, none; see 'list'.",
@@ -64,7 +53,7 @@ def _nemeses(context: click.Context, parameter: click.Parameter, text: str) -> t
 @click.option("--seed", type=int, default=None, help="A run's choices; by chance if not given.")
 @click.option(
     "--time-limit",
-    type=click.FloatRange(1, 86_400),
+    type=options.Amount(1, 86_400),
     default=30.0,
     show_default=True,
     help="Seconds of faults; what comes before and after takes half a minute.",
@@ -91,12 +80,17 @@ def _nemeses(context: click.Context, parameter: click.Parameter, text: str) -> t
 )
 @click.option(
     "--lease",
-    type=click.FloatRange(1, 600),
+    type=options.Amount(1, 600),
     default=5.0,
     show_default=True,
     help="Lease of nodes, seconds.",
 )
-@click.option("--program", default=PROGRAM, help="What runs a peer: all before 'serve'.")
+@click.option(
+    "--program",
+    default=PROGRAM,
+    callback=options.program,
+    help="What runs a peer: all before 'serve'.",
+)
 @click.option(
     "--report",
     type=click.Path(file_okay=False, path_type=Path),
@@ -126,17 +120,18 @@ def main(
     python jepsen-like recheck DIR
     """
     if context.invoked_subcommand is not None:
+        options.no_words_before(context)
         return
     why_not = netns.why_not() if backend in ("auto", "netns") else "not asked for"
     if backend == "netns" and why_not:
         raise click.UsageError(why_not)
-    directory = _empty(report)
+    directory = options.empty(report)
     if not why_not:
         netns.enter("--report", str(directory))
     elif backend == "auto":
         click.echo(f"backend proxy: {why_not}", err=True)
     has_disks = _has_disks(disks, nemesis)
-    options = Options(
+    asked = Options(
         workload=workload,
         nemesis=nemesis,
         time_limit_seconds=time_limit,
@@ -148,25 +143,17 @@ def main(
         is_single=single,
         leaves_dead=leave_dead,
     )
-    ids = [f"n{number + 1}" for number in range(options.peers)]
+    ids = [f"n{number + 1}" for number in range(asked.peers)]
     net = _net(backend, ids) if why_not else netns.NetnsNet(ids)
     said = Said()
     own = ", disks of their own" if has_disks else ""
-    said.say(f"{directory}: {workload}, seed {options.seed}, backend {net.name}{own}")
-    asyncio.run(_run(Session(options, directory, net, said)))
+    said.say(f"{directory}: {workload}, seed {asked.seed}, backend {net.name}{own}")
+    asyncio.run(_run(Session(asked, directory, net, said)))
     _judge(directory)
 
 
 def _net(backend: str, ids: list[str]) -> Net:
     return Net(ids) if backend == "plain" else ProxyNet(ids)
-
-
-def _empty(report: Path | None) -> Path:
-    directory = report or Path(tempfile.mkdtemp(prefix="jepsen-like-"))
-    if directory.exists() and any(directory.iterdir()):
-        raise click.UsageError(f"{directory} is not empty")
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory.resolve()
 
 
 def _has_disks(wanted: bool | None, nemesis: tuple[str, ...]) -> bool:
@@ -198,6 +185,8 @@ def _judge(directory: Path) -> None:
         found = recheck(directory)
     except BadEvidence as error:
         raise click.UsageError(str(error)) from None
+    except OSError as error:
+        raise click.UsageError(f"{directory}: {error.strerror}") from None
     click.echo(told(found, directory))
     sys.exit(HELD if found.valid is True else BROKEN)
 
@@ -243,7 +232,7 @@ _seed = click.option("--seed", type=int, default=1, show_default=True, help="Of 
 @click.argument("name", type=click.Choice([*SUITES, "soak"]))
 @click.option(
     "--hours",
-    type=click.FloatRange(0.01),
+    type=options.Amount(0.01),
     default=4.0,
     show_default=True,
     help="Of the soak: the full suite with ever other seeds.",
@@ -255,7 +244,7 @@ def suite(name: str, hours: float, jobs: int, seed: int, report: Path | None) ->
     """Run a suite; a line for each run, and what all of them come to."""
     seconds = hours * 3600 if name == "soak" else 0.0
     plans = SUITES["full" if name == "soak" else name]
-    is_held = asyncio.run(run_all(plans, _empty(report), seed, jobs, for_seconds=seconds))
+    is_held = asyncio.run(run_all(plans, options.empty(report), seed, jobs, for_seconds=seconds))
     sys.exit(HELD if is_held else BROKEN)
 
 
@@ -263,6 +252,7 @@ def suite(name: str, hours: float, jobs: int, seed: int, report: Path | None) ->
 @click.argument("names", nargs=-1)
 @click.option(
     "--program",
+    callback=options.program,
     default=f"{sys.executable} -m tests.planted",
     help="What runs a peer with a bug: all before its name.",
 )
@@ -277,7 +267,7 @@ def mutants(
     unknown = set(names) - {planted.name for planted in chosen}
     if unknown:
         raise click.UsageError(f"no planted bug {', '.join(sorted(unknown))}; see 'list'")
-    is_held = asyncio.run(hunt(chosen, program, _empty(report), seed, jobs))
+    is_held = asyncio.run(hunt(chosen, program, options.empty(report), seed, jobs))
     sys.exit(HELD if is_held else BROKEN)
 
 

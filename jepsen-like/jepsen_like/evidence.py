@@ -62,8 +62,15 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 def read_evidence(directory: Path) -> Evidence:
     """The evidence of a run's directory; what is not there is empty.
 
-    Raises BadEvidence for a file that is damaged, and when there is no ``run.json``.
+    Raises BadEvidence for a file that is damaged or cannot be read, and without a ``run.json``.
     """
+    try:
+        return _read(directory)
+    except OSError as error:
+        raise BadEvidence(f"{error.filename or directory}: {error.strerror or error}") from error
+
+
+def _read(directory: Path) -> Evidence:
     run = read_document(directory / RUN, Run)
     if run.format != 1:
         raise BadEvidence(f"{directory / RUN}: format {run.format} is not known here, only 1")

@@ -296,7 +296,7 @@ def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
                 continue
             try:
                 yield decoder.decode(line)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 if not line.endswith(b"\n"):
                     return
                 raise BadEvidence(f"{path}, line {number}: {error}") from error
@@ -308,7 +308,7 @@ def read_document(path: Path, kind: type[T]) -> T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError as error:
         raise BadEvidence(f"{path}: not there; is this the directory of a run?") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadEvidence(f"{path}: {error}") from error
 
 
