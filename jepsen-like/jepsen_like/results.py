@@ -54,8 +54,8 @@ class Results(Record, frozen=True, kw_only=True, omit_defaults=False):
     leader_changes: int
     #: How often a probe saw each fault.
     faults: dict[str, int]
-    #: Faults that this machine could not do.
-    faults_skipped: list[str]
+    #: Faults that were asked for and could not be had -> why.
+    faults_skipped: dict[str, str]
     #: Faults of which no probe said that they worked.
     faults_not_verified: int
     outages: list[Outage]
@@ -77,7 +77,7 @@ def results(evidence: Evidence, verdicts: list[Verdict]) -> Results:
         attempts=sum(len(runs) for runs in attempts(evidence.effects).values()),
         leader_changes=max(0, len(reigns(evidence.samples)) - 1),
         faults=dict(sorted(Counter(span.fault for span in faults if span.verified).items())),
-        faults_skipped=sorted({f.fault for f in evidence.faults if f.event == "skip"}),
+        faults_skipped={f.fault: f.detail for f in evidence.faults if f.event == "skip"},
         faults_not_verified=sum(span.verified is not True for span in faults),
         outages=outages(evidence.calls, faults, to_at),
     )

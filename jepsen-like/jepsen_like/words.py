@@ -21,6 +21,8 @@ def told(found: Results, directory: Path) -> str:
         )
         lines += [f"       {violation.says}" for violation in verdict.violations[:5]]
         lines += [f"       ? {doubt}" for doubt in verdict.doubts[:5]]
+    if found.faults_skipped:
+        lines.append(f"not done: {', '.join(sorted(found.faults_skipped))}; why is in the report")
     operations = sum(verb.ok for verb in found.operations.values())
     faults = sum(found.faults.values())
     lines.append(

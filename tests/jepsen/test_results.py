@@ -16,13 +16,14 @@ from jepsen_like.checker import CHECKERS, Checker, judge
 from jepsen_like.checker.verdict import Findings, always
 from jepsen_like.cli import main
 from jepsen_like.evidence import Evidence, read_evidence
-from jepsen_like.history import FinalTask
+from jepsen_like.history import FaultEvent, FinalTask
 from jepsen_like.report.drawing import Scale
 from jepsen_like.report.lanes import TASKS_SHOWN, task_lanes
 from jepsen_like.report.page import page
 from jepsen_like.report.plots import latency_plot
 from jepsen_like.results import results
 from jepsen_like.spans import spans
+from jepsen_like.words import told
 from tests.jepsen.builders import (
     MS,
     attempt,
@@ -245,3 +246,12 @@ def test_a_task_that_was_cut_off_is_seen_before_one_that_was_tried_again() -> No
     lanes, shown, of = task_lanes(whole, results(whole, judge(whole)), Scale(0, 1_000 * MS))
     assert (shown, of) == (TASKS_SHOWN, TASKS_SHOWN + 1)
     assert lanes.count("attempts of cut") == 1
+
+
+def test_what_could_not_be_done_is_said_with_the_reason() -> None:
+    skips = [FaultEvent(name, "skip", 0, detail="no network") for name in ("loss", "delay")]
+    whole = msgspec.structs.replace(good(), faults=(*good().faults, *skips))
+    found = results(whole, judge(whole))
+    assert found.faults_skipped == {"loss": "no network", "delay": "no network"}
+    assert "delay, loss (no network)" in page(whole, found)
+    assert "not done: delay, loss" in told(found, Path("DIR"))

@@ -94,10 +94,14 @@ def _head(found: Results, title: str) -> str:
         "faults": ", ".join(f"{n} × {fault}" for fault, n in found.faults.items()) or "none",
     }
     if found.faults_skipped:
-        facts["not possible here"] = ", ".join(found.faults_skipped)
+        by_reason: dict[str, list[str]] = {}
+        for fault, why in sorted(found.faults_skipped.items()):
+            by_reason.setdefault(why or "no reason was given", []).append(fault)
+        told = [f"{', '.join(faults)} ({why})" for why, faults in by_reason.items()]
+        facts["asked for and not done"] = "; ".join(told)
     if found.faults_not_verified:
         facts["not seen by a probe"] = found.faults_not_verified
-    told = "".join(
+    items = "".join(
         f'<li><span class="soft">{escape(name)}</span> {escape(str(value))}</li>'
         for name, value in facts.items()
     )
@@ -105,7 +109,7 @@ def _head(found: Results, title: str) -> str:
     return (
         f"<h1>{escape(title)}</h1>"
         f'<div class="banner {kind}"><b>{_BANNERS[found.valid]}</b></div>'
-        f'<ul class="facts">{told}</ul>'
+        f'<ul class="facts">{items}</ul>'
     )
 
 
