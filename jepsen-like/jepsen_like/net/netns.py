@@ -20,6 +20,8 @@ from jepsen_like.net.tun import make_device
 from jepsen_like.orders import Program
 
 _INSIDE = "JEPSEN_LIKE_NETNS"
+#: The directory of a switch's socket, with the pid of whoever made it.
+_DIRECTORY = "jepsen-like-net-"
 _RAFT, _API = 7401, 7400
 
 
@@ -56,6 +58,14 @@ def enter(*more: str) -> None:
         os.execvp(command[0], [*command, sys.executable, *sys.orig_argv[1:], *more])
 
 
+def sweep() -> None:
+    """Remove the directories of those that were killed before they could."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY}*-*"):
+        pid = path.name.removeprefix(_DIRECTORY).partition("-")[0]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
 class NetnsNet(Net):
     """Its machines are at 10.77.0.1 and so on, clients at 10.77.0.250."""
 
@@ -67,9 +77,10 @@ class NetnsNet(Net):
         self.peers = list(peers)
         self._hosts = {CLIENTS: "10.77.0.250"}
         self._switch: Program | None = None
-        self._directory = Path(tempfile.mkdtemp(prefix="jepsen-like-"))
+        self._directory = Path(tempfile.mkdtemp(prefix=f"{_DIRECTORY}{os.getpid()}-"))
 
     async def open(self) -> None:
+        sweep()
         socket_path = str(self._directory / "switch")
         self._switch = await Program.of_module("the switch", "net.switch", socket_path)
         await self._switch.answer()
