@@ -123,6 +123,12 @@ def test_a_sink_that_takes_an_old_token_is_found() -> None:
     assert CHECKER(evidence(effects=fine)).valid is True
 
 
+def test_a_sink_that_got_nothing_was_not_tried() -> None:
+    assert CHECKER(evidence("fencing", effects=TWO_IN_TURN)).valid == "unknown"
+    wrote = [*TWO_IN_TURN, write(5, 300, True)]
+    assert CHECKER(evidence("fencing", effects=wrote)).valid is True
+
+
 def test_a_start_after_a_success_that_somebody_was_shown_is_found() -> None:
     effects = [*attempt("t", 5, 100, 200), *attempt("t", 9, 500, 900, 2, "n2")]
     shown = read("t", 210, 220, "succeeded")

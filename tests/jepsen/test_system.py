@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jepsen_like.checker import leaders, logs, replicas
+from jepsen_like.checker.verdict import Verdict
 from jepsen_like.evidence import PeerLog
 from jepsen_like.history import Exit, FinalTask, Sample
 from tests.jepsen.builders import MS, PEERS, evidence, fault, final, finals, leads, with_run
@@ -48,6 +49,19 @@ def test_two_leaders_of_a_term_are_found_however_far_apart() -> None:
     assert violation.says == "term 3 has two leaders, n1 and n2"
     unreachable = [*leads("n1", 3, 100), Sample(200 * MS, "n2", role="leader", term=3)]
     assert leaders.CHECKER(evidence(samples=unreachable)).valid is True
+
+
+def test_two_leaders_of_a_term_are_found_in_their_logs() -> None:
+    def judged(term: int) -> Verdict:
+        line = "2026-11-22 06:00:51,414 INFO raft: leader in term {} (leader: {})"
+        logs = tuple(
+            PeerLog(peer, ("ready", line.format(n, peer))) for peer, n in (("n1", 3), ("n2", term))
+        )
+        return leaders.CHECKER(evidence(logs=logs, samples=leads("n1", 3, 100)))
+
+    fine, broken = judged(4), judged(3)
+    assert (fine.valid, fine.checked["elections_logged"]) == (True, 2)
+    assert broken.violations[0].says.startswith("term 3 has two leaders by their logs, n1 and n2")
 
 
 def logged(*lines: str) -> tuple[PeerLog, ...]:

@@ -49,6 +49,8 @@ def look(evidence: Evidence, findings: Findings) -> None:
         _starts(runs, terms, sum(map(is_given_back, runs)), findings)
     for task_id, taken in sorted(writes.items()):
         _sink(task_id, taken, findings)
+    if evidence.run.workload == "fencing" and not writes:
+        findings.doubt("no sink got anything, so none was tried")
 
 
 def _one(run: Attempt, owner_of: dict[int, Attempt], findings: Findings) -> None:
