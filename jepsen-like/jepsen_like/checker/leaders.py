@@ -12,7 +12,6 @@ from jepsen_like.evidence import Evidence
 from jepsen_like.history import Sample
 from jepsen_like.reigns import reigns
 
-
 #: What a peer logs when it is elected.
 ELECTED = re.compile(r": leader in term (\d+) \(leader: ")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from jepsen_like.nemesis.base import Fault, Seen
 
 Direction = tuple[str, str]
+#: A bad link hits something within so long, also where little is said.
+_SEEN_SECONDS = 5.0
 
 
 class Partition(Fault):
@@ -175,10 +178,19 @@ class Link(Fault):
         return Seen(list(ids), None, str(rule))
 
     async def end(self) -> Seen:
-        found = {kind: n - self._before[kind] for kind, n in (await self._counts()).items()}
+        found = await self._found()
+        deadline = time.monotonic() + _SEEN_SECONDS
+        while min(found.values()) <= 0 and time.monotonic() < deadline:
+            # Peers that have little to say to each other need longer until it hits one.
+            await asyncio.sleep(0.1)
+            found = await self._found()
         for source, to in self.directions:
             await self.arena.net.shape(source, to)
         return Seen(list(self.arena.peers.ids), min(found.values()) > 0, f"packets: {found}")
+
+    async def _found(self) -> dict[str, int]:
+        """Packets by kind since it began."""
+        return {kind: n - self._before[kind] for kind, n in (await self._counts()).items()}
 
     async def _counts(self) -> dict[str, int]:
         """Packets by kind, all directions together."""

@@ -12,6 +12,8 @@ from jepsen_like.peers import TOKEN
 
 #: Processes that are told to stand still do so within so long, on a busy machine too.
 _STOP_SECONDS = 2.0
+#: A runner is there within so long after its peer was started, on a busy machine too.
+_RUNNER_SECONDS = 10.0
 
 
 class Kill(Fault):
@@ -125,7 +127,11 @@ class KillRunner(Fault):
 
     async def begin(self) -> Seen:
         self.target = self.arena.one()
-        pids = await self.arena.peers.signal(self.target, signal.SIGKILL, "others")
+        deadline, pids = time.monotonic() + _RUNNER_SECONDS, list[int]()
+        while not pids and time.monotonic() < deadline:
+            # A machine that has just been started has none yet.
+            pids = await self.arena.peers.signal(self.target, signal.SIGKILL, "others")
+            await asyncio.sleep(0.02)
         return Seen([self.target], len(pids) > 0, f"{len(pids)} processes")
 
     async def end(self) -> Seen:
