@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from raftsched import Peer
-from raftsched.core.commands import AnyCommand
-from raftsched.core.outcomes import Outcome
+from raftsched.api.fanout import Made
+from raftsched.api.retries import PartsGone
+from raftsched.core.commands import AddSubtasks, AnyCommand
+from raftsched.core.model import NewTask, Task
+from raftsched.core.outcomes import Accepted, Outcome
+from raftsched.core.policy import Extra
 from raftsched.peer.config import PeerAddress, PeerConfig
 from raftsched.peer.errors import (
     NoLeader,
@@ -21,6 +26,7 @@ from raftsched.peer.errors import (
     UnknownOutcome,
 )
 from raftsched.raft.log import LogStatus, Role
+from tests.unit.core.builders import task
 
 
 class Deaf(Peer):
@@ -41,6 +47,17 @@ class Deaf(Peer):
     def _next(self) -> PeerError:
         self.asked += 1
         return self.errors[min(self.asked, len(self.errors)) - 1]
+
+
+class Willing(Peer):
+    """A peer whose proposals are all accepted, and remembered."""
+
+    async def propose(self, command: AnyCommand, timeout_seconds: float = 10.0) -> Outcome:
+        self.proposed = [*getattr(self, "proposed", []), command]
+        return Accepted()
+
+    async def add(self, task: Task, count: int, made: Made) -> None:
+        await self._add_subtasks(task, count, made, 1.0)
 
 
 def _config(tmp_path: Path, raft: str = "127.0.0.1:1") -> PeerConfig:
@@ -96,3 +113,16 @@ async def test_peer_that_fails_to_start_leaves_nothing_that_takes_commands(tmp_p
     with pytest.raises(PeerStopped):
         await peer.submit(["true"], timeout_seconds=0.2)
     await peer.stop()
+
+
+async def test_a_retry_whose_parts_are_gone_ends_what_it_had_begun(tmp_path: Path) -> None:
+    def made(first: int) -> Iterator[NewTask]:
+        yield from [NewTask("", b"x")] * 1_000
+        raise PartsGone("old")
+
+    peer = Willing(_config(tmp_path))
+    with pytest.raises(PartsGone, match="the parts of old were deleted"):
+        await peer.add(task("new", extra=Extra()), 1_200, made)
+    end = peer.proposed[-1]
+    assert isinstance(end, AddSubtasks)
+    assert (end.task_id, end.tasks, end.failure[:19]) == ("new", (), "items-missing: the ")

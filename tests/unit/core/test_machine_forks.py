@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raftsched.core import codec
 from raftsched.core.commands import (
     AddSubtasks,
     ApplyRetention,
@@ -34,9 +35,9 @@ from raftsched.core.model import NewTask, Settings
 from raftsched.core.outcomes import Accepted, Reason, Rejected
 from raftsched.core.policy import ALL_NODES, Extra
 from raftsched.core.schedule import Overlap, Schedule
-from raftsched.core.versions import SCHEDULES
+from raftsched.core.versions import SCHEDULES, TRIMMED_IS_OPEN, WORKFLOWS
 from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On
-from tests.unit.core.builders import Replica, new_task, register
+from tests.unit.core.builders import Replica, dump, new_task, register
 
 
 def part(name: str, *others: str, on: On = On.SUCCESS, **extra: Any) -> NewTask:
@@ -435,6 +436,30 @@ def test_retention_takes_a_large_tree_in_pieces() -> None:
     finish(replica, *[f"w.p{n}" for n in range(9)])
     replica.accepted(UpdateSettings(Settings(finished_max=0)))
     assert [replica.accepted(ApplyRetention(4))[0] for _ in range(4)] == [4, 4, 2, 0]
+
+
+@pytest.mark.parametrize(("version", "is_open"), [(WORKFLOWS, False), (TRIMMED_IS_OPEN, True)])
+def test_a_tree_of_which_some_is_deleted_says_that_it_is_not_whole(
+    version: int, is_open: bool
+) -> None:
+    inner = group("inner", *[part(f"x{n}") for n in range(5)])
+    replica = replica_with(group("w", *[part(f"p{n}") for n in range(4)], inner))
+    finish(replica, *[f"w.p{n}" for n in range(4)], *[f"w.inner.x{n}" for n in range(5)])
+    replica.state.version = version
+    replica.accepted(UpdateSettings(Settings(finished_max=0)))
+    for left in (3, 1):
+        replica.accepted(ApplyRetention(2))
+        assert len(replica.state.trees.ids_of("w.inner")) == left
+        for task_id in ("w", "w.inner"):
+            extra = replica.task(task_id).extra
+            assert extra is not None and extra.fork is not None
+            assert (extra.fork.is_open, extra.fork.has_begun) == (is_open, True)
+        restored = codec.restore_state(dump(replica.state))
+        assert restored.digest() == replica.state.digest()
+        assert (*restored.relations.expecting, *restored.relations.speculative) == ()
+    while replica.accepted(ApplyRetention(2))[0]:
+        pass
+    assert len(replica.state.tasks) == 0
 
 
 def test_a_group_that_is_submitted_again_is_the_same() -> None:
