@@ -72,7 +72,9 @@ class Said(Progress):
     help="A disk of its own for each machine, whose power can go, by FUSE.  "
     "[default: if a nemesis needs it and it can be had]",
 )
-@click.option("--single", is_flag=True, help="Never two faults at once.")
+@click.option(
+    "--single", is_flag=True, help="Never two faults at once, and all peers ready between them."
+)
 @click.option(
     "--leave-dead",
     is_flag=True,

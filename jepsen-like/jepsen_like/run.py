@@ -247,6 +247,9 @@ class Session:
             left = max(deadline - time.monotonic(), 0.0)
             await asyncio.sleep(min(max(fault.seconds() for fault in faults), left + 1.0))
             await self._end_all()
+            if self.options.is_single:
+                # Who is still starting would be a second one.
+                await self.peers.all_ready()
             calm = chance.uniform(*CALM_SECONDS)
             await asyncio.sleep(min(calm, max(deadline - time.monotonic(), 0.0)))
 

@@ -51,7 +51,8 @@ async def run_one(plan: Plan, seed: int, directory: Path, program: str = "") -> 
     words = ["--workload", plan.workload, "--nemesis", ",".join(plan.nemesis) or "none",
              "--seed", str(seed), "--time-limit", str(plan.seconds), "--peers", str(plan.peers),
              "--lease", str(plan.lease_seconds),
-             *(["--leave-dead"] if plan.leaves_dead else [])]  # fmt: skip
+             *(["--leave-dead"] if plan.leaves_dead else []),
+            *(["--single"] if plan.is_single else [])]  # fmt: skip
     command = [sys.executable, str(Path(__file__).parents[1]), *words, "--report", str(directory)]
     command += ["--program", program] if program else []
     began = time.monotonic()

@@ -16,6 +16,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float = 5.0
     #: A minority stays dead after the faults.
     leaves_dead: bool = False
+    #: Never two faults at once, and all peers ready between them.
+    is_single: bool = False
 
 
 class Planted(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,11 @@ FULL = (
         Plan(workload=workload, nemesis=(nemesis,), leaves_dead=True, peers=peers, seconds=30.0)
         for workload, nemesis, peers in
         (("tasks", "kill", 3), ("workflow", "partition", 3), ("mixed", "crash", 5))
+    ),
+    *(
+        Plan(workload="availability", nemesis=("kill-one", "kill-leader"), peers=peers,
+             seconds=60.0, is_single=True)
+        for peers in (3, 5)
     ),
     *_plans("mixed", "all", "all", "all", "all"),
     *_plans("mixed", "kill,crash,pause,partition,link", "all", peers=5),

@@ -170,6 +170,17 @@ def test_an_outage_is_the_longest_gap_between_successes_around_a_fault() -> None
     assert (outage.write_ms, outage.read_ms, outage.local_ms) == (5_400.0, None, 250.0)
 
 
+def test_the_silence_of_the_next_fault_is_not_that_of_the_one_before() -> None:
+    local = [
+        read("t0", at, at + 5, "queued", consistency="local", peer="n2")
+        for at in (1_045, 1_995, 6_000)
+    ]
+    kills = spans([*fault("kill", 1_000, 1_500, "n1"), *fault("kill", 2_100, 2_500, "n2")])
+    before, after = outages(local, kills, 9_000 * MS)
+    assert before.local_ms == 950.0
+    assert after.local_ms is None, "the only one that was asked was the target"
+
+
 def test_the_page_stands_alone_and_is_well_formed() -> None:
     whole = broken()
     text = page(whole, results(whole, judge(whole)))

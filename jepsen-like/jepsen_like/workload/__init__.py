@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jepsen_like.workload.availability import Availability
 from jepsen_like.workload.base import Workload
 from jepsen_like.workload.drain import Drain
 from jepsen_like.workload.fencing import Fencing
@@ -16,5 +17,5 @@ __all__ = ["WORKLOADS", "Workload"]
 
 WORKLOADS: dict[str, type[Workload]] = {
     kind.name: kind
-    for kind in (Tasks, Register, Schedules, Workflow, Limits, Fencing, Drain, Mixed)
+    for kind in (Tasks, Register, Schedules, Workflow, Limits, Fencing, Drain, Mixed, Availability)
 }

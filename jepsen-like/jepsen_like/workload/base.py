@@ -109,12 +109,14 @@ class Workload(ABC):
             self.known.append(task_id)
         return outcome
 
-    async def read(self, process: Process, task_id: str, consistency: str = "") -> Outcome:
-        """One task at any peer; linearizable unless asked otherwise."""
+    async def read(
+        self, process: Process, task_id: str, consistency: str = "", *, peer: str = ""
+    ) -> Outcome:
+        """One task, at any peer unless it is named; linearizable unless asked otherwise."""
         value = {"id": task_id, "consistency": consistency or "linearizable"}
         path = f"/v1/tasks/{task_id}" + (f"?consistency={consistency}" if consistency else "")
         question = Question("read", value, "GET", path, told=_task, may_be_unknown=True)
-        return await process.ask(question, self.client.any_peer(self.chance))
+        return await process.ask(question, peer or self.client.any_peer(self.chance))
 
     async def change(self, process: Process, verb: str, task_id: str, key: str = "") -> Outcome:
         """cancel, pause, resume or retry a task."""
