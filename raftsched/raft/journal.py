@@ -45,6 +45,8 @@ _DISK_FULL = "disk-full"
 class JournalFailed(Exception):
     """An I/O or fsync error: what is on disk is not known any more, so the process must end."""
 
+    exit_code = 70
+
 
 class Journal:
     """The replicated log of one peer: give it to PySyncObj through ``createJournal``.

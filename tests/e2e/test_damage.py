@@ -187,6 +187,16 @@ def test_both_snapshots_damaged_are_refused(stopped: Stopped) -> None:
     check_refusal(flips[-1], code, log)
 
 
+def test_a_disk_that_cannot_be_read_at_the_start_is_a_matter_of_the_disk(stopped: Stopped) -> None:
+    stopped.restore()
+    [hard_state] = stopped.raft(VICTIM).rglob("hard-state")
+    hard_state.unlink()
+    hard_state.mkdir()  # Reading it gives an error, whoever asks.
+    code, log = start_alone(stopped.cluster)
+    assert code == 70, log
+    assert f"{hard_state.parent} cannot be opened: [Errno" in log
+
+
 def test_remedy_in_the_refusal_works_to_the_letter(tmp_path: Path) -> None:
     """The damaged peer is removed and added under a new id with an empty directory, over TLS."""
     with SmallInitCluster(tmp_path) as cluster:
