@@ -19,6 +19,7 @@ from typing import Any
 import click
 import msgspec
 
+from jepsen_like.nemesis import NEMESES
 from jepsen_like.results import RESULTS
 from jepsen_like.statistics import distribution
 from jepsen_like.suite import Plan, Planted
@@ -26,6 +27,8 @@ from jepsen_like.suite import Plan, Planted
 #: A run of a plan is over within its own time and so much more, or it hangs.
 GRACE_SECONDS = 300.0
 _PR_SET_PDEATHSIG = 1
+#: A class of faults that probes saw less often in a whole suite was hardly tried.
+SEEN_MIN = 3
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -142,6 +145,9 @@ def _summed(done: list[Done]) -> dict[str, Any]:
     return {
         "runs": len(done), "held": sum(run.is_held for run in done), "operations": operations,
         "attempts": attempts, "leader_changes": changes, "faults": dict(sorted(faults.items())),
+        "classes": {
+            name: sum(faults[fault.name] for fault in kinds) for name, kinds in NEMESES.items()
+        },
         # Of the longest time without a success behind each fault.
         "outages_ms": {
             fault: {kind: distribution(values) for kind, values in kinds.items()}
@@ -156,9 +162,11 @@ def summary(done: list[Done]) -> str:
     """What all runs come to, in words."""
     found = _summed(done)
     faults = ", ".join(f"{name} {count}" for name, count in found["faults"].items())
+    rare = [f"{name} {count}" for name, count in found["classes"].items() if count < SEEN_MIN]
     return (
         f"{found['held']} of {found['runs']} runs held: {found['operations']} operations, "
-        f"{found['attempts']} attempts, {found['leader_changes']} leader changes; {faults}"
+        f"{found['attempts']} attempts, {found['leader_changes']} leader changes; {faults}\n"
+        f"classes of faults seen fewer than {SEEN_MIN} times: {', '.join(rare) or 'none'}"
     )
 
 
