@@ -16,8 +16,8 @@ from jepsen_like.net.base import Net
 from jepsen_like.orders import OrderFailed
 from jepsen_like.peers import Peers
 
-#: A peer that cannot write ends with this code, as documented.
-CANNOT_WRITE = "exit:70"
+#: A peer whose disk fails ends with 70, as documented; one that is just being started with 1.
+DISK_FAILS = ("exit:70", "exit:1")
 #: A probe of a connection between two machines.
 _PROBE = """
 import socket, sys

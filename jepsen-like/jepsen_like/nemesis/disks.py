@@ -6,7 +6,7 @@ import asyncio
 import time
 from abc import abstractmethod
 
-from jepsen_like.nemesis.base import CANNOT_WRITE, Arena, Fault, Seen
+from jepsen_like.nemesis.base import DISK_FAILS, Arena, Fault, Seen
 
 #: What was not felt yet when it is to end is waited for so long.
 FELT_SECONDS = 8.0
@@ -52,13 +52,9 @@ class DiskIll(Fault):
             await asyncio.sleep(0.1)
         for peer in self.targets:
             await self.arena.tell_disk(peer, "well")
-        self.set_aside()
         await self.arena.start(self.targets)
         words = ", ".join(f"{peer}: {count} {self.felt}" for peer, count in felt.items())
         return Seen(self.targets, 2 * sum(map(bool, felt.values())) > len(self.targets), words)
-
-    def set_aside(self) -> None:
-        """What peers said meanwhile and is not to be judged."""
 
     async def _felt(self) -> dict[str, int]:
         found = {}
@@ -106,24 +102,11 @@ class BadSyncs(DiskIll):
     name = "eio-fsync"
     about = "syncs of one peer's disk fail (EIO), and make nothing durable"
     felt = "bad_syncs"
-    allows = (CANNOT_WRITE,)
+    allows = DISK_FAILS
     stands = (0.5, 4.0)
-
-    def __init__(self, arena: Arena) -> None:
-        super().__init__(arena)
-        self._said: dict[str, int] = {}
-
-    async def whom(self) -> list[str]:
-        victims = await super().whom()
-        self._said = {peer: self.arena.log_size(peer) for peer in victims}
-        return victims
 
     def order(self) -> str:
         return "bad-syncs"
-
-    def set_aside(self) -> None:
-        for peer, said in self._said.items():
-            self.arena.set_aside_log(peer, said)
 
 
 class BadWrites(BadSyncs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from jepsen_like.nemesis.base import CANNOT_WRITE, Arena, Fault, Seen
+from jepsen_like.nemesis.base import DISK_FAILS, Arena, Fault, Seen
 
 #: A power cut that was aimed at an operation of a disk comes by itself at last.
 AIM_SECONDS = 5.0
@@ -20,7 +20,7 @@ class Power(Fault):
     needs_disks = True
     takes = frozenset({"disk"})
     # A peer may see its disk go before it goes itself.
-    allows = (CANNOT_WRITE,)
+    allows = DISK_FAILS
     stands = (0.2, 6.0)
 
     def __init__(self, arena: Arena) -> None:

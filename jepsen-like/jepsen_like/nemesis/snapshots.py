@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 
-from jepsen_like.nemesis.base import CANNOT_WRITE, Arena, Fault, Seen
+from jepsen_like.nemesis.base import DISK_FAILS, Arena, Fault, Seen
 
 #: The trap is sprung within so long, or there was no compaction.
 TRAP_SECONDS = 20.0
@@ -102,7 +102,7 @@ class KillCompaction(Fault):
 class PowerAtCompaction(KillCompaction):
     name = "power-compaction"
     about = "the power goes in the middle of writing, publishing or trimming behind a snapshot"
-    allows = (CANNOT_WRITE,)
+    allows = DISK_FAILS
 
     async def strike(self, peer: str) -> None:
         seed = f" {self.chance.getrandbits(32)}" if self.chance.random() < 0.5 else ""
