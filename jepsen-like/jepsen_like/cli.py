@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from jepsen_like import clocks, options
+from jepsen_like.attached import Attached, TheirNet
 from jepsen_like.disk import mounting
 from jepsen_like.history import BadEvidence
 from jepsen_like.nemesis import NEMESES, faults_of
@@ -248,6 +249,54 @@ def suite(name: str, hours: float, jobs: int, seed: int, report: Path | None) ->
     plans = SUITES["full" if name == "soak" else name]
     is_held = asyncio.run(run_all(plans, options.empty(report), seed, jobs, for_seconds=seconds))
     sys.exit(HELD if is_held else BROKEN)
+
+
+@main.command()
+@click.argument("addresses", nargs=-1, required=True, callback=options.addresses)
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="The token of its API.",
+)
+@click.option("--workload", type=click.Choice(list(WORKLOADS)), default="tasks", show_default=True)
+@click.option("--seconds", type=options.Amount(1, 86_400), default=60.0, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--lease",
+    type=options.Amount(1, 600),
+    default=15.0,
+    show_default=True,
+    help="Lease of its nodes, seconds.",
+)
+@_report
+def attach(
+    addresses: dict[str, str],
+    token_file: Path,
+    workload: str,
+    seconds: float,
+    seed: int,
+    lease: float,
+    report: Path | None,
+) -> None:
+    """Judge an empty cluster of yours, while you break it: ID=HOST:PORT of each peer's API.
+
+    \b
+    python jepsen-like attach n1=127.0.0.1:8400 n2=127.0.0.1:8410 --token-file TOKEN --seconds 60
+    """
+    directory = options.empty(report)
+    net = TheirNet(addresses)
+    token = token_file.read_text(encoding="utf-8").strip()
+    theirs = Attached(directory, net, list(addresses), token)
+    asked = Options(
+        workload=workload,
+        time_limit_seconds=seconds,
+        peers=len(addresses),
+        seed=seed,
+        lease_seconds=lease,
+    )
+    asyncio.run(_run(Session(asked, directory, net, Said(), theirs)))
+    _judge(directory)
 
 
 @main.command()

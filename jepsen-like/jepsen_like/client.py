@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from jepsen_like.api import Answer, Api, Unreachable
 from jepsen_like.history import Operation, Writer
-from jepsen_like.peers import TOKEN, Peers
+from jepsen_like.peers import Peers
 
 #: An operation without an answer for so long is open.
 OPERATION_SECONDS = 6.0
@@ -112,7 +112,7 @@ class Client:
         """Send it.  Raises Unreachable."""
         address = self._peers.api(peer)
         if address not in self._apis:
-            self._apis[address] = Api(address, TOKEN)
+            self._apis[address] = self._peers.ask(peer)
         headers = {"Idempotency-Key": question.key} if question.key else {}
         return await self._apis[address].ask(
             question.method, question.path, question.body,

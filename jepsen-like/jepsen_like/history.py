@@ -188,6 +188,8 @@ class Run(Record, frozen=True, omit_defaults=False):
     trouble: str = ""
     #: Defaults of the peers' program that were others: of what function in what module.
     presets: dict[str, Any] = {}
+    #: Somebody else started the peers: there are no logs of them, nor what they ended with.
+    is_attached: bool = False
     #: Losses after which a task that names no number has failed.
     max_losses: int = 3
 

@@ -11,7 +11,7 @@ from jepsen_like.api import Api, Unreachable
 from jepsen_like.evidence import FINAL
 from jepsen_like.history import Final, FinalTask, Sample, Writer, write_document
 from jepsen_like.nemesis.base import Arena
-from jepsen_like.peers import TOKEN, Peers
+from jepsen_like.peers import Peers
 
 SAMPLE_SECONDS = 0.25
 
@@ -27,7 +27,7 @@ async def watch(arena: Arena, states: Writer) -> None:
         while True:
             for peer in list(arena.peers.ids):
                 address = arena.peers.api(peer)
-                api = apis.setdefault(address, Api(address, TOKEN))
+                api = apis.setdefault(address, arena.peers.ask(peer))
                 states.write(await _sample(peer, api))
                 await arena.note_end(peer)
             await asyncio.sleep(SAMPLE_SECONDS)
@@ -58,7 +58,7 @@ async def all_ended(peers: Peers, seconds: float) -> list[str]:
         peer = sorted(peers.running)[0] if peers.running else ""
         if peer:
             try:
-                left = await _not_ended(peers.api(peer))
+                left = await _not_ended(peers.ask(peer))
             except (Unreachable, NoFinal):
                 left = ["nobody answered"]
             if not left:
@@ -67,9 +67,9 @@ async def all_ended(peers: Peers, seconds: float) -> list[str]:
     return left
 
 
-async def _not_ended(address: str) -> list[str]:
+async def _not_ended(client: Api) -> list[str]:
     states = "waiting,queued,assigned,running,retrying,cancelling"
-    async with Api(address, TOKEN) as api:
+    async with client as api:
         answer = await api.ask("GET", f"/v1/tasks?limit=100&state={states}")
     if answer.status != 200:
         raise NoFinal(f"status {answer.status}")
@@ -79,11 +79,11 @@ async def _not_ended(address: str) -> list[str]:
 async def write_finals(peers: Peers, directory: Path) -> None:
     """All that every peer holds, and the digests of all at one index.  Raises NoFinal."""
     names = sorted(peers.running)
-    async with Api(peers.api(names[0]), TOKEN) as api:
+    async with peers.ask(names[0]) as api:
         check = await _asked(api, "POST", "/v1/cluster:verify?wait=20", {})
     digests = {peer["id"]: peer["digest"] or "" for peer in check["peers"]}
     for peer in names:
-        async with Api(peers.api(peer), TOKEN) as api:
+        async with peers.ask(peer) as api:
             tasks = await _pages(api, "/v1/tasks", int(check["index"]))
             schedules = await _pages(api, "/v1/schedules", int(check["index"]))
         rows = [

@@ -52,6 +52,20 @@ def program(context: click.Context, parameter: click.Parameter, text: str) -> st
     return text
 
 
+def addresses(
+    context: click.Context, parameter: click.Parameter, words: tuple[str, ...]
+) -> dict[str, str]:
+    """``ID=HOST:PORT`` of peers, each once."""
+    found: dict[str, str] = {}
+    for word in words:
+        peer, _, address = word.partition("=")
+        host, _, port = address.rpartition(":")
+        if not (peer and host and port.isdecimal()) or peer in found:
+            raise click.BadParameter(f"{word!r} is not ID=HOST:PORT of another peer")
+        found[peer] = address
+    return found
+
+
 def no_words_before(context: click.Context) -> None:
     """Options of a run mean nothing to a command.  Raises UsageError."""
     for name in context.params:

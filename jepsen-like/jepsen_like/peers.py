@@ -46,6 +46,7 @@ class Peers:
         self.directory = directory
         self.net = net
         self.ids = [f"n{number + 1}" for number in range(count)]
+        self.token = TOKEN
         self.machines: dict[str, Program] = {}
         #: Whom the harness wants to run just now.
         self.running: set[str] = set()
@@ -91,6 +92,10 @@ class Peers:
     def api(self, peer: str) -> str:
         """``host:port`` of its API."""
         return self.net.api(peer)
+
+    def ask(self, peer: str) -> Api:
+        """A client of its API."""
+        return Api(self.api(peer), self.token)
 
     # All of it ------------------------------------------------------------------------------------
 
@@ -241,7 +246,7 @@ class Peers:
     async def ready(self, peer: str, seconds: float = READY_SECONDS) -> None:
         """It takes part.  Raises NotReady, with what it said last."""
         deadline = time.monotonic() + seconds
-        async with Api(self.api(peer), TOKEN) as api:
+        async with self.ask(peer) as api:
             while True:
                 try:
                     if (await api.ask("GET", "/health/ready", seconds=2.0)).status == 200:
@@ -272,13 +277,14 @@ class Peers:
 
     async def _leads(self, peer: str) -> bool:
         try:
-            async with Api(self.api(peer), TOKEN) as api:
+            async with self.ask(peer) as api:
                 return (await api.ask("GET", "/health/leader", seconds=1.0)).status == 200
         except Unreachable:
             return False
 
     def _last_words(self, peer: str) -> str:
-        lines = self.log(peer).read_text(errors="replace").strip().splitlines()
+        log = self.log(peer)
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         return lines[-1] if lines else "it said nothing"
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from jepsen_like import clocks, evidence, startup
 from jepsen_like.api import Unreachable
+from jepsen_like.attached import Attached
 from jepsen_like.client import Client, Process
 from jepsen_like.history import Clock, Earn, FaultEvent, Phase, Run, Writer, write_document
 from jepsen_like.nemesis import Arena, Fault, faults_of
@@ -35,6 +36,9 @@ BUSY_SECONDS = 1.0
 IN_FLIGHT_SECONDS = 10.0
 #: All tasks are terminal within so long after the heal, or the run says which are not.
 ENDED_SECONDS = 90.0
+
+#: Starts of a peer after the heal.
+STARTS_MAX = 3
 
 #: A cluster that does not come up again, or does not answer: the evidence is judged all the same.
 TROUBLE = (NotReady, NoFinal, OrderFailed, Unreachable, TimeoutError)
@@ -69,7 +73,14 @@ class Progress:
 class Session:
     """A run as it goes."""
 
-    def __init__(self, options: Options, directory: Path, net: Net, progress: Progress) -> None:
+    def __init__(
+        self,
+        options: Options,
+        directory: Path,
+        net: Net,
+        progress: Progress,
+        attached: Attached | None = None,
+    ) -> None:
         self.options = options
         self.directory = directory
         self.progress = progress
@@ -81,7 +92,8 @@ class Session:
         self._presets: dict[str, Any] = {}
         if any(fault.needs_small_journals for fault in faults):
             self._presets = startup.SMALL_JOURNALS
-        self.peers = Peers(
+        self.is_attached = attached is not None
+        self.peers = attached or Peers(
             directory, options.peers, net, program=options.program,
             lease_seconds=options.lease_seconds, has_disks=options.has_disks,
             environment=startup.environment(self._presets) if self._presets else {},
@@ -117,7 +129,7 @@ class Session:
         try:
             await self.peers.net.open()
             await self.peers.open()
-            self.progress.say(f"{options.peers} peers are ready")
+            self.progress.say(f"{len(self.peers.ids)} peers are ready")
             await workload.set_up()
             async with _running(watch(self.arena, states)):
                 await self._phased(client, workload)
@@ -158,7 +170,7 @@ class Session:
             backend=self.peers.net.name, lease_seconds=options.lease_seconds,
             phases=self._phases, clock=clock, dead=self.arena.dead, limits=dict(workload.limits),
             exits=self.arena.exits, earn=self._earn(workload), presets=self._presets,
-            trouble=self.trouble,
+            trouble=self.trouble, is_attached=self.is_attached,
         )  # fmt: skip
 
     def _earn(self, workload: Workload) -> Earn:
@@ -278,8 +290,14 @@ class Session:
             # It stands for good.
             self._standing.clear()
         await self.arena.heal()
-        await self.arena.start(self.peers.ids)
-        await self.peers.all_ready()
+        for starts_left in reversed(range(STARTS_MAX)):
+            await self.arena.start(self.peers.ids)
+            try:
+                return await self.peers.all_ready()
+            except NotReady:
+                # A peer that met a fault's last moment ends after it, and that is judged as well.
+                if not starts_left:
+                    raise
 
     def _write(
         self,

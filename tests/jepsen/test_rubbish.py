@@ -35,6 +35,8 @@ _RUBBISH = (
         (["--workload", "tasks", "list"], "--workload is of a run: it means nothing to list"),
         (["suite", "soak", "--hours", "inf"], "inf is no amount"),
         (["mutants", "--program", "no-such-program"], "is no program here"),
+        (["attach", "n1", "--token-file", __file__], "'n1' is not ID=HOST:PORT of another peer"),
+        (["attach", "a=b:1", "a=c:2", "--token-file", __file__], "'a=c:2' is not ID=HOST:PORT"),
         (["recheck", "/proc/self"], "/proc/self/run.json: not there"),
     ],
 )

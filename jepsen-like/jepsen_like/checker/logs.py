@@ -7,7 +7,7 @@ did is ``asked`` in ``run.json``.
 
 from __future__ import annotations
 
-from jepsen_like.checker.verdict import Checker, Findings, always
+from jepsen_like.checker.verdict import Checker, Findings
 from jepsen_like.evidence import Evidence, PeerLog
 from jepsen_like.spans import spans
 
@@ -52,7 +52,8 @@ def look(evidence: Evidence, findings: Findings) -> None:
                 [ended.peer],
                 [ended],
             )
-    for peer in sorted(set(evidence.run.peers) - {log.peer for log in evidence.logs}):
+    missing = set(evidence.run.peers) - {log.peer for log in evidence.logs}
+    for peer in sorted(missing) if not evidence.run.is_attached else ():
         findings.doubt(f"there is no log of {peer}")
 
 
@@ -82,7 +83,7 @@ CHECKER = Checker(
     "logs",
     "G10",
     "lines",
-    always,
+    lambda evidence: not evidence.run.is_attached,
     look,
     "Did no peer crash, end by itself, or log what must not be?",
 )

@@ -248,7 +248,8 @@ def _runs(evidence: Evidence, sight: Sight, runs: list[Attempt], findings: Findi
                 [sight.name, run.task],
                 [run],
             )
-        is_late = late > LATE_MS_MAX + jitter
+        # Of what its owner broke meanwhile nothing is known.
+        is_late = late > LATE_MS_MAX + jitter and not evidence.run.is_attached
         if is_late and quiet(run.started_at - late * 1_000_000, run.started_at):
             findings.broken(
                 f"late: {run.task} ran slot {run.slot} of {sight.name} {late} ms after it, "
