@@ -16,6 +16,9 @@ from raftsched.core.trees import awaits_twin
 from raftsched.core.versions import PAUSED_TWINS
 from tests.unit.core.builders import BEGIN_MS, STEP_MS, TERM, dump
 
+#: Commands from one look at all of the second replica to the next.
+OTHER_EVERY = 10
+
 
 class Replicas:
     """Two replicas of one log."""
@@ -62,7 +65,9 @@ class Replicas:
         return outcome.value if isinstance(outcome, Accepted) else outcome
 
     def _hold(self, command: Any, known: dict[str, Task], events: list[Any]) -> None:
-        violated = [line for state in self.states for line in invariants.check(state)]
+        # What is derived on the other one is looked at now and then: its rows are the same.
+        looked_at = self.states if self.index % OTHER_EVERY == 0 else self.states[:1]
+        violated = [line for state in looked_at for line in invariants.check(state)]
         assert not violated, f"{type(command).__name__}: {violated}"
         assert self.states[0].digest() == self.states[1].digest(), command
         told = Counter(event.task_id for event in events if event.kind == "task_finished")
