@@ -8,7 +8,8 @@ import re
 import secrets
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from aiohttp import HttpVersion11, hdrs, web
 
@@ -71,13 +72,17 @@ class ApiServer:
         needs_token = route.role != "none"
 
         async def guarded(request: web.Request) -> web.StreamResponse:
+            is_admitted = False
             try:
                 self._admit(request, needs_token)
+                is_admitted = needs_token
                 if has_query(request):
                     check_names(request, route.query)
                 return await handler(context, request)
             except Problem as problem:
-                return _refuse(request, problem)
+                # Whoever may ask hears as of when it was refused; nobody else hears anything.
+                standing = context.headers() if is_admitted else {}
+                return _refuse(request, problem, standing=standing)
             except PeerError as error:
                 return _refuse(request, of_peer_error(error))
             except web.HTTPRequestEntityTooLarge:
@@ -146,13 +151,23 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile("[^/]+".join(re.escape(part) for part in re.split(r"{\w+}", path)))
 
 
-def _refuse(request: web.Request, problem: Problem, request_id: str = "") -> web.Response:
-    """The problem as the answer; an answer that has begun can only be cut off."""
+def _refuse(
+    request: web.Request,
+    problem: Problem,
+    request_id: str = "",
+    standing: Mapping[str, str] = MappingProxyType({}),
+) -> web.Response:
+    """The problem as the answer, with where this peer stands if that is said.
+
+    An answer that has begun can only be cut off.
+    """
     if request.writer.output_size > 0:
         logger.warning("%s %s cut off: %s", request.method, request.path, problem.detail)
         _abort(request)
         # What is returned now goes nowhere.
-    return problem.response(request_id or _request_id(request))
+    response = problem.response(request_id or _request_id(request))
+    response.headers.update(standing)
+    return response
 
 
 def _abort(request: web.Request) -> None:

@@ -37,6 +37,7 @@ async def test_without_the_right_token_nothing_is_answered_or_done(api: Api) -> 
             problem = answer.problem(401, "unauthorized")
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")
             assert TOKEN not in str(problem)
+            assert not any(name.startswith("Raftsched-") for name in answer.headers)
     assert (api.service.rows(), api.state.index) == (before, index)
 
 

@@ -227,6 +227,20 @@ async def test_if_none_match_holds_for_any_tag_of_the_list(
     assert (answer.body == b"") == (status == 304)
 
 
+async def test_a_refusal_says_as_of_when_it_was_refused(api: Api) -> None:
+    await api.submit("t")
+    for method, path, body, status in (
+        ("GET", "/v1/tasks/nobody", None, 404),
+        ("POST", "/v1/tasks/nobody/cancel", {}, 404),
+        ("POST", "/v1/tasks", {"command": 5}, 422),
+        ("DELETE", "/v1/tasks/t", None, 409),
+    ):
+        answer = await api.ask(method, path, body)
+        assert answer.status == status, answer
+        assert answer.headers["Raftsched-Index"] == str(api.state.index)
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
 async def test_if_none_match_does_not_hide_what_a_verb_did(api: Api) -> None:
     task = await api.submit("t")
     for held in (f'"{task["modify_index"] + 1}"', "*"):
