@@ -67,7 +67,7 @@ async def listing(context: Context, request: web.Request) -> web.StreamResponse:
     limit, after = integer(request, "limit", 50, 1, 1000), request.query.get("cursor", "")
     state = await context.state(request)
     keys = sorted(key for key in {*state.limits, *state.limit_use} if key > after)
-    items = [_view(state, key) for key in keys[:limit]]
+    items = [limit_view(state, key) for key in keys[:limit]]
     following = keys[limit - 1] if len(keys) > limit else None
     return context.answer(LimitPage(items, following, state.index))
 
@@ -129,11 +129,11 @@ def _key(request: web.Request) -> str:
 
 
 def _answer(context: Context, state: State, key: str) -> web.Response:
-    view = _view(state, key)
+    view = limit_view(state, key)
     return context.answer(view, headers={"ETag": f'"{view.modify_index}"'})
 
 
-def _view(state: State, key: str) -> LimitView:
+def limit_view(state: State, key: str) -> LimitView:
     row = state.limits.get(key, Limit(key))
     rate = Rate(row.rate_count, row.rate_ms / 1000, max(1, row.burst)) if row.rate_count else None
     return LimitView(

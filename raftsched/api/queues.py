@@ -85,7 +85,7 @@ async def listing(context: Context, request: web.Request) -> web.StreamResponse:
     state = await context.state(request)
     used = [name for name, use in state.queue_use.items() if use.open]
     names = sorted(name for name in {*state.queues, *used} if name > after)
-    items = [_view(state, name) for name in names[:limit]]
+    items = [queue_view(state, name) for name in names[:limit]]
     following = names[limit - 1] if len(names) > limit else None
     return context.answer(QueuePage(items, following, state.index))
 
@@ -186,11 +186,11 @@ def _name(request: web.Request) -> str:
 
 
 def _answer(context: Context, state: State, name: str) -> web.Response:
-    view = _view(state, name)
+    view = queue_view(state, name)
     return context.answer(view, headers={"ETag": f'"{view.modify_index}"'})
 
 
-def _view(state: State, name: str) -> QueueView:
+def queue_view(state: State, name: str) -> QueueView:
     row, use = state.queues.get(name, Queue(name)), state.queue_use.get(name, _NOBODY)
     retention = Retention(row.retention_ms / 1000, row.retention_count, row.retention_bytes)
     return QueueView(

@@ -116,14 +116,14 @@ def slot_views(state: State, name: str) -> list[tuple[int, SlotView]]:
     """Slots with their place in the order, the one that was decided last at the front."""
     found = [state.slots.get(slot_key(name, at)) for at in state.firings.slots_of(name)]
     slots = sorted((slot for slot in found if slot is not None), key=_order, reverse=True)
-    return [(slot.order, _slot(slot)) for slot in slots]
+    return [(slot.order, slot_view(slot)) for slot in slots]
 
 
 def _order(slot: Slot) -> int:
     return slot.order
 
 
-def _slot(slot: Slot) -> SlotView:
+def slot_view(slot: Slot) -> SlotView:
     return SlotView(
         instant(slot.at), instant(slot.upto), slot.count, slot.status, slot.reason,
         slot.task_id or None, instant(slot.fired_at),

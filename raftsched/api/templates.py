@@ -112,7 +112,7 @@ async def get(context: Context, request: web.Request) -> web.StreamResponse:
     row = _known(context, request)
     if is_held(request, row.modify_index):
         return web.Response(status=304, headers={**context.headers(), **_tag(row)})
-    return context.answer(_view(row), headers=_tag(row))
+    return context.answer(template_view(row), headers=_tag(row))
 
 
 async def put(context: Context, request: web.Request) -> web.StreamResponse:
@@ -133,8 +133,8 @@ async def put(context: Context, request: web.Request) -> web.StreamResponse:
     row: Template = await context.propose(PutTemplate(name, document, namespace, wanted, is_new))
     if known is None:
         headers = {"Location": f"/v1/templates/{name}", **_tag(row)}
-        return context.answer(_view(row), 201, headers)
-    return context.answer(_view(row), headers=_tag(row))
+        return context.answer(template_view(row), 201, headers)
+    return context.answer(template_view(row), headers=_tag(row))
 
 
 async def delete(context: Context, request: web.Request) -> web.StreamResponse:
@@ -201,7 +201,7 @@ def _tag(row: Template) -> dict[str, str]:
     return {"ETag": f'"{row.modify_index}"'}
 
 
-def _view(row: Template) -> TemplateView:
+def template_view(row: Template) -> TemplateView:
     document = document_of(row)
     return TemplateView(
         row.name,

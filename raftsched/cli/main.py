@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cluster": ("cluster", "cluster", "The cluster: status, verify, reset-clock."),
     "peers": ("peers", "peers", "The group of peers: ls, add, remove, replace."),
     "recover": ("recover", "recover", "Go on with the one survivor of a lost majority."),
+    "journal": ("journal", "journal", "Print what a stopped peer's log did: export."),
     "leader": ("cluster", "leader", "The leader: show, transfer."),
     "init": ("init", "init", "Write the directories of a new cluster: configuration, TLS, token."),
     "cert": ("cert", "cert", "Certificates of peers: ca, create, info."),

@@ -265,6 +265,20 @@ def lock_directory(disk: Disk, directory: Path) -> int:
     return fd
 
 
+def lock_existing(disk: Disk, directory: Path) -> int | None:
+    """The same of a directory in which nothing is to be made; None: it has no lock, as a copy.
+
+    Raises DirectoryLocked.
+    """
+    if _LOCK not in disk.list_directory(directory):
+        return None
+    fd = disk.open(directory / _LOCK, os.O_RDONLY)
+    if not disk.lock(fd):
+        disk.close(fd)
+        raise DirectoryLocked(directory)
+    return fd
+
+
 class Identity(msgspec.Struct, frozen=True, array_like=True):
     """Whose directory it is."""
 

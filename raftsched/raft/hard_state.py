@@ -114,18 +114,8 @@ class HardStateFile:
         self._disk.datasync(self._fd)
 
     def _read(self) -> HardState:
-        slots = [
-            _decode(read_exactly(self._disk, self._fd, _SLOT_BYTES, offset)) for offset in _SLOTS
-        ]
-        intact = [slot for slot in slots if slot is not None]
-        if not intact:
-            raise JournalDamaged(self._path, 0, "neither copy of term and vote is intact", REMEDY)
-        newest = max(intact, key=lambda slot: slot.sequence)
-        for slot in intact:
-            if newest.sequence - slot.sequence > 1 or (
-                slot.sequence == newest.sequence and slot != newest
-            ):
-                raise JournalDamaged(self._path, 0, "the copies of term and vote differ", REMEDY)
+        slots = _read_slots(self._disk, self._fd)
+        newest = _newest(slots, self._path)
         # Rewritten also when they are equal, as what a killed process wrote may not be on the disk
         # yet; the damaged or older one first, so that a crash here leaves the good one alone.
         found = zip(slots, _SLOTS, strict=True)
@@ -134,3 +124,30 @@ class HardStateFile:
                 logger.warning("%s: mended the copy at byte %d", self._path, offset)
             self._write(newest, offset)
         return newest
+
+
+def read_hard_state(disk: Disk, path: Path) -> HardState:
+    """What is durable, with nothing mended.  Raises JournalDamaged."""
+    fd = disk.open(path, os.O_RDONLY)
+    try:
+        return _newest(_read_slots(disk, fd), path)
+    finally:
+        disk.close(fd)
+
+
+def _read_slots(disk: Disk, fd: int) -> list[HardState | None]:
+    return [_decode(read_exactly(disk, fd, _SLOT_BYTES, offset)) for offset in _SLOTS]
+
+
+def _newest(slots: list[HardState | None], path: Path) -> HardState:
+    """The state that counts.  Raises JournalDamaged when neither slot can be trusted."""
+    intact = [slot for slot in slots if slot is not None]
+    if not intact:
+        raise JournalDamaged(path, 0, "neither copy of term and vote is intact", REMEDY)
+    newest = max(intact, key=lambda slot: slot.sequence)
+    for slot in intact:
+        if newest.sequence - slot.sequence > 1 or (
+            slot.sequence == newest.sequence and slot != newest
+        ):
+            raise JournalDamaged(path, 0, "the copies of term and vote differ", REMEDY)
+    return newest

@@ -40,7 +40,7 @@ from raftsched.raft.groups import (
     segment_name,
     segment_sequences,
 )
-from raftsched.raft.hard_state import HardStateFile
+from raftsched.raft.hard_state import HardState, HardStateFile
 from raftsched.raft.membership import Configuration, decode, encode
 
 HARD_STATE = "hard-state"
@@ -174,16 +174,12 @@ def _read(opened: Opened, owner: int, segment_bytes: int, sync: bool) -> None:
     if HARD_STATE not in names:
         raise JournalDamaged(directory / HARD_STATE, 0, "the file is missing", REMEDY)
     opened.hard_state = HardStateFile(disk, directory / HARD_STATE)
-    mark = _read_clean_stop(disk, directory) if CLEAN_STOP in names else None
-    tails, reader, replay = _read_segments(disk, directory, names, owner, mark is None)
+    mark = read_clean_stop(disk, directory) if CLEAN_STOP in names else None
+    tails, reader, replay = read_segments(disk, directory, names, owner, mark is None)
     opened.entries = replay.entries
-    last_term = max((entry[2] for entry in replay.entries), default=0)
-    if last_term > opened.hard_state.state.term:
-        raise JournalDamaged(
-            directory / HARD_STATE, 0, f"term and vote are older than the log ({last_term})", REMEDY
-        )
+    check_term(directory, opened.hard_state.state, replay.entries)
     if mark is not None:
-        _check_clean_stop(mark, directory, tails[-1], opened.hard_state)
+        check_clean_stop(mark, directory, tails[-1], opened.hard_state.state)
     opened.writer = SegmentWriter(
         disk, directory, tails, owner=owner, segment_bytes=segment_bytes, sync=sync
     )
@@ -193,14 +189,27 @@ def _read(opened: Opened, owner: int, segment_bytes: int, sync: bool) -> None:
         disk.sync_directory(directory)
 
 
-def _read_segments(
+def check_term(directory: Path, hard: HardState, entries: list[tuple[bytes, int, int]]) -> None:
+    """Raises JournalDamaged if the log has a term that the hard state has not heard of."""
+    last_term = max((entry[2] for entry in entries), default=0)
+    if last_term > hard.term:
+        raise JournalDamaged(
+            directory / HARD_STATE, 0, f"term and vote are older than the log ({last_term})", REMEDY
+        )
+
+
+def read_segments(
     disk: Disk, directory: Path, names: list[str], owner: int, may_be_torn: bool
-) -> tuple[list[Tail], SegmentReader, _Replay]:
+) -> tuple[list[Tail], SegmentReader, Replay]:
+    """All segments: where each ends, the last one's reader, and the entries.
+
+    Changes nothing.  Raises JournalDamaged; ``may_be_torn``: the end may be an unfinished write.
+    """
     sequences = segment_sequences(names)
     if not sequences:
         raise JournalDamaged(directory / segment_name(1), 0, "there is no segment", REMEDY)
     tails: list[Tail] = []
-    replay = _Replay()
+    replay = Replay()
     for sequence in sequences:
         previous = tails[-1] if tails else None
         if previous is not None and sequence != previous.sequence + 1:
@@ -217,7 +226,7 @@ def _read_segments(
     return tails, reader, replay
 
 
-class _Replay:
+class Replay:
     """Makes the list of entries out of records."""
 
     def __init__(self) -> None:
@@ -257,7 +266,8 @@ class _Replay:
         self._next = index
 
 
-def _read_clean_stop(disk: Disk, directory: Path) -> CleanStop:
+def read_clean_stop(disk: Disk, directory: Path) -> CleanStop:
+    """The end mark, which is there.  Raises JournalDamaged."""
     path = directory / CLEAN_STOP
     data = read_file(disk, path)
     if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
@@ -265,12 +275,13 @@ def _read_clean_stop(disk: Disk, directory: Path) -> CleanStop:
     return msgspec.msgpack.decode(data[4:], type=CleanStop)
 
 
-def _check_clean_stop(mark: CleanStop, directory: Path, tail: Tail, hard: HardStateFile) -> None:
-    if mark.hard_state_sequence != hard.state.sequence:
+def check_clean_stop(mark: CleanStop, directory: Path, tail: Tail, hard: HardState) -> None:
+    """Raises JournalDamaged unless journal and hard state end where the mark says."""
+    if mark.hard_state_sequence != hard.sequence:
         raise JournalDamaged(
             directory / HARD_STATE, 0, "term and vote are not those of the clean stop", REMEDY
         )
-    if mark != CleanStop(tail.sequence, tail.end, tail.chain, hard.state.sequence):
+    if mark != CleanStop(tail.sequence, tail.end, tail.chain, hard.sequence):
         path = directory / segment_name(mark.sequence)
         raise JournalDamaged(path, mark.end, "the end is not that of the clean stop", REMEDY)
 

@@ -13,6 +13,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -78,14 +79,31 @@ class SnapshotStore:
 
         A damaged header is found by ``usable``, which every start must call.
         """
-        store = cls(disk or OsDisk(), directory, cluster_id)
-        store._disk.make_directory(directory)
-        store._disk.sync_directory(directory.parent)
-        remove_temporary(store._disk, directory)
-        for name in store._disk.list_directory(directory):
+        disk = disk or OsDisk()
+        disk.make_directory(directory)
+        disk.sync_directory(directory.parent)
+        remove_temporary(disk, directory)
+        return cls.look(directory, cluster_id=cluster_id, disk=disk)
+
+    @classmethod
+    def look(cls, directory: Path, *, cluster_id: str, disk: Disk) -> SnapshotStore:
+        """As it is, for reading: nothing is made or removed; a directory may be missing.
+
+        Raises as `open` does.
+        """
+        store = cls(disk, directory, cluster_id)
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError):
+            names = disk.list_directory(directory)
+        for name in names:
             if _NAME.fullmatch(name):
                 store._snapshots.append(store._describe(directory / name))
         return store
+
+    @property
+    def published(self) -> tuple[Snapshot, ...]:
+        """All that count, oldest first."""
+        return tuple(self._snapshots)
 
     def latest(self) -> Snapshot | None:
         """The newest published snapshot."""
