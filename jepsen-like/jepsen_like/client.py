@@ -142,6 +142,7 @@ class Process:
         why: dict[str, Any] | None = None
         if not outcome.is_ok:
             why = {"status": outcome.status, "code": outcome.code, "detail": outcome.detail}
+        if outcome.type == "info":
             index = None
         client.write(
             self.number, outcome.type, question, peer,

@@ -14,6 +14,7 @@ from jepsen_like.history import (
     Final,
     LogEntry,
     Operation,
+    Replayed,
     Run,
     Sample,
     T,
@@ -30,6 +31,7 @@ RUN = "run.json"
 EFFECTS = "effects"
 FINAL = "final"
 LOGS = "logs"
+REPLAYED = "replayed"
 
 #: Lines of one peer's log that are looked at; of a longer one its verdict is unknown.
 LOG_LINES_MAX = 1_000_000
@@ -54,8 +56,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[FaultEvent, ...] = ()
     samples: tuple[Sample, ...] = ()
     finals: tuple[Final, ...] = ()
-    #: The committed log, replayed; None: nobody did.
+    #: The committed log, applied again; None: nobody did.
     log: tuple[LogEntry, ...] | None = None
+    #: What each peer's log came to.
+    replayed: tuple[Replayed, ...] = ()
     logs: tuple[PeerLog, ...] = ()
 
 
@@ -86,6 +90,9 @@ def _read(directory: Path) -> Evidence:
         samples=tuple(sorted(_lines(directory / STATES, Sample), key=lambda sample: sample.at)),
         finals=tuple(
             read_document(path, Final) for path in sorted((directory / FINAL).glob("*.json"))
+        ),
+        replayed=tuple(
+            read_document(path, Replayed) for path in sorted((directory / REPLAYED).glob("*.json"))
         ),
         log=tuple(sorted(_lines(log, LogEntry), key=lambda e: e.index)) if log.exists() else None,
         logs=tuple(_read_log(path) for path in sorted((directory / LOGS).glob("*.log"))),

@@ -98,13 +98,51 @@ class Row(Record, frozen=True):
 
     state: str
     attempt: int = 0
+    #: More of it, each by the name that answers have for it; what is not here is not known.
+    told: dict[str, Any] = {}
+
+
+class Ordered(Record, frozen=True):
+    """A command of the log, and what came of it."""
+
+    command: str
+    #: Whom a client asked.
+    peer: str
+    is_accepted: bool
+    #: Ids of what it is about.
+    about: list[str] = []
+    reason: str = ""
 
 
 class LogEntry(Record, frozen=True):
-    """Rows that an entry changed; None: it deleted the row."""
+    """What an entry of the log did: rows that it changed (None: it deleted the row), and why."""
 
     index: int
     rows: dict[str, Row | None] = {}
+    #: Those that clients ask for about a task.
+    commands: list[Ordered] = []
+
+
+class Position(Record, frozen=True, array_like=True):
+    """An entry of one peer's log."""
+
+    index: int
+    term: int
+    #: Of all that it did, and of the state behind it.
+    sum: str
+
+
+class Replayed(Record, frozen=True):
+    """One peer's log, applied again once the peer had ended."""
+
+    peer: str
+    entries: list[Position] = []
+    #: Up to here its own disk says that the cluster agreed.
+    committed_index: int = 0
+    #: Why there is nothing; empty: there is.
+    why_not: str = ""
+    #: The program under test has no such command.
+    is_impossible: bool = False
 
 
 class FinalTask(Record, frozen=True):

@@ -9,6 +9,7 @@ takes orders, one JSON object a line, on stdin, and answers each with one on std
     {"do": "crash"}          nothing runs any more when it answers   -> {"pids": [7, 8]}
     {"do": "look"}                     -> {"pid": 7, "exit": null, "state": "S", "others": [...]}
     {"do": "run", "command": [...], "input": ""}  in its namespaces  -> {"exit": 0, "output": ""}
+      with "file": "FILE"    that gets stdout, and "output" is stderr
     {"do": "device", "name": "n1", "address": "10.77.0.1", "socket": "FILE"}  a network  -> {}
     {"do": "disk", "path": "DIR"}    a file system whose power can go, mounted there -> {}
     {"do": "order", "words": "cut"}  to that file system             -> {"answer": "ok"}
@@ -37,6 +38,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 #: What is killed is gone within so long, or the machine says that it is not.  Longer than slow
 #: syncs take: who waits for one dies when it is over.
 _CRASH_SECONDS = 20.0
+#: A command of the harness takes no longer.
+_RUN_SECONDS = 30.0
 
 
 class Machine:
@@ -107,9 +110,16 @@ class Machine:
 
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
         """A command of the harness in the namespaces of this machine."""
+        if "file" in order:
+            with Path(order["file"]).open("wb") as file:
+                written = subprocess.run(
+                    order["command"], stdin=subprocess.DEVNULL, stdout=file,
+                    stderr=subprocess.PIPE, text=True, timeout=_RUN_SECONDS, check=False,
+                )  # fmt: skip
+            return {"exit": written.returncode, "output": written.stderr}
         done = subprocess.run(
             order["command"], input=order.get("input", ""), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=30, check=False,
+            stderr=subprocess.STDOUT, text=True, timeout=_RUN_SECONDS, check=False,
         )  # fmt: skip
         return {"exit": done.returncode, "output": done.stdout}
 

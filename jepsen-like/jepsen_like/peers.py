@@ -190,6 +190,12 @@ class Peers:
         self._joining.discard(peer)
         await self.machines.pop(peer).close()
 
+    async def export(self, peer: str, file: Path) -> tuple[int, str]:
+        """Have the program print a stopped peer's log into a file; exit code and complaints."""
+        command = [*self._words, "journal", "export", str(self.data(peer))]
+        done = await self.machines[peer].order("run", command=command, file=str(file))
+        return int(done["exit"]), str(done["output"])
+
     async def signal(self, peer: str, number: signal.Signals, who: str = "peer") -> list[int]:
         """Send a signal to the ``peer``, ``others`` of its machine, or ``all``; the pids."""
         answer = await self.machines[peer].order("signal", signal=number, who=who)

@@ -25,6 +25,7 @@ from jepsen_like.net.base import Net
 from jepsen_like.observer import NoFinal, all_ended, watch, write_finals
 from jepsen_like.orders import OrderFailed
 from jepsen_like.peers import NotReady, Peers
+from jepsen_like.replay import replay
 from jepsen_like.workload import WORKLOADS, Workload
 
 #: Undisturbed seconds before the first fault and after the heal; between two faults.
@@ -127,6 +128,24 @@ class Session:
         workload = WORKLOADS[options.workload](client, self.directory, self._stream())
         clock = Clock(time.monotonic_ns(), time.time_ns() // 1_000_000)
         try:
+            await self._until_over(client, workload, states)
+            self.progress.say(await replay(self.peers, self.directory))
+        finally:
+            if self.trouble:
+                self.progress.say(f"it did not come to its end: {self.trouble}")
+            await client.close()
+            await workload.tear_down()
+            await self.peers.close()
+            await self.peers.net.close()
+            for writer in (history, states, self._faults):
+                writer.close()
+            run = self._document(workload, clock)
+            write_document(self.directory / evidence.RUN, run)
+        return run
+
+    async def _until_over(self, client: Client, workload: Workload, states: Writer) -> None:
+        """All of it but what the peers leave on their disks; trouble is noted."""
+        try:
             await self.peers.net.open()
             await self.peers.open()
             self.progress.say(f"{len(self.peers.ids)} peers are ready")
@@ -149,18 +168,6 @@ class Session:
             if match is None or rest is not None:
                 raise
             self.trouble = _first(match)
-        finally:
-            if self.trouble:
-                self.progress.say(f"it did not come to its end: {self.trouble}")
-            await client.close()
-            await workload.tear_down()
-            await self.peers.close()
-            await self.peers.net.close()
-            for writer in (history, states, self._faults):
-                writer.close()
-            run = self._document(workload, clock)
-            write_document(self.directory / evidence.RUN, run)
-        return run
 
     def _document(self, workload: Workload, clock: Clock) -> Run:
         options = self.options

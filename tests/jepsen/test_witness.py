@@ -49,10 +49,16 @@ def test_answers_that_the_log_explains_pass(calls: list[Call]) -> None:
         ([seen(0, 10, "running", 8), seen(20, 30, "queued", 7)], "stale: read"),
         # Another task's answer counts as well: one log, one order.
         ([read("u", 0, 10, "queued", index=9), seen(20, 30, "running", 8)], "stale: read"),
-        ([seen(0, 10, "running", 5)], "answered running (attempt None) at index 5"),
-        ([seen(0, 10, None, 6)], "where the log has queued"),
-        ([seen(0, 10, "queued", 8, consistency="local")], "where the log has running"),
-        ([seen(0, 10, "running", 8, answer={"attempt": 2})], "has running (attempt 1)"),
+        (
+            [seen(0, 10, "running", 5)],
+            "answered at index 5 state 'running' where the log has 'queued'",
+        ),
+        ([seen(0, 10, None, 6)], "state None where the log has 'queued'"),
+        ([seen(0, 10, "queued", 8, consistency="local")], "where the log has 'running'"),
+        (
+            [seen(0, 10, "running", 8, answer={"attempt": 2})],
+            "index 8 attempt 2 where the log has 1",
+        ),
         ([submit("lost", 0, 10)], "is not in the log"),
         ([call("retry", 0, 10, {"id": "t", "key": "r"}, {"id": "new"})], "is not in the log"),
     ],

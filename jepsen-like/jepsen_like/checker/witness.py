@@ -6,18 +6,19 @@ order there was, so this is judged without a search, for any number of operation
 1. An answer's index is no lower than that of any answer that was there before it was asked for
    (reads with ``consistency=local`` excepted).
 2. The same for a task's ``modify_index``; and one ``modify_index`` is one row.
-3. With ``log.jsonl``: what was answered is the row as of that index, for local reads as well, and
-   what was written is there.
+3. With ``log.jsonl``: what was answered is the row as of that index, for local reads as well, what
+   was done or refused is so in the log, and what was written is there (`explained`).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
 
+from jepsen_like.checker import explained
+from jepsen_like.checker.explained import task_id_of
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
-from jepsen_like.history import Call, LogEntry, Row
+from jepsen_like.history import Call
 
 #: What answers with the state of one task.
 ABOUT_ONE = frozenset({"submit", "cancel", "retry", "read", "pause", "resume", "final"})
@@ -25,6 +26,7 @@ ABOUT_ONE = frozenset({"submit", "cancel", "retry", "read", "pause", "resume", "
 
 def look(evidence: Evidence, findings: Findings) -> None:
     answers = [call for call in evidence.calls if call.is_ok and call.ended_at is not None]
+    refusals = [call for call in evidence.calls if call.outcome == "fail" and call.index]
     indexed = [call for call in answers if call.index is not None]
     findings.saw("answers", len(indexed))
     _rises("index", ((call, call.index or 0) for call in indexed), findings)
@@ -32,17 +34,12 @@ def look(evidence: Evidence, findings: Findings) -> None:
     for call in answers:
         version = call.answer.get("modify_index")
         if call.f in ABOUT_ONE and version is not None:
-            versions.setdefault(_task(call), []).append((call, int(version)))
+            versions.setdefault(task_id_of(call), []).append((call, int(version)))
     for task_id, of_task in sorted(versions.items()):
         findings.saw("versions", len(of_task))
         _rises(f"modify_index of {task_id}", of_task, findings)
         _one_row(task_id, of_task, findings)
-    if evidence.log is not None:
-        _replay(evidence.log, answers, findings)
-
-
-def _task(call: Call) -> str:
-    return str(call.answer.get("id") or call.id)
+    explained.look(evidence, [call for call in answers if call.f in ABOUT_ONE], refusals, findings)
 
 
 def _is_local(call: Call) -> bool:
@@ -64,7 +61,7 @@ def _rises(name: str, numbered: Iterable[tuple[Call, int]], findings: Findings) 
                 f"stale: {call.f} at {call.peer} answered with {name} {number}, after "
                 f"{highest[0].peer} had answered with {highest[1]}",
                 [highest[0].ended_at or 0, call.invoked_at],
-                [_task(call)],
+                [task_id_of(call)],
                 [highest[0], call],
             )
 
@@ -82,56 +79,6 @@ def _one_row(task_id: str, versions: list[tuple[Call, int]], findings: Findings)
                 [task_id],
                 [first, call],
             )
-
-
-def _replay(log: tuple[LogEntry, ...], answers: list[Call], findings: Findings) -> None:
-    """Compare each answer with the row that the log had made by its index."""
-    rows: dict[str, tuple[list[int], list[Row | None]]] = {}
-    for entry in log:
-        findings.saw("entries")
-        for task_id, row in entry.rows.items():
-            indexes, states = rows.setdefault(task_id, ([], []))
-            indexes.append(entry.index)
-            states.append(row)
-    first = log[0].index if log else 0
-    last = log[-1].index if log else 0
-    for call in answers:
-        if call.f not in ABOUT_ONE:
-            continue
-        task_id = _task(call)
-        indexes, states = rows.get(task_id, ([], []))
-        if call.f in ("submit", "retry") and not indexes:
-            findings.broken(
-                f"{call.f} of {task_id} was acknowledged by {call.peer} and is not in the log",
-                [call.ended_at or 0],
-                [task_id],
-                [call],
-            )
-            continue
-        if call.index is None or "state" not in call.answer or not first <= call.index <= last:
-            findings.saw("answers_outside_the_log")
-            continue
-        findings.saw("answers_replayed")
-        place = bisect_right(indexes, call.index)
-        row = states[place - 1] if place else None
-        _compare(task_id, call, row, findings)
-
-
-def _compare(task_id: str, call: Call, row: Row | None, findings: Findings) -> None:
-    answered = (call.answer.get("state"), call.answer.get("attempt"))
-    state = row.state if row is not None else None
-    is_other = answered[0] != state
-    if row is not None and answered[1] is not None:
-        is_other = is_other or answered[1] != row.attempt
-    if is_other:
-        findings.broken(
-            f"{call.f} of {task_id} at {call.peer} answered {answered[0]} (attempt "
-            f"{answered[1]}) at index {call.index}, where the log has {state}"
-            + (f" (attempt {row.attempt})" if row is not None else ""),
-            [call.ended_at or 0],
-            [task_id],
-            [call, *([row] if row is not None else [])],
-        )
 
 
 CHECKER = Checker(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jepsen_like.client import Client, Outcome, Process, Question
+from jepsen_like.documents import task_of
 from jepsen_like.history import Earn
 
 _BUSY_MS, _DEAF_MS = (2_000, 3_000, 12_000), 5_000
@@ -102,7 +103,7 @@ class Workload(ABC):
         """``told``: what the history says of it, ``body``: what the peer is asked."""
         value = {"id": task_id, "key": key, "task": told}
         question = Question(
-            "submit", value, "POST", "/v1/tasks", {"id": task_id, **body}, key, _task
+            "submit", value, "POST", "/v1/tasks", {"id": task_id, **body}, key, task_of
         )
         outcome = await process.ask(question, peer or self.client.any_peer(self.chance))
         if outcome.is_ok:
@@ -115,19 +116,11 @@ class Workload(ABC):
         """One task, at any peer unless it is named; linearizable unless asked otherwise."""
         value = {"id": task_id, "consistency": consistency or "linearizable"}
         path = f"/v1/tasks/{task_id}" + (f"?consistency={consistency}" if consistency else "")
-        question = Question("read", value, "GET", path, told=_task, may_be_unknown=True)
+        question = Question("read", value, "GET", path, told=task_of, may_be_unknown=True)
         return await process.ask(question, peer or self.client.any_peer(self.chance))
 
     async def change(self, process: Process, verb: str, task_id: str, key: str = "") -> Outcome:
         """cancel, pause, resume or retry a task."""
         value = {"id": task_id, **({"key": key} if key else {})}
-        question = Question(verb, value, "POST", f"/v1/tasks/{task_id}/{verb}", {}, key, _task)
+        question = Question(verb, value, "POST", f"/v1/tasks/{task_id}/{verb}", {}, key, task_of)
         return await process.ask(question, self.client.any_peer(self.chance))
-
-
-def _task(document: Any) -> dict[str, Any]:
-    names = ("id", "state", "attempt", "attempts_max", "paused", "modify_index", "reason")
-    told = {name: document.get(name) for name in names}
-    if told["paused"] and told["state"] in ("waiting", "queued"):
-        told["state"] = "paused"
-    return told
