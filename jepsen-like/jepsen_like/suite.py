@@ -120,6 +120,8 @@ PLANTED = (
              "power-majority"),
     _planted("acknowledge-before-sync", "durability replicas logs linearizability", "tasks",
              "power-all", "power-aimed"),
+    _planted("show-what-is-cached", "witness", "register", "kill-one", seconds=10.0),
+    _planted("show-another-token", "witness", "tasks", "kill-one", seconds=10.0),
     _planted("forget-votes", "leaders durability linearizability logs", "tasks", "power-all",
              "partition-flapping", seconds=60.0),
 )  # fmt: skip

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import ModuleType
 from typing import Any
 
-from tests.planted import consensus, scheduling, twins
+from tests.planted import answers, consensus, scheduling, twins
 
 
-def _all() -> dict[str, Callable[[], AbstractContextManager[Any]]]:
+def _all(*modules: ModuleType) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
     return {
         name.replace("_", "-"): planted
-        for module in (consensus, scheduling, twins)
+        for module in modules
         for name, planted in vars(module).items()
         if callable(planted) and getattr(planted, "__module__", "") == module.__name__
         if not name.startswith("_")
     }
 
 
-#: By the name that ``python -m tests.planted`` takes.
-PLANTED = _all()
+#: Those that the simulation cannot show, as it speaks no HTTP.
+OVER_HTTP = _all(answers)
+#: All, by the name that ``python -m tests.planted`` takes.
+PLANTED = {**_all(consensus, scheduling, twins), **OVER_HTTP}
