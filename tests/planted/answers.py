@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
-from raftsched.api import tasks
+from raftsched.api import tasks, views
 
 
 def show_what_is_cached() -> AbstractContextManager[Any]:
     """A document counts as the same as long as state, pause and number of the attempt are."""
-    usual = tasks.task_view
+    usual = views.task_view
     cache: dict[Any, Any] = {}
 
     def task_view(task: Any) -> Any:
@@ -23,7 +23,7 @@ def show_what_is_cached() -> AbstractContextManager[Any]:
 
 def show_another_token() -> AbstractContextManager[Any]:
     """Whoever passes the token on would pass one that is not the attempt's."""
-    usual = tasks.task_view
+    usual = views.task_view
 
     def task_view(task: Any) -> Any:
         view = usual(task)
