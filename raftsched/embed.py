@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from raftsched.api.context import Context
 from raftsched.api.defaults import with_defaults
 from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.expansion import expanded, uses_templates
@@ -247,7 +248,7 @@ class Peer(_Peer):
             raise KeyError(task_id)
         try:
             async with asyncio.timeout(max(0.0, deadline - self.clock.monotonic())):
-                data = await read_result(self, task)
+                data = await read_result(Context(self), task)
                 # A large one takes a while, which others need not wait for.
                 return await asyncio.to_thread(json.loads, data)
         except Problem as problem:

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from raftsched.api import fanout
-from raftsched.api.context import Context, body_of, decode, flag, no_fields, pointer_of
+from raftsched.api.context import TRIES_MAX, Context, body_of, decode, flag, no_fields, pointer_of
 from raftsched.api.defaults import merged
 from raftsched.api.documents import TaskRequest, to_new_task
 from raftsched.api.problems import Problem, modified, part_of_tree, task_terminal
@@ -22,7 +22,6 @@ from raftsched.core.model import TERMINAL, NewTask, Task
 from raftsched.core.outcomes import Submitted
 from raftsched.core.spec import TaskSpec
 from raftsched.core.trees import is_split, owner_of
-from raftsched.peer.ids import uuid7
 
 
 class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,22 +44,45 @@ _packed = msgspec.msgpack.Encoder()
 
 async def edit(context: Context, request: web.Request) -> web.StreamResponse:
     """Change fields of a task that does not run (RFC 7396: null is the default again)."""
-    task_id = request.match_info["id"]
+    task_id, dry_run = request.match_info["id"], flag(request, "dry_run")
     patch = decode(_plain, await body_of(request))
-    check_names(patch)
-    await context.service.read()
-    task = known_task(context, task_id)
-    if task.extra is not None and task.extra.fork is not None:
-        raise part_of_tree(task.id, owner_of(task))
-    new = edited(task, patch)
-    wanted = if_match(request)
-    if flag(request, "dry_run"):
-        check_can_edit(task, wanted)
+    await edit_task(context, task_id, patch, if_match(request), dry_run=dry_run)
+    if dry_run:
         return context.answer({"valid": True})
-    # What the patch was merged into must still stand there.
-    await context.propose(EditTask(new, wanted or task.modify_index))
     task = known_task(context, task_id)
     return context.answer(task_view(task), headers={"ETag": etag(task)})
+
+
+async def edit_task(
+    context: Context,
+    task_id: str,
+    patch: dict[str, Any],
+    if_index: int = 0,
+    *,
+    dry_run: bool = False,
+) -> None:
+    """Merge a patch into what a task asks for.  Raises Problem or PeerError.
+
+    ``if_index``: the modify index that it must have; 0: any.
+    """
+    check_names(patch)
+    for left in reversed(range(TRIES_MAX)):
+        await context.read()
+        task = known_task(context, task_id)
+        if task.extra is not None and task.extra.fork is not None:
+            raise part_of_tree(task.id, owner_of(task))
+        new = edited(task, patch)
+        if dry_run:
+            check_can_edit(task, if_index)
+            return
+        try:
+            # What the patch was merged into must still stand there.
+            await context.propose(EditTask(new, if_index or task.modify_index))
+            return
+        except Problem as problem:
+            # It goes on top of what became of the task meanwhile.
+            if problem.code != "modified" or if_index or not left:
+                raise
 
 
 def edited(task: Task, patch: dict[str, Any]) -> NewTask:
@@ -144,21 +166,34 @@ async def run_now(context: Context, request: web.Request) -> web.StreamResponse:
 async def retry(context: Context, request: web.Request) -> web.StreamResponse:
     """Try a task that ended again, as a new task: all of it, or only what failed."""
     parsed: RetryRequest = decode(_retries, await body_of(request) or b"{}")
-    only_failed = parsed.only is not None
-    task_id = request.match_info["id"]
-    key = key_of(request)
-    await context.service.read()
-    state, task = context.service.state, known_task(context, task_id)
-    asked = retry_of(state, task, key, only_failed=only_failed, new_id=uuid7(state.now))
-    if flag(request, "dry_run"):
+    submitted = await retry_task(
+        context, request.match_info["id"], key_of(request),
+        only_failed=parsed.only is not None, dry_run=flag(request, "dry_run"),
+    )  # fmt: skip
+    if submitted is None:
         return context.answer({"valid": True})
-    submitted: Submitted = await context.propose(asked.command)
-    new_id = submitted.task_ids[0]
-    if asked.following:
-        await fanout.push(context, new_id, asked.following, asked.parts, "/only")
-    made = known_task(context, new_id)
+    made = known_task(context, submitted.task_ids[0])
     headers = {"Location": f"/v1/tasks/{made.id}", "ETag": etag(made)}
     if submitted.replayed:
         headers["Idempotency-Replayed"] = "true"
     is_new = not (submitted.replayed or submitted.existing)
     return context.answer(task_view(made), 201 if is_new else 200, headers)
+
+
+async def retry_task(
+    context: Context, task_id: str, key: str, *, only_failed: bool = False, dry_run: bool = False
+) -> Submitted | None:
+    """A new task for one that ended, with all its subtasks; None: that was a dry run.
+
+    Raises Problem or PeerError.
+    """
+    state = await context.read()
+    task = known_task(context, task_id)
+    asked = retry_of(state, task, key, only_failed=only_failed, new_id=context.new_id())
+    if dry_run:
+        return None
+    submitted: Submitted = await context.propose(asked.command)
+    if asked.following:
+        new_id = submitted.task_ids[0]
+        await fanout.push(context, new_id, asked.following, asked.parts, "/only")
+    return submitted

@@ -74,7 +74,7 @@ class _Group:
         return [at for at in range(self.lines) if at not in self.refused]
 
 
-class _Answers(NamedTuple):
+class Answers(NamedTuple):
     """What became of a group: one line for each of its lines."""
 
     body: bytes
@@ -88,12 +88,28 @@ async def batch(context: Context, request: web.Request) -> web.StreamResponse:
     atomic = flag(request, "atomic")
     dry_run = flag(request, "dry_run")
     key = key_of(request)
+    chunks = request.content.iter_chunked(CHUNK_BYTES_MAX)
+    answers = await submit_lines(context, chunks, key, atomic=atomic, dry_run=dry_run)
+    headers = context.headers()
+    headers["Content-Type"] = "application/x-ndjson"
+    if answers and all(answer.replayed for answer in answers):
+        headers["Idempotency-Replayed"] = "true"
+    return web.Response(body=b"".join([answer.body for answer in answers]), headers=headers)
+
+
+async def submit_lines(
+    context: Context, chunks: AsyncIterator[bytes], key: str, *, atomic: bool, dry_run: bool
+) -> list[Answers]:
+    """Submit a task for each line of a text that comes in pieces; ``key`` empty: without one.
+
+    Raises Problem or PeerError.
+    """
     # A scope of its own: the same key on another route is another key.
     key = key and BATCH_SCOPE + key
-    answers: list[_Answers] = []
-    pending: deque[asyncio.Task[_Answers]] = deque()
+    answers: list[Answers] = []
+    pending: deque[asyncio.Task[Answers]] = deque()
     try:
-        async for group in _groups(context, request, key, atomic):
+        async for group in _groups(context, chunks, key, atomic):
             if dry_run:
                 answers.append(_validated(group))
                 continue
@@ -108,15 +124,11 @@ async def batch(context: Context, request: web.Request) -> web.StreamResponse:
             pending.popleft()
     except (Problem, PeerError, web.RequestPayloadError, ConnectionError) as error:
         ends = await asyncio.gather(*pending, return_exceptions=True)
-        stored = [end for end in (*answers, *ends) if isinstance(end, _Answers)]
+        stored = [end for end in (*answers, *ends) if isinstance(end, Answers)]
         if dry_run or not (stored or any(isinstance(end, UnknownOutcome) for end in ends)):
             raise
         raise _partly(error) from error
-    headers = context.headers()
-    headers["Content-Type"] = "application/x-ndjson"
-    if answers and all(answer.replayed for answer in answers):
-        headers["Idempotency-Replayed"] = "true"
-    return web.Response(body=b"".join([answer.body for answer in answers]), headers=headers)
+    return answers
 
 
 def _partly(error: Exception) -> Problem:
@@ -132,18 +144,18 @@ def _partly(error: Exception) -> Problem:
 
 
 async def _groups(
-    context: Context, request: web.Request, key: str, atomic: bool
+    context: Context, chunks: AsyncIterator[bytes], key: str, atomic: bool
 ) -> AsyncIterator[_Group]:
     """The body in groups."""
     reader = _Reader(context, key, atomic)
     total = 0
     rest = b""
     is_fresh = False
-    async for chunk in request.content.iter_chunked(CHUNK_BYTES_MAX):
+    async for chunk in chunks:
         data = rest + chunk
         if not is_fresh and b'"template"' in data:
             # One may have been written a moment ago, through another peer.
-            await context.service.read()
+            await context.read()
             is_fresh = True
         total += len(chunk)
         if total > BATCH_BYTES_MAX:
@@ -170,14 +182,14 @@ class _Reader:
 
     def take(self, lines: Iterable[bytes]) -> Iterator[_Group]:
         """The groups that these lines made full."""
-        group, atomic, now_ms = self.group, self._atomic, self._context.service.state.now
+        group, atomic = self.group, self._atomic
         for data in lines:
             if not data or data.isspace():
                 continue
             self.check_length(data)
             group.bytes += len(data)
             self._check_atomic()
-            self._add(data, now_ms)
+            self._add(data)
             if not atomic and (group.lines >= GROUP_TASKS_MAX or group.bytes >= GROUP_BYTES_MAX):
                 self.group = _Group(group.number + 1, group.first + group.lines)
                 yield group
@@ -200,7 +212,7 @@ class _Reader:
                 "too-large", f"line {line} (counted from 0) is over {LINE_BYTES_MAX} bytes"
             )
 
-    def _add(self, data: bytes, now_ms: int) -> None:
+    def _add(self, data: bytes) -> None:
         group, key = self.group, self._key
         line = group.first + group.lines
         try:
@@ -218,7 +230,7 @@ class _Reader:
                 self._check_atomic()
             check_whole(parsed)
             parsed = with_defaults(state, parsed, whole)
-            new = new_task(parsed, key, line, now_ms)
+            new = new_task(self._context, parsed, key, line)
             if is_in_pieces(parsed, new):
                 text = "a map as large as this is submitted by itself"
                 raise Problem("too-large", text, pointer="/map")
@@ -243,11 +255,11 @@ class _Reader:
 # Answering -------------------------------------------------------------------------------------
 
 
-async def _submit(context: Context, key: str, group: _Group, atomic: bool) -> _Answers:
+async def _submit(context: Context, key: str, group: _Group, atomic: bool) -> Answers:
     """Submit one group; an answer for each of its lines."""
     refused = group.refused
     if not group.tasks:
-        return _Answers(_lines(group, refused, ()))
+        return Answers(_lines(group, refused, ()))
     order = linked(group.tasks, group.names) if atomic else range(len(group.tasks))
     command = SubmitTasks(
         tuple([group.tasks[at] for at in order]),
@@ -255,18 +267,18 @@ async def _submit(context: Context, key: str, group: _Group, atomic: bool) -> _A
         request_hash=request_hash(group.documents) if key else b"",
         atomic=atomic,
     )
-    outcome = await context.service.propose(command)
+    outcome = await context.outcome(command)
     positions = group.positions()
     if isinstance(outcome, Rejected):
         if atomic:
             raise of_rejection(outcome)
         problem = of_rejection(outcome)
-        return _Answers(_lines(group, refused | dict.fromkeys(positions, problem), ()))
+        return Answers(_lines(group, refused | dict.fromkeys(positions, problem), ()))
     submitted: Submitted = outcome.value
     refused = refused | {positions[i]: of_rejection(why) for i, why in submitted.refused}
     if submitted.replayed:
-        return _Answers(_lines(group, refused, range(group.lines)), replayed=True)
-    return _Answers(_lines(group, refused, {positions[order[i]] for i in submitted.existing}))
+        return Answers(_lines(group, refused, range(group.lines)), replayed=True)
+    return Answers(_lines(group, refused, {positions[order[i]] for i in submitted.existing}))
 
 
 def _lines(group: _Group, refused: dict[int, Problem], existing: Collection[int]) -> bytes:
@@ -287,7 +299,7 @@ def _lines(group: _Group, refused: dict[int, Problem], existing: Collection[int]
     return b"".join(lines)
 
 
-def _validated(group: _Group) -> _Answers:
+def _validated(group: _Group) -> Answers:
     """The answers of a dry run."""
     lines = [
         _line_refused(group.first + at, group.refused[at])
@@ -295,7 +307,7 @@ def _validated(group: _Group) -> _Answers:
         else b'{"line":%d,"valid":true}\n' % (group.first + at)
         for at in range(group.lines)
     ]
-    return _Answers(b"".join(lines))
+    return Answers(b"".join(lines))
 
 
 def _line_refused(line: int, problem: Problem) -> bytes:

@@ -1,58 +1,18 @@
-"""Routes for all tasks that pass a filter: cancel, retry, pause, resume, run, delete, edit.
-
-Rules
-1. The tasks are found in slices on this peer, then changed by commands that name them: what has
-   changed meanwhile is refused by the state, and the answer says what was not done and why.
-2. Tasks are changed in parts, an entry each.  Trouble after the first change is an unknown outcome
-   (504), never "surely not applied"; all but a retry may be asked for again to do the rest.
-3. A patch that fits no task at all is the caller's mistake (422), and nothing was changed.
-"""
+"""Routes for all tasks that pass a filter, which is in the query as for a list (`many`)."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
 
-from raftsched.api.amending import check_can_edit, check_names, edited
+from raftsched.api import many
+from raftsched.api.amending import check_names
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
-from raftsched.api.listing import FILTERS, Scan, filter_of, instant_of
-from raftsched.api.problems import Problem, of_rejection, task_terminal, unknown_task
-from raftsched.api.retries import another, check_can_retry, follows
-from raftsched.api.tasks import REASON_CHARACTERS_MAX
-from raftsched.core.commands import (
-    AnyCommand,
-    CancelTask,
-    CancelTasks,
-    DeleteTask,
-    EditTask,
-    PauseTask,
-    ResumeTask,
-    RunNow,
-    SubmitTasks,
-)
-from raftsched.core.lifecycle import HOLDING
-from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
-from raftsched.core.outcomes import Accepted, Outcome, Rejected, Submitted
-from raftsched.core.state import State
-from raftsched.core.trees import is_twin, parent_of
-from raftsched.peer.errors import PeerError, UnknownOutcome
-from raftsched.peer.ids import uuid7
-
-#: Tasks one request changes at most.
-TASKS_MAX = 100_000
-#: Tasks one command names.
-PART_MAX = 1_000
-#: Commands under way at once, where each names one task.
-COMMANDS_MAX = 500
-#: Ids that the answer lists, and refusals.
-IDS_SHOWN_MAX = 100
-#: Patches worked out before the loop is left.
-PATCHES_MAX = 20
+from raftsched.api.listing import words_of
+from raftsched.api.many import TASKS_MAX, BulkAnswer, Wanted
 
 
 class BulkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,68 +28,6 @@ class BulkRetryRequest(BulkRequest, frozen=True, forbid_unknown_fields=True):
     only: Literal["failed"] | None = None
 
 
-class RefusedView(msgspec.Struct, frozen=True):
-    """A task that was not changed; ``code`` is that of a problem."""
-
-    id: str
-    code: str
-    detail: str
-
-
-class BulkAnswer(msgspec.Struct, frozen=True):
-    """What a bulk change came to."""
-
-    #: Tasks that passed the filter and could be changed, and those that were.
-    matched: int
-    changed: int
-    #: Of what was changed (of a retry: the new tasks), the first ones.
-    ids: list[str]
-    #: There may be others behind the limit.
-    more: bool
-    #: Of what was not changed, the first ones.
-    refused: list[RefusedView] = []
-
-
-class Report:
-    """What has become of a bulk change so far."""
-
-    def __init__(self, matched: int, more: bool) -> None:
-        self._matched = matched
-        self._more = more
-        self._changed = 0
-        self._ids: list[str] = []
-        self._refused: list[RefusedView] = []
-
-    def change(self, task_id: str) -> None:
-        """A task was changed, or a new one made."""
-        self._changed += 1
-        if len(self._ids) < IDS_SHOWN_MAX:
-            self._ids.append(task_id)
-
-    def refuse(self, task_id: str, problem: Problem) -> None:
-        """A task was not changed."""
-        if len(self._refused) < IDS_SHOWN_MAX:
-            self._refused.append(RefusedView(task_id, problem.code, str(problem)))
-
-    def answer(self, context: Context) -> web.Response:
-        """The answer to the request."""
-        answer = BulkAnswer(self._matched, self._changed, self._ids, self._more, self._refused)
-        return context.answer(answer)
-
-    @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """Make trouble an unknown outcome, once something was changed."""
-        try:
-            yield
-        except UnknownOutcome:
-            raise
-        except (Problem, PeerError) as error:
-            if not self._changed:
-                raise
-            done = f"{self._changed} of {self._matched} tasks were changed before"
-            raise Problem("outcome-unknown", f"{error}; {done}") from error
-
-
 _bodies = msgspec.json.Decoder(BulkRequest)
 _retries = msgspec.json.Decoder(BulkRetryRequest)
 _patches = msgspec.json.Decoder(dict[str, Any])
@@ -138,261 +36,52 @@ _patches = msgspec.json.Decoder(dict[str, Any])
 async def cancel(context: Context, request: web.Request) -> web.StreamResponse:
     """Cancel all tasks that pass the filter of the query."""
     parsed: BulkRequest = decode(_bodies, await body_of(request) or b"{}")
-    ids, more = await _asked_for(context, request, _is_open)
-    report = Report(len(ids), more)
-    if not flag(request, "dry_run"):
-        await cancel_all(context, report, ids, parsed.reason)
-    return report.answer(context)
-
-
-async def cancel_all(
-    context: Context, report: Report, ids: list[str], reason: str, *, spare_running: bool = False
-) -> None:
-    """Cancel these tasks; with ``spare_running`` none that a node has."""
-    reason = reason[:REASON_CHARACTERS_MAX]
-    for part in _parts(ids, PART_MAX):
-        with report.told():
-            changed = set(await context.propose(CancelTasks(tuple(part), reason, spare_running)))
-        for task_id in part:
-            if task_id in changed:
-                report.change(task_id)
-            else:
-                report.refuse(task_id, _not_cancelled(context.service.state, task_id))
-
-
-def _not_cancelled(state: State, task_id: str) -> Problem:
-    task = state.tasks.get(task_id)
-    if task is None:
-        return unknown_task(task_id)
-    if task.status in TERMINAL:
-        return task_terminal(CancelTask(task_id), task.status.value)
-    return Problem("task-running", f"task {task_id} is {task.status}")
+    return context.answer(await many.cancel(context, _wanted(request), parsed.reason))
 
 
 async def retry(context: Context, request: web.Request) -> web.StreamResponse:
     """Try all tasks again that pass the filter of the query and did not succeed."""
     parsed: BulkRetryRequest = decode(_retries, await body_of(request) or b"{}")
-    ids, more = await _asked_for(context, request, _may_retry)
-    report = Report(len(ids), more)
-    if not flag(request, "dry_run"):
-        for part in _parts(ids, PART_MAX):
-            with report.told():
-                await _retry(context, report, part, only_failed=parsed.only is not None)
-    return report.answer(context)
-
-
-async def _retry(context: Context, report: Report, ids: list[str], *, only_failed: bool) -> None:
-    """Submit again what may be."""
-    state = context.service.state
-    by_namespace: dict[str, list[tuple[Task, NewTask]]] = {}
-    for task_id in ids:
-        try:
-            task = _known(state, task_id)
-            check_can_retry(state, task, only_failed=only_failed)
-            new = another(state, task, uuid7(state.now), only_failed=only_failed)
-            if follows(new):
-                text = f"task {task_id} has too many subtasks to be one of many; retry it by itself"
-                raise Problem("too-large", text)
-        except Problem as problem:
-            report.refuse(task_id, problem)
-        else:
-            by_namespace.setdefault(task.namespace, []).append((task, new))
-    for namespace, pairs in by_namespace.items():
-        tasks, again = [task for task, _ in pairs], tuple([new for _, new in pairs])
-        submitted: Submitted = await context.propose(SubmitTasks(again, namespace=namespace))
-        refused = {at: of_rejection(why) for at, why in submitted.refused}
-        for at, (task, made) in enumerate(zip(tasks, submitted.task_ids, strict=True)):
-            if at in refused:
-                report.refuse(task.id, refused[at])
-            elif at in submitted.existing:
-                text = f"task {made} has this unique key and has not ended"
-                report.refuse(task.id, Problem("unique-conflict", text))
-            else:
-                report.change(made)
+    only_failed = parsed.only is not None
+    return context.answer(await many.retry(context, _wanted(request), only_failed=only_failed))
 
 
 async def pause(context: Context, request: web.Request) -> web.StreamResponse:
     """Pause all tasks that pass the filter of the query."""
-    return await _each(context, request, _may_pause, PauseTask)
+    return await _each(context, request, many.pause)
 
 
 async def resume(context: Context, request: web.Request) -> web.StreamResponse:
     """Undo the pause of all tasks that pass the filter of the query."""
-    return await _each(context, request, _may_resume, ResumeTask)
+    return await _each(context, request, many.resume)
 
 
 async def run_now(context: Context, request: web.Request) -> web.StreamResponse:
     """End the wait of all tasks that pass the filter of the query."""
-    return await _each(context, request, _may_run, RunNow)
+    return await _each(context, request, many.run_now)
 
 
 async def delete(context: Context, request: web.Request) -> web.StreamResponse:
     """Remove all tasks that pass the filter of the query and have ended."""
-    return await _each(context, request, _has_ended, DeleteTask)
+    return await _each(context, request, many.delete)
 
 
 async def _each(
     context: Context,
     request: web.Request,
-    is_fit: Callable[[Task], bool],
-    command: Callable[[str], AnyCommand],
+    change: Callable[[Context, Wanted], Awaitable[BulkAnswer]],
 ) -> web.Response:
-    """Propose a command for each task that passes."""
     await no_fields(request)
-    ids, more = await _asked_for(context, request, is_fit)
-    report = Report(len(ids), more)
-    if not flag(request, "dry_run"):
-        for part in _parts(ids, COMMANDS_MAX):
-            await _propose(context, report, {task_id: command(task_id) for task_id in part})
-    return report.answer(context)
+    return context.answer(await change(context, _wanted(request)))
 
 
 async def edit(context: Context, request: web.Request) -> web.StreamResponse:
     """Change fields of all tasks that pass the filter of the query and do not run."""
     patch = decode(_patches, await body_of(request))
     check_names(patch)
-    ids, more = await _asked_for(context, request, _may_edit)
-    report = Report(len(ids), more)
-    for number, part in enumerate(_parts(ids, COMMANDS_MAX)):
-        commands, problems = await _edits(context, part, patch)
-        if not number and not commands and len({str(p.pointer) for p in problems.values()}) == 1:
-            problem = next(iter(problems.values()))
-            if problem.code == "invalid":
-                raise problem
-        for task_id, problem in problems.items():
-            report.refuse(task_id, problem)
-        if not flag(request, "dry_run"):
-            await _propose(context, report, commands)
-    return report.answer(context)
+    return context.answer(await many.edit(context, _wanted(request), patch))
 
 
-async def _edits(
-    context: Context, ids: list[str], patch: dict[str, Any]
-) -> tuple[dict[str, AnyCommand], dict[str, Problem]]:
-    """Commands that edit the tasks, and why others cannot be edited."""
-    commands: dict[str, AnyCommand] = {}
-    problems: dict[str, Problem] = {}
-    for number, task_id in enumerate(ids):
-        if number % PATCHES_MAX == PATCHES_MAX - 1:
-            await asyncio.sleep(0)
-        try:
-            task = _known(context.service.state, task_id)
-            check_can_edit(task, 0)
-            # What the patch was merged into must still stand there.
-            commands[task_id] = EditTask(edited(task, patch), task.modify_index)
-        except Problem as problem:
-            problems[task_id] = problem
-    return commands, problems
-
-
-async def _propose(context: Context, report: Report, commands: dict[str, AnyCommand]) -> None:
-    """Have commands applied, of which the leader makes few entries.  Raises for any trouble."""
-    outcomes = await asyncio.gather(
-        *[_applied(context, command) for command in commands.values()], return_exceptions=True
-    )
-    trouble: BaseException | None = None
-    for (task_id, command), outcome in zip(commands.items(), outcomes, strict=True):
-        if isinstance(outcome, Accepted):
-            report.change(task_id)
-        elif isinstance(outcome, Rejected):
-            report.refuse(task_id, of_rejection(outcome, command))
-        elif trouble is None or isinstance(outcome, UnknownOutcome):
-            trouble = outcome
-    if trouble is not None:
-        with report.told():
-            raise trouble
-
-
-async def _applied(context: Context, command: AnyCommand) -> Outcome:
-    """A task that has very many subtasks is deleted in pieces."""
-    outcome = await context.service.propose(command)
-    while isinstance(command, DeleteTask) and isinstance(outcome, Accepted) and outcome.value:
-        outcome = await context.service.propose(command)
-    return outcome
-
-
-def _known(state: State, task_id: str) -> Task:
-    task = state.tasks.get(task_id)
-    if task is None:
-        raise unknown_task(task_id)
-    return task
-
-
-def _is_open(task: Task) -> bool:
-    return task.status not in TERMINAL and task.status is not TaskStatus.CANCELLING
-
-
-def _may_retry(task: Task) -> bool:
-    return task.status in TERMINAL and task.status is not TaskStatus.SUCCEEDED
-
-
-def _may_pause(task: Task) -> bool:
-    return task.status not in TERMINAL and not task.paused
-
-
-def _may_resume(task: Task) -> bool:
-    return task.status not in TERMINAL and task.paused
-
-
-def _may_run(task: Task) -> bool:
-    waits = task.status in (TaskStatus.WAITING, TaskStatus.RETRYING)
-    return task.status not in TERMINAL and (waits or task.paused)
-
-
-def _has_ended(task: Task) -> bool:
-    return task.status in TERMINAL
-
-
-def _may_edit(task: Task) -> bool:
-    return task.status not in TERMINAL and task.status not in HOLDING
-
-
-def _parts(ids: list[str], size: int) -> list[list[str]]:
-    return [ids[at : at + size] for at in range(0, len(ids), size)]
-
-
-async def _asked_for(
-    context: Context, request: web.Request, is_fit: Callable[[Task], bool]
-) -> tuple[list[str], bool]:
-    """Ids of what passes the filter, newest first, and whether there is more behind the limit."""
-    given = [name for name in FILTERS if name in request.query]
-    if not given:
-        raise Problem("invalid", f"give a filter: {', '.join(FILTERS)}", pointer="?state")
-    for name in given:
-        # Nothing would be left out: surely not what somebody meant whose variable was empty.
-        if not all(request.query.getall(name)):
-            raise Problem("invalid", "an empty filter would match all", pointer=f"?{name}")
+def _wanted(request: web.Request) -> Wanted:
     limit = integer(request, "limit", TASKS_MAX, 1, TASKS_MAX)
-    passes, since = filter_of(request), instant_of(request, "since") or 0
-    await context.service.read()
-    state = context.service.state
-
-    def test(task: Task) -> bool:
-        if not (is_fit(task) and passes(task)) or is_twin(task):
-            return False
-        # What is done to a task is done to its subtasks.
-        parent = state.tasks.get(parent_of(task))
-        return parent is None or not (is_fit(parent) and passes(parent))
-
-    return await matching(context, test, limit, since)
-
-
-async def matching(
-    context: Context, test: Callable[[Task], bool], limit: int, since: int = 0
-) -> tuple[list[str], bool]:
-    """Ids of tasks that pass, newest first, found in slices; is there more behind the limit?"""
-    found: list[str] = []
-    place, more = None, True
-    while more and len(found) < limit:
-        scan: Scan[str] = Scan(test, limit - len(found), place, since, show=_id)
-        while not scan.is_done:
-            async with context.scanning:
-                scan.step(context.service.state)
-                await asyncio.sleep(0)
-        found += scan.found
-        place, more = scan.place, scan.more
-    return found, more
-
-
-def _id(task: Task) -> str:
-    return task.id
+    return many.wanted(words_of(request), limit, dry_run=flag(request, "dry_run"))

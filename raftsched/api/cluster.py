@@ -13,9 +13,10 @@ from prometheus_client.core import GaugeMetricFamily
 from raftsched import __version__
 from raftsched.api.checks import check_view
 from raftsched.api.context import Context, body_of, decode, flag, no_fields
-from raftsched.api.problems import CATALOGUE, Problem, unknown_node
+from raftsched.api.nodes import shown
+from raftsched.api.problems import CATALOGUE, Problem
 from raftsched.api.times import instant
-from raftsched.api.views import NodePage, NodeView, node_view
+from raftsched.api.views import NodePage, node_view
 from raftsched.core.commands import SetEligibility
 from raftsched.core.model import Eligibility
 
@@ -41,17 +42,10 @@ async def nodes(context: Context, request: web.Request) -> web.StreamResponse:
     return context.answer(NodePage(items, None, state.index))
 
 
-def _node(context: Context, node_id: str) -> NodeView:
-    node = context.service.state.nodes.get(node_id)
-    if node is None:
-        raise unknown_node(node_id, context.service.state.nodes)
-    return node_view(context.service.state, node)
-
-
 async def node(context: Context, request: web.Request) -> web.StreamResponse:
     """One node."""
     await context.state(request)
-    return context.answer(_node(context, request.match_info["id"]))
+    return context.answer(shown(context, request.match_info["id"]))
 
 
 async def cordon(context: Context, request: web.Request) -> web.StreamResponse:
@@ -68,11 +62,11 @@ async def _eligibility(context: Context, request: web.Request, to: Eligibility) 
     await no_fields(request)
     node_id = request.match_info["id"]
     if flag(request, "dry_run"):
-        await context.service.read()
-        _node(context, node_id)
+        await context.read()
+        shown(context, node_id)
         return context.answer({"valid": True})
     await context.propose(SetEligibility(node_id, to))
-    return context.answer(_node(context, node_id))
+    return context.answer(shown(context, node_id))
 
 
 async def cluster(context: Context, request: web.Request) -> web.StreamResponse:

@@ -13,12 +13,15 @@ from aiohttp import hdrs, web
 
 from raftsched.api.problems import Problem, of_rejection
 from raftsched.core.commands import AnyCommand
-from raftsched.core.outcomes import Accepted, Rejected
+from raftsched.core.outcomes import Accepted, Outcome, Rejected
 from raftsched.core.state import State
+from raftsched.peer.ids import uuid7
 from raftsched.peer.service import PeerService
 
 #: Largest body of a request that is not streamed.
 BODY_BYTES_MAX = 1024 * 1024
+#: A change of a row that somebody else changes meanwhile is tried so often.
+TRIES_MAX = 5
 #: Longest long-poll.
 WAIT_SECONDS_MAX = 60.0
 _JSON = msgspec.json.Encoder()
@@ -37,10 +40,10 @@ _nothings = msgspec.json.Decoder(_Nothing)
 class Context:
     """One peer's service, with the helpers all handlers share."""
 
-    def __init__(self, service: PeerService) -> None:
+    def __init__(self, service: PeerService, scanning: asyncio.Lock | None = None) -> None:
         self.service = service
         #: Held by the one list that may look at rows in this pass of the loop.
-        self.scanning = asyncio.Lock()
+        self.scanning = scanning or asyncio.Lock()
         #: The headers that say where this peer stands, but the index; None: to be asked for.
         self._standing: dict[str, str] | None = None
 
@@ -104,9 +107,21 @@ class Context:
         """The cluster's time, about: what the state has stands still while nothing happens."""
         return max(self.service.state.now, time.time_ns() // 1_000_000)
 
+    def new_id(self) -> str:
+        """An id that nobody else has."""
+        return uuid7(self.service.state.now)
+
+    async def read(self) -> State:
+        """The state as it is now.  Raises PeerError."""
+        return await self.service.read()
+
+    async def outcome(self, command: AnyCommand) -> Outcome:
+        """What became of a command.  Raises PeerError."""
+        return await self.service.propose(command)
+
     async def propose(self, command: AnyCommand) -> Any:
         """The value of an accepted command; a refusal ends the request."""
-        outcome = await self.service.propose(command)
+        outcome = await self.outcome(command)
         if isinstance(outcome, Rejected):
             raise of_rejection(outcome, command, self.service.state.nodes)
         assert isinstance(outcome, Accepted)

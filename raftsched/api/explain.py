@@ -10,6 +10,7 @@ from raftsched.api.tasks import known_task
 from raftsched.api.times import instant
 from raftsched.core.explain import Blocker, Explanation, NodeAnswer, Verdict, explain
 from raftsched.core.model import TaskStatus
+from raftsched.core.state import State
 
 
 class BlockerView(msgspec.Struct, frozen=True):
@@ -50,9 +51,14 @@ async def get(context: Context, request: web.Request) -> web.StreamResponse:
     """Why a task does not run: what is in its way, node by node, and its position."""
     task_id = request.match_info["id"]
     state = await context.state(request, task_id)
+    return context.answer(explained(context, state, task_id))
+
+
+def explained(context: Context, state: State, task_id: str) -> ExplainView:
+    """Why a task does not run.  Raises Problem."""
     task = known_task(context, task_id)
     found = explain(state, task, context.now_ms())
-    return context.answer(_view(task.id, task.status, found, state.index))
+    return _view(task.id, task.status, found, state.index)
 
 
 def _view(task_id: str, status: TaskStatus, found: Explanation, index: int) -> ExplainView:

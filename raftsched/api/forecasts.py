@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from raftsched.api.context import Context, body_of, decode, integer
-from raftsched.api.listing import instant_of
-from raftsched.api.problems import Problem, unknown_schedule
+from raftsched.api.listing import Words, instant_of, words_of
+from raftsched.api.problems import Problem
 from raftsched.api.schedule_documents import (
     PreviewRequest,
     check_rest,
@@ -19,6 +20,7 @@ from raftsched.api.schedule_documents import (
     timing_of,
 )
 from raftsched.api.schedule_views import UNKNOWN
+from raftsched.api.scheduling import known_schedule
 from raftsched.api.times import instant
 from raftsched.core import reckon
 from raftsched.core.cron.english import english
@@ -27,6 +29,7 @@ from raftsched.core.cron.slots import following, starts_at
 from raftsched.core.cron.timing import Timing
 from raftsched.core.cron.zones import tzdata_version
 from raftsched.core.schedule import Schedule
+from raftsched.core.state import State
 
 #: Instants of one preview.
 PREVIEW_MAX = 100
@@ -93,10 +96,15 @@ _previews = msgspec.json.Decoder(PreviewRequest)
 async def preview_of(context: Context, request: web.Request) -> web.StreamResponse:
     """The next instants of a schedule document, or of a schedule by its name; nothing is saved."""
     body = await body_of(request)
-    asked: PreviewRequest = decode(_previews, body)
-    n, after = integer(request, "n", 10, 1, PREVIEW_MAX), instant_of(request, "after")
+    n = integer(request, "n", 10, 1, PREVIEW_MAX)
+    after = instant_of(words_of(request), "after")
     now = context.now_ms()
-    state = await context.service.read()
+    return context.answer(previewed(await context.read(), body, n, after, now))
+
+
+def previewed(state: State, body: bytes, n: int, after: int | None, now: int) -> PreviewView:
+    """The next ``n`` instants (None: from now on) of a document.  Raises Problem."""
+    asked: PreviewRequest = decode(_previews, body)
     if asked.cron or asked.every or asked.at or not asked.name:
         name = checked_name(asked, "") if asked.name else NAMELESS
         timing, known = timing_of(asked, name), state.schedules.get(name)
@@ -104,14 +112,12 @@ async def preview_of(context: Context, request: web.Request) -> web.StreamRespon
         check_rest(state, asked, body, name)
     else:
         name = asked.name
-        known = state.schedules.get(name)
-        if known is None:
-            raise unknown_schedule(name)
+        known = known_schedule(state, name)
         timing, anchor = _timing_of(known), known.created_at
     after = now if after is None else after
     slots = preview(timing, name, anchor, after, n)
     upto = max(after + WARN_MS, slots[-1].at if slots else 0)
-    view = PreviewView(
+    return PreviewView(
         name,
         english(timing, name),
         timing.zone,
@@ -119,7 +125,6 @@ async def preview_of(context: Context, request: web.Request) -> web.StreamRespon
         [_slot(slot) for slot in slots],
         list(warnings(timing, name, after, upto)),
     )
-    return context.answer(view)
 
 
 def _timing_of(row: Schedule) -> Timing:
@@ -145,32 +150,51 @@ def _slot(slot: Preview) -> PreviewSlot:
 async def forecast(context: Context, request: web.Request) -> web.StreamResponse:
     """When all schedules are due, in a stretch of time."""
     limit = integer(request, "limit", 50, 1, 1000)
-    now = context.now_ms()
-    begin = instant_of(request, "from")
+    span = span_of(words_of(request), context.now_ms())
+    state = await context.state(request)
+    return context.answer(await coming(context, state, span, limit, request.query.get("cursor")))
+
+
+class Span(NamedTuple):
+    """A stretch of time, in milliseconds since the Unix epoch."""
+
+    begin: int
+    end: int
+    #: When it was asked for.
+    now: int
+
+
+def span_of(words: Words, now: int) -> Span:
+    """From ``from`` (not said: now) until ``to`` (a day later).  Raises Problem."""
+    begin = instant_of(words, "from")
     begin = now if begin is None else begin
-    end = instant_of(request, "to")
+    end = instant_of(words, "to")
     end = begin + DAY_MS if end is None else end
     if not begin < end <= begin + FORECAST_MS_MAX:
         days = FORECAST_MS_MAX // DAY_MS
         raise Problem("invalid", f"it ends after its begin, by at most {days} days", pointer="?to")
-    state = await context.state(request)
+    return Span(begin, end, now)
+
+
+async def coming(
+    context: Context, state: State, span: Span, limit: int, cursor: str | None
+) -> ForecastView:
+    """A page of the instants of all schedules.  Raises Problem."""
     index = state.index
     rows = [row for _, row in state.schedules.items() if not row.paused]
-    coming = _Coming(_place(request, begin), end, now)
+    found = _Coming(_place(cursor, span.begin), span.end, span.now)
     async with context.scanning:
         until = time.perf_counter() + SLICE_SECONDS
         for row in rows:
-            coming.add(row)
+            found.add(row)
             if time.perf_counter() >= until:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + SLICE_SECONDS
-        while len(coming.items) < limit and coming.step():
+        while len(found.items) < limit and found.step():
             if time.perf_counter() >= until:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + SLICE_SECONDS
-    return context.answer(
-        ForecastView(coming.items, coming.cursor(), sorted(coming.unknown)[:100], index)
-    )
+    return ForecastView(found.items, found.cursor(), sorted(found.unknown)[:100], index)
 
 
 class _Coming:
@@ -223,12 +247,11 @@ class _Coming:
         return following(timing, row.name, row.created_at, after)
 
 
-def _place(request: web.Request, begin: int) -> tuple[int, str]:
+def _place(cursor: str | None, begin: int) -> tuple[int, str]:
     """Where the page begins: behind an instant of a schedule."""
-    text = request.query.get("cursor", "")
-    if not text:
+    if not cursor:
         return begin, ""
-    at, _, name = text.partition(":")
+    at, _, name = cursor.partition(":")
     if not at.isdecimal() or len(at) > 15:
         raise Problem("invalid", "not a cursor of this list", pointer="?cursor")
     return max(begin, int(at)), name

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from raftsched.api.amending import if_match
 from raftsched.api.checked import milliseconds
-from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
+from raftsched.api.context import Context, body_of, decode, flag, no_fields
+from raftsched.api.pages import page_by_name
 from raftsched.api.policies import Key
 from raftsched.api.problems import Problem, modified
 from raftsched.api.queues import Count
@@ -64,12 +65,12 @@ _keys = msgspec.json.Decoder(Key)
 
 async def listing(context: Context, request: web.Request) -> web.StreamResponse:
     """Limits that were set or are held."""
-    limit, after = integer(request, "limit", 50, 1, 1000), request.query.get("cursor", "")
-    state = await context.state(request)
-    keys = sorted(key for key in {*state.limits, *state.limit_use} if key > after)
-    items = [limit_view(state, key) for key in keys[:limit]]
-    following = keys[limit - 1] if len(keys) > limit else None
-    return context.answer(LimitPage(items, following, state.index))
+    return context.answer(LimitPage(*await page_by_name(context, request, limit_keys, limit_view)))
+
+
+def limit_keys(state: State) -> set[str]:
+    """Limits that were set or are held."""
+    return {*state.limits, *state.limit_use}
 
 
 async def get(context: Context, request: web.Request) -> web.StreamResponse:
@@ -81,7 +82,7 @@ async def get(context: Context, request: web.Request) -> web.StreamResponse:
 async def put(context: Context, request: web.Request) -> web.StreamResponse:
     """Say what holds for a key; who holds it goes on holding it."""
     key, asked = _key(request), decode(_bodies, await body_of(request) or b"{}")
-    row = _row(key, asked)
+    row = wanted_limit(key, asked)
     if_index = if_match(request)
     if flag(request, "dry_run"):
         await context.service.read()
@@ -108,7 +109,8 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
     return web.Response(status=204, headers=context.headers())
 
 
-def _row(key: str, asked: LimitRequest) -> Limit:
+def wanted_limit(key: str, asked: LimitRequest) -> Limit:
+    """The row that a document asks for.  Raises Problem."""
     rate = asked.rate
     if rate is None:
         return Limit(key, asked.count)
@@ -119,8 +121,11 @@ def _row(key: str, asked: LimitRequest) -> Limit:
 
 
 def _key(request: web.Request) -> str:
-    """The key in the path, which is one that a task could have."""
-    key = request.match_info["key"]
+    return checked_key(request.match_info["key"])
+
+
+def checked_key(key: str) -> str:
+    """A limit's key, which is one that a task could have.  Raises Problem."""
     try:
         _keys.decode(msgspec.json.encode(key))
     except (msgspec.ValidationError, UnicodeEncodeError):

@@ -13,7 +13,7 @@ import base64
 import binascii
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
@@ -40,6 +40,8 @@ CLOCK_ROWS = 64
 FILTERS = ("state", "queue", "node", "parent", "schedule", "label", "q", "since", "until")
 
 Shown = TypeVar("Shown")
+#: A query: what it says by names, of which some are said several times.
+Words = Mapping[str, Sequence[str]]
 #: ``(create_index, id)`` of the task behind which a page begins.
 Place = tuple[int, str]
 
@@ -52,8 +54,9 @@ async def listing(context: Context, request: web.Request) -> web.StreamResponse:
     limit = integer(request, "limit", 50, 1, 1000)
     cursor = request.query.get("cursor")
     after = _parse_cursor(cursor) if cursor else None
-    since = instant_of(request, "since") or 0
-    scan: Scan[TaskView] = Scan(filter_of(request), limit, after, since, show=task_view)
+    words = words_of(request)
+    since = instant_of(words, "since") or 0
+    scan: Scan[TaskView] = Scan(filter_of(words), limit, after, since, show=task_view)
     index = (await context.state(request)).index
     while not scan.is_done:
         async with context.scanning:
@@ -120,18 +123,22 @@ class Scan(Generic[Shown]):
         self.is_done = True
 
 
-def filter_of(request: web.Request) -> Callable[[Task], bool]:
-    """The request's filters as one test of a task."""
-    query = request.query
-    states = {word for word in query.get("state", "").split(",") if word}
+def words_of(request: web.Request) -> dict[str, list[str]]:
+    """The query of a request."""
+    return {name: request.query.getall(name) for name in request.query}
+
+
+def filter_of(words: Words) -> Callable[[Task], bool]:
+    """Filters as one test of a task.  Raises Problem."""
+    states = {word for word in (first(words, "state") or "").split(",") if word}
     if not states <= set(TaskStatus):
         known = ", ".join(status.value for status in TaskStatus)
         raise Problem("invalid", f"unknown state; known: {known}", pointer="?state")
-    queue, node, parent = query.get("queue"), query.get("node"), query.get("parent")
-    schedule, name = query.get("schedule"), query.get("q", "")
-    until = instant_of(request, "until")
-    labels = [label.partition(":")[::2] for label in query.getall("label", [])]
-    if any(":" not in label for label in query.getall("label", [])):
+    queue, node, parent = first(words, "queue"), first(words, "node"), first(words, "parent")
+    schedule, name = first(words, "schedule"), first(words, "q") or ""
+    until = instant_of(words, "until")
+    labels = [label.partition(":")[::2] for label in words.get("label", ())]
+    if any(":" not in label for label in words.get("label", ())):
         raise Problem("invalid", "a label is written key:value", pointer="?label")
     # Decoding is most of the work, and a text that is not in the bytes is not in the fields.
     texts = [text for text in (name, *sum(labels, ())) if text]
@@ -159,9 +166,15 @@ def filter_of(request: web.Request) -> Callable[[Task], bool]:
     return test
 
 
-def instant_of(request: web.Request, name: str) -> int | None:
-    """An instant of the query (RFC 3339) in milliseconds since the Unix epoch."""
-    text = request.query.get(name)
+def first(words: Words, name: str) -> str | None:
+    """A word of a query, or the first of several; None: it is not said."""
+    found = words.get(name)
+    return found[0] if found else None
+
+
+def instant_of(words: Words, name: str) -> int | None:
+    """An instant of a query (RFC 3339) in milliseconds since the Unix epoch.  Raises Problem."""
+    text = first(words, name)
     if text is None:
         return None
     try:

@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from raftsched.api.context import Context, flag, integer
-from raftsched.api.problems import Problem, unknown_task
+from raftsched.api.problems import CATALOGUE, Problem, unknown_task
 from raftsched.core.model import ATTEMPT_TERMINAL, Attempt, Node
 from raftsched.peer.errors import OutputGone
 from raftsched.peer.service import PeerService
@@ -61,7 +61,24 @@ async def output(context: Context, request: web.Request) -> web.StreamResponse:
     offset = -tail if tail else integer(request, "offset", 0, 0, 1 << 60)
     response = web.StreamResponse(headers=context.headers())
     response.content_type = "application/octet-stream"
-    prepared = False
+    async for start, data in written(context, task_id, number, offset, follow=follow):
+        if not response.prepared:
+            response.headers["Raftsched-Output-Offset"] = str(start)
+            await response.prepare(request)
+        if data:
+            await response.write(data)
+    await response.write_eof()
+    return response
+
+
+async def written(
+    context: Context, task_id: str, number: int, offset: int, *, follow: bool
+) -> AsyncIterator[tuple[int, bytes]]:
+    """What an attempt wrote that ran here, each piece with its offset; there is always a first.
+
+    ``offset``: where it begins, from the end if negative.  Raises Problem or OutputGone.
+    """
+    is_first = True
     while True:
         attempt = attempt_of(context, task_id, number)
         ended = attempt.status in ATTEMPT_TERMINAL
@@ -73,18 +90,13 @@ async def output(context: Context, request: web.Request) -> web.StreamResponse:
             if attempt.output_bytes:
                 raise
             data, eof, start = b"", True, max(0, offset)
-        if not prepared:
-            prepared = True
-            response.headers["Raftsched-Output-Offset"] = str(start)
-            await response.prepare(request)
-        if data:
-            await response.write(data)
-        elif eof and (ended or not follow):
-            break
-        else:
+        if data or is_first:
+            is_first = False
+            yield start, data
+        if not data:
+            if eof and (ended or not follow):
+                return
             await asyncio.sleep(FOLLOW_SECONDS)
-    await response.write_eof()
-    return response
 
 
 async def fetch(
@@ -119,6 +131,18 @@ async def asked(
                 found = await session.get(f"{node.address}{target}", headers=headers)
         async with found:
             yield found, _pieces(session, node, found)
+
+
+async def refusal_of(found: aiohttp.ClientResponse) -> Problem:
+    """What another node answered instead of the output, as a problem."""
+    try:
+        document = await found.json(content_type=None)
+        code, text = str(document["code"]), str(document["detail"])
+    except (aiohttp.ClientError, ValueError, KeyError, TypeError):
+        code, text = "", ""
+    if code not in CATALOGUE:
+        return Problem("output-gone", f"its node answered HTTP {found.status}")
+    return Problem(code, text)
 
 
 @contextlib.contextmanager

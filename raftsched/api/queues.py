@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from raftsched.api.amending import if_match
-from raftsched.api.bulk import TASKS_MAX, BulkRequest, Report, cancel_all, matching
+from raftsched.api.bulk import BulkRequest
 from raftsched.api.checked import checked, milliseconds
-from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
+from raftsched.api.context import TRIES_MAX, Context, body_of, decode, flag, no_fields
 from raftsched.api.defaults import checked_defaults
 from raftsched.api.documents import Word
+from raftsched.api.many import TASKS_MAX, BulkAnswer, Report, cancel_all, matching
+from raftsched.api.pages import page_by_name
 from raftsched.api.problems import Problem, modified
 from raftsched.api.times import Duration
 from raftsched.core.commands import DeleteQueue, PutQueue
@@ -81,13 +85,12 @@ _NOBODY = QueueUse()
 
 async def listing(context: Context, request: web.Request) -> web.StreamResponse:
     """Queues that were set or have tasks."""
-    limit, after = integer(request, "limit", 50, 1, 1000), request.query.get("cursor", "")
-    state = await context.state(request)
-    used = [name for name, use in state.queue_use.items() if use.open]
-    names = sorted(name for name in {*state.queues, *used} if name > after)
-    items = [queue_view(state, name) for name in names[:limit]]
-    following = names[limit - 1] if len(names) > limit else None
-    return context.answer(QueuePage(items, following, state.index))
+    return context.answer(QueuePage(*await page_by_name(context, request, queue_names, queue_view)))
+
+
+def queue_names(state: State) -> set[str]:
+    """Queues that were set or have tasks."""
+    return {*state.queues, *(name for name, use in state.queue_use.items() if use.open)}
 
 
 async def get(context: Context, request: web.Request) -> web.StreamResponse:
@@ -99,11 +102,16 @@ async def get(context: Context, request: web.Request) -> web.StreamResponse:
 async def put(context: Context, request: web.Request) -> web.StreamResponse:
     """Say what holds for a queue."""
     name, asked = _name(request), decode(_bodies, await body_of(request) or b"{}")
-    await context.service.read()
-    row = context.service.state.queues.get(name, Queue(name))
+    wanted, dry_run = if_match(request), flag(request, "dry_run")
+    await change(context, name, partial(wanted_queue, asked), wanted, dry_run=dry_run)
+    return _said(context, name, dry_run)
+
+
+def wanted_queue(asked: QueueRequest, row: Queue) -> Queue:
+    """The row as a document says.  Raises Problem."""
     paused = row.paused if asked.paused is None else asked.paused
     retention = asked.retention
-    row = msgspec.structs.replace(
+    return msgspec.structs.replace(
         row,
         paused=paused,
         concurrency=asked.concurrency,
@@ -113,7 +121,35 @@ async def put(context: Context, request: web.Request) -> web.StreamResponse:
         retention_bytes=checked(parse_bytes, retention.bytes, "/retention/bytes"),
         defaults=checked_defaults(asked.defaults),
     )
-    return await _put(context, request, row, if_match(request) or row.modify_index)
+
+
+async def change(
+    context: Context,
+    name: str,
+    wanted: Callable[[Queue], Queue],
+    if_index: int = 0,
+    *,
+    dry_run: bool = False,
+) -> None:
+    """Store what holds for a queue, made of what held.  Raises Problem or PeerError.
+
+    ``if_index``: the modify index that it must have; 0: any.
+    """
+    for left in reversed(range(TRIES_MAX)):
+        state = await context.read()
+        known = state.queues.get(name, Queue(name))
+        row = wanted(known)
+        if if_index and known.modify_index != if_index:
+            raise modified(f"queue {name!r}", known.modify_index, if_index)
+        if dry_run:
+            return
+        try:
+            # What it was made of must still stand there.
+            await context.propose(PutQueue(row, known.modify_index))
+            return
+        except Problem as problem:
+            if problem.code != "modified" or if_index or not left:
+                raise
 
 
 async def pause(context: Context, request: web.Request) -> web.StreamResponse:
@@ -129,21 +165,20 @@ async def resume(context: Context, request: web.Request) -> web.StreamResponse:
 async def _set_paused(context: Context, request: web.Request, paused: bool) -> web.Response:
     await no_fields(request)
     name = _name(request)
-    await context.service.read()
-    row = context.service.state.queues.get(name, Queue(name))
-    row = msgspec.structs.replace(row, paused=paused)
-    return await _put(context, request, row, row.modify_index)
+    dry_run = flag(request, "dry_run")
+    await change(context, name, partial(set_paused, paused), dry_run=dry_run)
+    return _said(context, name, dry_run)
 
 
-async def _put(context: Context, request: web.Request, row: Queue, if_index: int) -> web.Response:
-    if flag(request, "dry_run"):
-        known = context.service.state.queues.get(row.name)
-        stands = 0 if known is None else known.modify_index
-        if if_index and stands != if_index:
-            raise modified(f"queue {row.name!r}", stands, if_index)
+def set_paused(paused: bool, row: Queue) -> Queue:
+    """The row, paused or not."""
+    return msgspec.structs.replace(row, paused=paused)
+
+
+def _said(context: Context, name: str, dry_run: bool) -> web.Response:
+    if dry_run:
         return context.answer({"valid": True})
-    await context.propose(PutQueue(row, if_index))
-    return _answer(context, context.service.state, row.name)
+    return _answer(context, context.service.state, name)
 
 
 async def delete(context: Context, request: web.Request) -> web.StreamResponse:
@@ -163,12 +198,21 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
 async def purge(context: Context, request: web.Request) -> web.StreamResponse:
     """Cancel all tasks of a queue that no node has."""
     name, asked = _name(request), decode(_purges, await body_of(request) or b"{}")
-    await context.service.read()
+    return context.answer(
+        await purged(context, name, asked.reason, dry_run=flag(request, "dry_run"))
+    )
+
+
+async def purged(
+    context: Context, name: str, reason: str = "", *, dry_run: bool = False
+) -> BulkAnswer:
+    """What became of the tasks of a queue that no node has.  Raises Problem or PeerError."""
+    await context.read()
     ids, more = await matching(context, lambda task: _is_idle(task, name), TASKS_MAX)
     report = Report(len(ids), more)
-    if not flag(request, "dry_run"):
-        await cancel_all(context, report, ids, asked.reason or "purged", spare_running=True)
-    return report.answer(context)
+    if not dry_run:
+        await cancel_all(context, report, ids, reason or "purged", spare_running=True)
+    return report.answer()
 
 
 def _is_idle(task: Task, queue: str) -> bool:
@@ -176,8 +220,11 @@ def _is_idle(task: Task, queue: str) -> bool:
 
 
 def _name(request: web.Request) -> str:
-    """The queue's name in the path, which is one that a task could have."""
-    name = request.match_info["name"]
+    return checked_name(request.match_info["name"])
+
+
+def checked_name(name: str) -> str:
+    """A queue's name, which is one that a task could have.  Raises Problem."""
     try:
         _words.decode(msgspec.json.encode(name))
     except (msgspec.ValidationError, UnicodeEncodeError):

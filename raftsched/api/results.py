@@ -33,9 +33,16 @@ async def of_attempt(context: Context, request: web.Request) -> web.StreamRespon
     return await _answer(context, request, _of(task.id, attempt))
 
 
-async def read_result(service: PeerService, task: Task) -> bytes:
-    """The JSON that a task left, wherever it is kept.  Raises Problem or OutputGone."""
-    product = _found(service.state, task)
+async def read_result(context: Context, task: Task, number: int = 0) -> bytes:
+    """The JSON that an attempt of a task left (0: the task), wherever it is kept.
+
+    Raises Problem or OutputGone.
+    """
+    service = context.service
+    if number:
+        product = _of(task.id, attempt_of(context, task.id, number))
+    else:
+        product = _found(service.state, task)
     if not product.result_bytes:
         return product.result
     if product.node == service.config.peer_id:

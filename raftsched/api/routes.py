@@ -19,6 +19,7 @@ from raftsched.api import (
     forecasts,
     limits,
     listing,
+    many,
     nodes,
     openapi,
     output,
@@ -28,6 +29,7 @@ from raftsched.api import (
     schedule_documents,
     schedule_views,
     schedules,
+    scheduling,
     submission,
     tasks,
     templates,
@@ -157,16 +159,16 @@ ROUTES: tuple[Route, ...] = (
         TaskView, 201, _RETRY, query=_DRY_RUN, operation="tasks_retry",
     ),
     Route(
-        "POST", "/v1/tasks:cancel", "operate", bulk.cancel, bulk.BulkRequest, bulk.BulkAnswer,
+        "POST", "/v1/tasks:cancel", "operate", bulk.cancel, bulk.BulkRequest, many.BulkAnswer,
         problems=("invalid", "needs-version"), query=_BULK, operation="tasks_cancel_many",
     ),
     Route(
-        "POST", "/v1/tasks:retry", "operate", bulk.retry, bulk.BulkRetryRequest, bulk.BulkAnswer,
+        "POST", "/v1/tasks:retry", "operate", bulk.retry, bulk.BulkRetryRequest, many.BulkAnswer,
         problems=("invalid", "needs-version"), query=_BULK, operation="tasks_retry_many",
     ),
     *[
         Route(
-            "POST", f"/v1/tasks:{verb}", "operate", handler, None, bulk.BulkAnswer,
+            "POST", f"/v1/tasks:{verb}", "operate", handler, None, many.BulkAnswer,
             problems=("invalid", "needs-version"), query=_BULK, operation=f"tasks_{verb}_many",
         )
         for verb, handler in (
@@ -249,7 +251,7 @@ ROUTES: tuple[Route, ...] = (
         problems=_PUT_QUEUE, query=_DRY_RUN,
     ),
     Route(
-        "POST", _QUEUE + "/purge", "operate", queues.purge, bulk.BulkRequest, bulk.BulkAnswer,
+        "POST", _QUEUE + "/purge", "operate", queues.purge, bulk.BulkRequest, many.BulkAnswer,
         problems=("unknown-queue", "needs-version"), query=_DRY_RUN,
     ),
     Route(
@@ -311,8 +313,8 @@ ROUTES: tuple[Route, ...] = (
         _RUN_SCHEDULE, query=_DRY_RUN,
     ),
     Route(
-        "POST", _SCHEDULE + "/backfill", "operate", schedules.backfill, schedules.BackfillRequest,
-        schedules.BackfillView, problems=(*_RUN_SCHEDULE, "modified", "task-running", "invalid"),
+        "POST", _SCHEDULE + "/backfill", "operate", schedules.backfill, scheduling.BackfillRequest,
+        scheduling.BackfillView, problems=(*_RUN_SCHEDULE, "modified", "task-running", "invalid"),
         query=_DRY_RUN,
     ),
     Route(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
@@ -32,9 +33,10 @@ HOSTS_REMEMBERED_MAX = 64
 class ApiServer:
     """Answers HTTP for one peer."""
 
-    def __init__(self, service: PeerService) -> None:
+    def __init__(self, service: PeerService, scanning: asyncio.Lock | None = None) -> None:
+        """``scanning``: shared with whoever else looks at many rows on this loop."""
         self._service = service
-        self._context = Context(service)
+        self._context = Context(service, scanning)
         self._token = service.config.token.encode()
         self._bearer = b"Bearer " + self._token
         host, _, _ = service.config.address.api.rpartition(":")

@@ -18,7 +18,7 @@ from raftsched.core.commands import SubmitTasks
 from raftsched.core.handlers.answers import unpack
 from raftsched.core.model import NewTask
 from raftsched.core.outcomes import Submitted
-from raftsched.peer.ids import derived_id, request_hash, uuid7
+from raftsched.peer.ids import derived_id, request_hash
 
 KEY_CHARACTERS_MAX = 200
 #: Longest ``Prefer: wait=``.
@@ -40,14 +40,14 @@ def key_of(request: web.Request) -> str:
     return key
 
 
-def new_task(parsed: TaskRequest, key: str, line: int, now_ms: int) -> NewTask:
+def new_task(context: Context, parsed: TaskRequest, key: str, line: int) -> NewTask:
     """The row of one document, under its own id or a new one.  Raises Problem."""
     if parsed.id is not None:
         task_id = parsed.id
     elif key:
         task_id = derived_id(parsed.namespace, key, line)
     else:
-        task_id = uuid7(now_ms)
+        task_id = context.new_id()
     return to_new_task(parsed, task_id)
 
 
@@ -60,38 +60,45 @@ async def submit_document(
     context: Context, request: web.Request, data: bytes, key: str
 ) -> web.StreamResponse:
     """Submit the task of a document, under a key or none (empty).  Raises Problem."""
+    submitted = await make(context, data, key, dry_run=flag(request, "dry_run"))
+    if submitted is None:
+        return context.answer({"valid": True})
+    return await _answer(context, request, submitted)
+
+
+async def make(
+    context: Context, data: bytes, key: str, *, dry_run: bool = False
+) -> Submitted | None:
+    """The task of a document, with all its subtasks; None: that was a dry run, and it may be made.
+
+    Raises Problem or PeerError.
+    """
     parsed: TaskRequest = decode(_requests, data)
     whole, digest = data, request_hash([_plain.decode(data)]) if key else b""
     if uses_templates(parsed):
         # A template may have been written a moment ago, through another peer.
-        state = await context.service.read()
+        state = await context.read()
         try:
             parsed, whole = expanded(state, data)
         except Problem:
             # What the key did stands, whatever became of the template since.
             record = state.keys.get(f"{parsed.namespace}\0{key}") if key else None
-            if record is None or record.request_hash != digest or flag(request, "dry_run"):
+            if record is None or record.request_hash != digest or dry_run:
                 raise
-            return await _answer(context, request, unpack(record.answer))
-    state = context.service.state
+            return unpack(record.answer)
     check_whole(parsed)
-    parsed = with_defaults(state, parsed, whole)
-    new = new_task(parsed, key, 0, state.now)
+    parsed = with_defaults(context.service.state, parsed, whole)
+    new = new_task(context, parsed, key, 0)
     in_pieces = fanout.is_in_pieces(parsed, new)
     items = await fanout.check(parsed.map, new) if in_pieces and parsed.map is not None else ()
-    if flag(request, "dry_run"):
-        return context.answer({"valid": True})
-    command = SubmitTasks(
-        (new,),
-        namespace=parsed.namespace,
-        key=key,
-        request_hash=digest,
-    )
+    if dry_run:
+        return None
+    command = SubmitTasks((new,), namespace=parsed.namespace, key=key, request_hash=digest)
     submitted: Submitted = await context.propose(command)
-    task_id = submitted.task_ids[0]
     if in_pieces:
+        task_id = submitted.task_ids[0]
         await fanout.push(context, task_id, len(items), fanout.of_items(new.spec, items))
-    return await _answer(context, request, submitted)
+    return submitted
 
 
 async def _answer(

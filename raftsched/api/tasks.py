@@ -122,7 +122,12 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
         if owner_of(task):
             raise part_of_tree(task_id, owner_of(task))
         return context.answer({"valid": True})
+    await delete_task(context, task_id)
+    return web.Response(status=204, headers=context.headers())
+
+
+async def delete_task(context: Context, task_id: str) -> None:
+    """Remove a task that has ended.  Raises Problem or PeerError."""
     # One that has very many subtasks goes in pieces.
     while await context.propose(DeleteTask(task_id)):
         pass
-    return web.Response(status=204, headers=context.headers())

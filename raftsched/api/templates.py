@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
 
 from raftsched.api.amending import if_match
-from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
+from raftsched.api.context import Context, body_of, decode, flag, no_fields
 from raftsched.api.documents import TaskRequest
+from raftsched.api.pages import page_by_name
 from raftsched.api.problems import Problem, modified, unknown_template
+from raftsched.api.scheduling import Change
 from raftsched.api.secrets import hidden
 from raftsched.api.submission import key_of, submit_document
 from raftsched.api.tasks import is_held
 from raftsched.api.template_documents import checked_template, document_of
 from raftsched.api.times import instant
 from raftsched.core.commands import DeleteTemplate, PutTemplate
+from raftsched.core.state import State
 from raftsched.core.template import Template
 
 #: Before the keys of a run; no key that is sent may have it.
@@ -91,19 +95,17 @@ _json = msgspec.json.Encoder()
 
 async def listing(context: Context, request: web.Request) -> web.StreamResponse:
     """Templates, by name."""
-    limit, after = integer(request, "limit", 50, 1, 1000), request.query.get("cursor", "")
-    state = await context.state(request)
-    index = state.index
-    names = sorted(name for name, _ in state.templates.items() if name > after)
-    items = []
-    for number, name in enumerate(names[:limit]):
-        row = state.templates.get(name)
-        if row is not None:
-            items.append(_summary(row))
-        if number % SLICE_ROWS == SLICE_ROWS - 1:
-            await asyncio.sleep(0)
-    following = names[limit - 1] if len(names) > limit else None
-    return context.answer(TemplatePage(items, following, index))
+    page = await page_by_name(context, request, _names, _shown, SLICE_ROWS)
+    return context.answer(TemplatePage(*page))
+
+
+def _names(state: State) -> list[str]:
+    return [name for name, _ in state.templates.items()]
+
+
+def _shown(state: State, name: str) -> TemplateSummary | None:
+    row = state.templates.get(name)
+    return None if row is None else _summary(row)
 
 
 async def get(context: Context, request: web.Request) -> web.StreamResponse:
@@ -118,23 +120,44 @@ async def get(context: Context, request: web.Request) -> web.StreamResponse:
 async def put(context: Context, request: web.Request) -> web.StreamResponse:
     """Make a template, or replace its document; the same again changes nothing."""
     body, name, wanted = await body_of(request), request.match_info["name"], if_match(request)
-    state = await context.service.read()
-    known = state.templates.get(name)
-    document, namespace = checked_template(name, body, known)
     is_new = request.headers.get(hdrs.IF_NONE_MATCH, "").strip() == "*"
-    if is_new and known is not None:
-        text = f"there is a template {name!r}; ask without If-None-Match to replace it"
-        raise Problem("modified", text)
-    _check_seen(name, known, wanted)
-    if flag(request, "dry_run"):
-        fields = _differences(known, document)
-        action = "create" if known is None else "update" if fields else "none"
-        return context.answer({"valid": True, "action": action, "fields": fields})
-    row: Template = await context.propose(PutTemplate(name, document, namespace, wanted, is_new))
-    if known is None:
+    dry_run = flag(request, "dry_run")
+    change = await store(context, name, body, wanted, is_new=is_new, dry_run=dry_run)
+    if dry_run:
+        return context.answer(change.plan())
+    row = change.row
+    if change.action == "create":
         headers = {"Location": f"/v1/templates/{name}", **_tag(row)}
         return context.answer(template_view(row), 201, headers)
     return context.answer(template_view(row), headers=_tag(row))
+
+
+async def store(
+    context: Context,
+    name: str,
+    body: bytes,
+    if_index: int = 0,
+    *,
+    is_new: bool = False,
+    dry_run: bool = False,
+) -> Change[Template]:
+    """Make a template, or replace its document.  Raises Problem or PeerError.
+
+    ``if_index``: the modify index that it must have (0: any); ``is_new``: there must be none.
+    """
+    state = await context.read()
+    known = state.templates.get(name)
+    document, namespace = checked_template(name, body, known)
+    if is_new and known is not None:
+        text = f"there is a template {name!r}; ask without If-None-Match to replace it"
+        raise Problem("modified", text)
+    _check_seen(name, known, if_index)
+    fields = _differences(known, document)
+    action = "create" if known is None else "update" if fields else "none"
+    if dry_run:
+        return Change(known or Template(name, document), action, fields)
+    row = await context.propose(PutTemplate(name, document, namespace, if_index, is_new))
+    return Change(row, action, fields)
 
 
 async def delete(context: Context, request: web.Request) -> web.StreamResponse:
@@ -143,7 +166,7 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
         await no_fields(request)
     name, wanted = request.match_info["name"], if_match(request)
     if flag(request, "dry_run"):
-        await context.service.read()
+        await context.read()
         _check_seen(name, _known(context, request), wanted)
         return context.answer({"valid": True})
     await context.propose(DeleteTemplate(name, wanted))
@@ -154,6 +177,13 @@ async def run(context: Context, request: web.Request) -> web.StreamResponse:
     """Submit the task of a template, with values for its parameters."""
     name, key = request.match_info["name"], key_of(request)
     body = await body_of(request) or b"{}"
+    with run_of(name, body) as data:
+        return await submit_document(context, request, data, key and RUN_SCOPE + key)
+
+
+@contextlib.contextmanager
+def run_of(name: str, body: bytes) -> Iterator[bytes]:
+    """The task document of a run; what is wrong with it is said of this body.  Raises Problem."""
     parsed: RunRequest = decode(_runs, body)
     if parsed.template is not None:
         raise Problem("invalid", f"the address says {name!r}; leave it out", pointer="/template")
@@ -161,8 +191,7 @@ async def run(context: Context, request: web.Request) -> web.StreamResponse:
     given.pop("parameters", None)
     document = {**given, "template": {"name": name, "parameters": parsed.parameters}}
     try:
-        data = _json.encode(document)
-        return await submit_document(context, request, data, key and RUN_SCOPE + key)
+        yield _json.encode(document)
     except RecursionError:
         raise Problem("invalid", "it is nested too deep", pointer="/") from None
     except Problem as problem:

@@ -13,6 +13,7 @@ from raftsched.api.problems import Problem
 from raftsched.api.tasks import known_task
 from raftsched.api.views import TaskView, task_view
 from raftsched.core.model import Task, TaskStatus
+from raftsched.core.state import State
 
 #: Lines of results between two looks at what else is to be done.
 LINES_MAX = 500
@@ -36,23 +37,27 @@ async def get(context: Context, request: web.Request) -> web.StreamResponse:
     task_id = request.match_info["id"]
     limit = integer(request, "limit", 50, 1, 1000)
     first = _first(request.query.get("cursor"))
-    state = await context.state(request, task_id)
+    view = tree_of(context, await context.state(request, task_id), task_id, first, limit)
+    headers = {"Raftsched-Index": str(view.index)}
+    if view.next_cursor:
+        headers["Link"] = f'<{request.rel_url.update_query(cursor=view.next_cursor)}>; rel="next"'
+    return context.answer(view, headers=headers)
+
+
+def tree_of(context: Context, state: State, task_id: str, first: int, limit: int) -> TreeView:
+    """A task with so many of its subtasks from a number on.  Raises Problem."""
     task = known_task(context, task_id)
     subtasks = state.trees.of(task_id)
     ids = state.trees.ids_of(task_id)
     found = [state.tasks.get(subtask_id) for subtask_id in ids[first : first + limit]]
     following = str(first + limit) if len(ids) > first + limit else None
-    headers = {"Raftsched-Index": str(state.index)}
-    if following:
-        headers["Link"] = f'<{request.rel_url.update_query(cursor=following)}>; rel="next"'
-    view = TreeView(
+    return TreeView(
         task_view(task),
         {} if subtasks is None else dict(sorted(subtasks.counts.items())),
         [task_view(subtask) for subtask in found if subtask is not None],
         following,
         state.index,
     )
-    return context.answer(view, headers=headers)
 
 
 def _first(cursor: str | None) -> int:

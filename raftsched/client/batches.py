@@ -39,11 +39,15 @@ class BatchResult:
 
     def take(self, reply: Reply, expected: int) -> None:
         """The answers of one request, which had ``expected`` lines.  Raises BadReply."""
-        for answer in answers_of(reply, expected):
+        self.note(answers_of(reply, expected))
+
+    def note(self, answers: Iterable[Mapping[str, Any]]) -> None:
+        """The answers to some more lines."""
+        for answer in answers:
             if answer.get("valid") is True:
                 self.ids.append(None)
             elif is_refusal(answer):
-                self.refused.append((len(self.ids), answer))
+                self.refused.append((len(self.ids), dict(answer)))
                 self.ids.append(None)
             else:
                 self.ids.append(str(answer["id"]))

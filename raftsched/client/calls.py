@@ -215,6 +215,10 @@ class Calls(ABC):
             self.last_index = max(self.last_index, int(index))
         return reply
 
+    def _all(self, path: str) -> Pages:
+        """All items of a list that is not filtered."""
+        return Pages(self, path, {}, PAGE_MAX, None)
+
     def _read(
         self, path: str, query: Mapping[str, Any] | None = None, *, patience: float = 0.0
     ) -> Plan[Document]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from raftsched.client.calls import (
-    PAGE_MAX,
     Document,
     Documents,
     Pages,
@@ -64,7 +63,7 @@ class Operations(ScheduleOperations, TemplateOperations):
     @listing
     def queues(self) -> Pages:
         """All queues that were set or have tasks, by name."""
-        return Pages(self, "/v1/queues", {}, PAGE_MAX, None)
+        return self._all("/v1/queues")
 
     @operation
     def queue(self, name: str) -> Plan[Document]:
@@ -100,7 +99,7 @@ class Operations(ScheduleOperations, TemplateOperations):
     @listing
     def limits(self) -> Pages:
         """All limits that were set or are held, by key."""
-        return Pages(self, "/v1/limits", {}, PAGE_MAX, None)
+        return self._all("/v1/limits")
 
     @operation
     def limit(self, key: str) -> Plan[Document]:

@@ -30,7 +30,7 @@ class ScheduleOperations(Calls):
     @listing
     def schedules(self) -> Pages:
         """All schedules, by name."""
-        return Pages(self, _PATH, {}, PAGE_MAX, None)
+        return self._all(_PATH)
 
     @operation
     def schedule(self, name: str) -> Plan[Document]:
@@ -98,7 +98,7 @@ class ScheduleOperations(Calls):
     @listing
     def slots(self, name: str) -> Pages:
         """What became of its instants, the latest first."""
-        return Pages(self, f"{_PATH}/{part(name)}/slots", {}, PAGE_MAX, None)
+        return self._all(f"{_PATH}/{part(name)}/slots")
 
     @operation
     def preview_schedule(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from raftsched.client.calls import (
-    PAGE_MAX,
     Calls,
     Document,
     Pages,
@@ -27,7 +26,7 @@ class TemplateOperations(Calls):
     @listing
     def templates(self) -> Pages:
         """All templates, by name, without their tasks."""
-        return Pages(self, _PATH, {}, PAGE_MAX, None)
+        return self._all(_PATH)
 
     @operation
     def template(self, name: str) -> Plan[Document]:
