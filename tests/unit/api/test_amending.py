@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
+from raftsched.api import queues
+from raftsched.api.amending import edit_task
+from raftsched.api.context import TRIES_MAX, Context
+from raftsched.api.problems import Problem
+from raftsched.core.commands import EditTask, PutQueue
 from tests.unit.api.harness import Answer, Api
 
 
@@ -172,3 +180,46 @@ async def test_a_task_that_has_run_is_not_made_one_for_many_nodes(api: Api) -> N
     for query in ("", "?dry_run=1"):
         answer = await api.ask("PATCH", f"/v1/tasks/t{query}", {"broadcast": "all"})
         assert answer.pointer(422, "invalid") == "/broadcast"
+
+
+async def test_edits_at_once_go_on_top_of_one_another(api: Api) -> None:
+    await api.submit("t")
+    context = Context(api.service)
+    await asyncio.gather(
+        edit_task(context, "t", {"priority": 90}), edit_task(context, "t", {"name": "x"})
+    )
+    shown = (await api.get("/v1/tasks/t")).json()
+    assert (shown["priority"], shown["name"]) == (90, "x")
+    proposed = [command for command in api.service.proposed if isinstance(command, EditTask)]
+    assert len(proposed) == 3, "the second was refused once"
+
+
+async def test_changes_of_a_queue_at_once_go_on_top_of_one_another(api: Api) -> None:
+    context = Context(api.service)
+    await api.ask("PUT", "/v1/queues/q", {"concurrency": 1})
+    five = queues.QueueRequest(concurrency=5)
+    await asyncio.gather(
+        queues.change(context, "q", partial(queues.set_paused, True)),
+        queues.change(context, "q", partial(queues.wanted_queue, five)),
+    )
+    shown = (await api.get("/v1/queues/q")).json()
+    assert (shown["paused"], shown["concurrency"]) == (True, 5)
+
+
+class Raced(Context):
+    """Somebody else is always faster."""
+
+    async def outcome(self, command: Any) -> Any:
+        assert isinstance(command, PutQueue)
+        row = self.service.state.queues[command.queue.name]
+        await self.service.propose(
+            PutQueue(msgspec.structs.replace(row, depth_max=row.depth_max + 1))
+        )
+        return await super().outcome(command)
+
+
+async def test_a_change_that_is_always_overtaken_is_refused_in_the_end(api: Api) -> None:
+    await api.ask("PUT", "/v1/queues/q", {"concurrency": 1})
+    with pytest.raises(Problem, match="modif"):
+        await queues.change(Raced(api.service), "q", partial(queues.set_paused, True))
+    assert (await api.get("/v1/queues/q")).json()["max_depth"] == TRIES_MAX
