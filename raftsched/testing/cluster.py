@@ -162,7 +162,8 @@ class SimulatedCluster:
         self, command: Sequence[str] | str, *, at: str | None = None, **document: Any
     ) -> Task:
         """Submit a task through a peer (``at``; default: any that runs) as `embed.Peer.submit`."""
-        return self.call(lambda p: p.submit(command, **document), at)
+        task: Task = self.call(lambda p: p.submit(command, **document), at)
+        return task
 
     def wait(self, task_id: str, timeout_seconds: float = 600.0, *, at: str | None = None) -> Task:
         """Let time pass until a task is terminal.  Raises KeyError or TimeoutError."""
