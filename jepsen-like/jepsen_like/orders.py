@@ -24,6 +24,8 @@ class Program:
         self.name = name
         self._process = process
         self._turn = asyncio.Lock()
+        #: Answers to orders whose givers did not wait for them.
+        self._owed = 0
 
     @classmethod
     async def start(cls, name: str, command: list[str]) -> Self:
@@ -48,24 +50,39 @@ class Program:
         return self._process.pid
 
     async def order(self, do: str, **fields: Any) -> dict[str, Any]:
-        """The answer.  Raises OrderFailed, also when the program has ended."""
+        """The answer.  Raises OrderFailed, also when the program has ended.
+
+        Whoever is cancelled meanwhile leaves no answer to the next order.
+        """
         async with self._turn:
+            while self._owed:
+                await self._line()
+                self._owed -= 1
             stdin = self._process.stdin
             assert stdin is not None
+            self._owed += 1
             try:
                 stdin.write(json.dumps({"do": do, **fields}).encode() + b"\n")
                 await stdin.drain()
             except ConnectionError:
                 raise OrderFailed(f"{self.name} has ended") from None
-            return await self.answer()
+            line = await self._line()
+            self._owed -= 1
+            return self._parsed(line)
 
     async def answer(self) -> dict[str, Any]:
-        """The next one, also of a program that says something first."""
+        """The next one, of a program that says something first."""
+        return self._parsed(await self._line())
+
+    async def _line(self) -> bytes:
         assert self._process.stdout is not None
         async with asyncio.timeout(ANSWER_SECONDS):
             line = await self._process.stdout.readline()
         if not line:
             raise OrderFailed(f"{self.name} has ended")
+        return line
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(line)
         if "error" in found:
             raise OrderFailed(f"{self.name}: {found['error']}")

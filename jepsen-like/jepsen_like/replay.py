@@ -38,7 +38,7 @@ async def replay(peers: Peers, directory: Path) -> str:
     """Kill all peers and write down what the log of each comes to; a line for whoever watches."""
     for peer in sorted(peers.running):
         # One that cannot be ended says so when its log is asked for.
-        with contextlib.suppress(NotReady, OrderFailed, KeyError):
+        with contextlib.suppress(NotReady, OrderFailed):
             await peers.kill(peer)
     raw = directory / REPLAYED
     raw.mkdir(exist_ok=True)
