@@ -151,7 +151,11 @@ class Pause(Fault):
         return [self.arena.one()]
 
     async def begin(self) -> Seen:
-        self.targets = [p for p in await self.whom() if p in self.arena.peers.running]
+        running = sorted(self.arena.peers.running)
+        # Who was meant may have been killed by another fault.
+        self.targets = [p for p in await self.whom() if p in running] or running[:1]
+        if not self.targets:
+            return Seen([], None, "nobody runs")
         deadline, stopped = time.monotonic() + _STOP_SECONDS, list[str]()
         while len(stopped) < len(self.targets) and time.monotonic() < deadline:
             # Again, as what was being started was not there to be stopped.
@@ -159,7 +163,7 @@ class Pause(Fault):
                 await self.arena.peers.signal(peer, signal.SIGSTOP, self.who)
             await asyncio.sleep(0.02)
             stopped = [p for p in self.targets if await self.arena.peers.is_stopped(p, self.who)]
-        return Seen(self.targets, stopped == self.targets != [], f"stopped: {', '.join(stopped)}")
+        return Seen(self.targets, stopped == self.targets, f"stopped: {', '.join(stopped)}")
 
     async def end(self) -> Seen:
         for peer in self.targets:
