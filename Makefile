@@ -15,6 +15,7 @@ BASE_PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 
 # Where the runs of `jepsen` and `mutants` go.
 REPORT ?= $(shell mktemp -d /tmp/jepsen-like-XXXXXX)
+HOURS ?= 2
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -56,8 +57,9 @@ jepsen: $(STAMP)  ## Real peers, every kind of fault, judged from outside: forty
 mutants: $(STAMP)  ## Real peers with planted bugs, each of which must be caught
 	$(PY) jepsen-like mutants --report $(REPORT)
 
-soak: $(STAMP)  ## The long forms of the tests (more examples, repeated kills)
+soak: $(STAMP)  ## For hours: the long forms of the tests, then `jepsen` with ever other seeds (HOURS=2)
 	RAFTSCHED_SOAK=1 $(PY) -m pytest -q -n 2 --dist loadfile --timeout 3600 tests
+	$(PY) jepsen-like suite soak --hours $(HOURS) --report $(REPORT)
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(COMPARE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

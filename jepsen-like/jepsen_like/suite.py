@@ -54,9 +54,10 @@ FULL = (
     *_plans(
         "tasks", "kill", "crash,runner", "pause", "partition", "partition", "link,transfer",
         "restart", "power", "power,torn", "disk", "disk,kill-leader", "clock,restart", "bitflip",
-        "bitflip,kill", "snapshot", "snapshot,partition", "members",
+        "bitflip,kill", "snapshot", "snapshot", "snapshot,partition", "members",
     ),
-    *_plans("register", "kill,pause", "partition", "link,transfer", "power,disk", "clock,kill"),
+    *_plans("register", "kill,pause", "partition", "link,transfer", "power,disk", "clock,kill",
+            "bitflip,torn,runner"),
     *_plans("register", "partition,kill", peers=5),
     *_plans("schedules", "kill,crash", "partition", "link,restart", "pause,kill-leader",
             "clock,transfer", "clock,partition-leader", "power"),
