@@ -129,7 +129,9 @@ class Session:
         clock = Clock(time.monotonic_ns(), time.time_ns() // 1_000_000)
         try:
             await self._until_over(client, workload, states)
-            self.progress.say(await replay(self.peers, self.directory))
+            if not self.is_attached:
+                # Somebody else's peers go on.
+                self.progress.say(await replay(self.peers, self.directory))
         finally:
             if self.trouble:
                 self.progress.say(f"it did not come to its end: {self.trouble}")
