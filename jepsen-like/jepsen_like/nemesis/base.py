@@ -18,6 +18,8 @@ from jepsen_like.peers import Peers
 
 #: A peer whose disk fails ends with 70, as documented; one that is just being started with 1.
 DISK_FAILS = ("exit:70", "exit:1")
+#: Of a peer that was told to stop: it did, before it was ready to be told, it did not.
+STOPPED = frozenset({0, -signal.SIGTERM, -signal.SIGKILL})
 #: A probe of a connection between two machines.
 _PROBE = """
 import socket, sys
@@ -102,7 +104,9 @@ class Arena:
         """SIGTERM, and it is written down; the exit code, None: it had to be killed."""
         code = await self.peers.stop(peer)
         exit_code = -signal.SIGKILL if code is None else code
-        self.exits.append(Exit(peer, time.monotonic_ns(), exit_code, asked=True))
+        # Another code is its own: as likely as not its disk's, which another fault broke.
+        was_asked = exit_code in STOPPED
+        self.exits.append(Exit(peer, time.monotonic_ns(), exit_code, asked=was_asked))
         return code
 
     def hold(self, peer: str) -> None:

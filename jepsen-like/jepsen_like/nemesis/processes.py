@@ -7,7 +7,7 @@ import signal
 import time
 
 from jepsen_like.api import Api, Unreachable
-from jepsen_like.nemesis.base import Fault, Seen
+from jepsen_like.nemesis.base import STOPPED, Fault, Seen
 from jepsen_like.peers import TOKEN
 
 #: Processes that are told to stand still do so within so long, on a busy machine too.
@@ -205,12 +205,14 @@ class Restart(Fault):
 
     async def begin(self) -> Seen:
         self.target = await self.whom()
-        peers = self.arena.peers
-        if self.target not in peers.running:
-            return Seen([self.target], False, "it does not run")
+        if self.target not in self.arena.peers.running:
+            # Another fault ended it.
+            return Seen([self.target], None, "it does not run")
         code = await self.arena.stop(self.target)
-        # One that is still being started is ended by the signal itself.
-        return Seen([self.target], code in (0, -signal.SIGTERM), f"exit code {code}")
+        if code is None:
+            return Seen([self.target], False, "it had to be killed")
+        # With any other code it ended by itself, of which the logs' judge wants to know why.
+        return Seen([self.target], True if code in STOPPED else None, f"exit code {code}")
 
     async def end(self) -> Seen:
         await self.arena.start([self.target])
