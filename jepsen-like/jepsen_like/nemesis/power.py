@@ -94,6 +94,25 @@ class PowerAll(Power):
         return list(self.arena.peers.ids)
 
 
+class PowerWhileSyncing(PowerAll):
+    """Whatever was written in the last second is not on any disk, and nobody may have said so."""
+
+    name = "power-while-syncing"
+    about = "all machines lose their power while each sync takes 2 s"
+    #: For so long before it goes.
+    slow_seconds = (0.3, 1.8)
+
+    async def begin(self) -> Seen:
+        victims = await self.whom()
+        await asyncio.gather(*[self.arena.tell_disk(peer, "slow 2 2") for peer in victims])
+        await asyncio.sleep(self.chance.uniform(*self.slow_seconds))
+        return await self.take(victims, await self.cut(victims))
+
+    async def end(self) -> Seen:
+        await asyncio.gather(*[self.arena.tell_disk(peer, "well") for peer in self.targets])
+        return await super().end()
+
+
 class PowerAimed(Power):
     """At an operation of one disk to come: between a write and its sync, or a name and its."""
 
@@ -147,5 +166,6 @@ class Torn(PowerAimed):
 
 
 FAULTS: tuple[type[Fault], ...] = (
-    Power, PowerLeader, PowerMajority, PowerAll, PowerAimed, Torn,
+    Power, PowerLeader, PowerMajority, PowerAll, PowerWhileSyncing, PowerAimed,
+    Torn,
 )  # fmt: skip
