@@ -95,16 +95,17 @@ class PowerAll(Power):
 
 
 class PowerWhileSyncing(PowerAll):
-    """Whatever was written in the last second is not on any disk, and nobody may have said so."""
+    """What was written in the last second is on the leader's disk alone: nobody may say it is safe."""
 
     name = "power-while-syncing"
-    about = "all machines lose their power while each sync takes 2 s"
+    about = "all machines lose their power while each sync takes 2 s, but the leader's"
     #: For so long before it goes.
     slow_seconds = (0.3, 1.8)
 
     async def begin(self) -> Seen:
-        victims = await self.whom()
-        await asyncio.gather(*[self.arena.tell_disk(peer, "slow 2 2") for peer in victims])
+        victims, leader = await self.whom(), await self.arena.leader()
+        others = [peer for peer in victims if peer != leader]
+        await asyncio.gather(*[self.arena.tell_disk(peer, "slow 2 2") for peer in others])
         await asyncio.sleep(self.chance.uniform(*self.slow_seconds))
         return await self.take(victims, await self.cut(victims))
 
