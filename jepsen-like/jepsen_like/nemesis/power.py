@@ -95,7 +95,7 @@ class PowerAll(Power):
 
 
 class PowerWhileSyncing(PowerAll):
-    """What was written in the last second is on the leader's disk alone: nobody may say it is safe."""
+    """What came in the last second is on the leader's disk alone, so nobody may be told of it."""
 
     name = "power-while-syncing"
     about = "all machines lose their power while each sync takes 2 s, but the leader's"
