@@ -127,6 +127,7 @@ def _summed(done: list[Done]) -> dict[str, Any]:
     faults: Counter[str] = Counter()
     outages: dict[str, dict[str, list[float]]] = {}
     ends: list[float] = []
+    starts: list[float] = []
     operations = changes = attempts = 0
     for run in done:
         if run.results is not None:
@@ -140,8 +141,9 @@ def _summed(done: list[Done]) -> dict[str, Any]:
                         of_fault = outages.setdefault(outage["fault"], {})
                         of_fault.setdefault(kind, []).append(outage[kind])
             for verdict in run.results["checkers"]:
-                found = verdict.get("measures", {}).get("heal_to_end_ms", {})
-                ends += [found["p99"]] if found else []
+                measures = verdict.get("measures", {})
+                for name, worst in (("heal_to_end_ms", ends), ("heal_to_last_start_ms", starts)):
+                    worst += [measures[name]["p99"]] if measures.get(name) else []
     return {
         "runs": len(done), "held": sum(run.is_held for run in done), "operations": operations,
         "attempts": attempts, "leader_changes": changes, "faults": dict(sorted(faults.items())),
@@ -155,6 +157,7 @@ def _summed(done: list[Done]) -> dict[str, Any]:
         },
         # Of the runs' own 99th percentiles.
         "heal_to_end_p99_ms": distribution(ends),
+        "heal_to_last_start_p99_ms": distribution(starts),
     }  # fmt: skip
 
 

@@ -37,7 +37,9 @@ def look(evidence: Evidence, findings: Findings) -> None:
                 break
     if not evidence.finals:
         findings.doubt("no peer was read after the heal")
-    findings.measures["heal_to_end_ms"] = _since_heal(evidence, book)
+    to_end, to_start = _since_heal(evidence, book)
+    findings.measures["heal_to_end_ms"] = distribution(to_end)
+    findings.measures["heal_to_last_start_ms"] = distribution(to_start)
 
 
 def _maybe_paused(evidence: Evidence) -> set[str]:
@@ -52,27 +54,32 @@ def _maybe_paused(evidence: Evidence) -> set[str]:
     return set(latest)
 
 
-def _since_heal(evidence: Evidence, book: Book) -> dict[str, float]:
-    """How long after the heal tasks that were open then were first seen at their end, ms."""
+def _since_heal(evidence: Evidence, book: Book) -> tuple[list[float], list[float]]:
+    """How long after the heal tasks that were open then were first seen at their end, ms.
+
+    And how much of that had gone when the attempt began that ended them (0: before the heal): the
+    rest is their own time.
+    """
     healed = evidence.run.phase("healed")
     if healed is None:
-        return {}
+        return [], []
     seen: dict[str, int] = {}
     for call in evidence.calls:
         if call.is_ok and call.ended_at and call.answer.get("state") in TERMINAL:
             task_id = str(call.answer.get("id") or call.id)
             seen[task_id] = min(seen.get(task_id, call.ended_at), call.ended_at)
     ended = attempts(evidence.effects)
-    waits = []
+    to_end, to_start = [], []
     for task in book.asked.values():
         if task.acknowledged_at is None or task.acknowledged_at > healed.from_:
             continue
         # The program's own end is earlier than any answer that tells of it.
-        last = max((a.ended_at for a in ended.get(task.id, ()) if a.ended_at), default=None)
-        at = last if last is not None else seen.get(task.id)
-        if at is not None and at > healed.from_:
-            waits.append((at - healed.from_) / 1e6)
-    return distribution(waits)
+        those = [(a.ended_at, a.started_at) for a in ended.get(task.id, ()) if a.ended_at]
+        at, began = max(those, default=(seen.get(task.id), seen.get(task.id)))
+        if at is not None and began is not None and at > healed.from_:
+            to_end.append((at - healed.from_) / 1e6)
+            to_start.append(max(began - healed.from_, 0) / 1e6)
+    return to_end, to_start
 
 
 CHECKER = Checker(
