@@ -207,7 +207,7 @@ async def test_schedules_are_kept_looked_at_and_run(peer: Peer, client: AsyncCli
     plan = await peer.put_schedule("nightly", cron="0 3 * * *", task=task, dry_run=True)
     assert plan == {"valid": True, "action": "update", "fields": ["cron"]}
     put = await peer.put_schedule("nightly", cron="0 3 * * *", task=task, if_match=edited_at(made))
-    with pytest.raises(ValueError, match="read it again"):
+    with pytest.raises(ValueError, match="was asked for; read it again"):
         await peer.put_schedule("nightly", cron="0 4 * * *", task=task, if_match=edited_at(made))
     edited = await peer.edit_schedule("nightly", zone="Europe/Berlin")
     assert (put.version, edited.version) == (2, 3)
@@ -275,7 +275,7 @@ async def test_templates_are_looked_at_and_run(peer: Peer) -> None:
     assert (await peer.template("exit"), await _all(peer.templates())) == (row, [row])
     plan = await peer.put_template("exit", task=task, parameters=parameters, dry_run=True)
     assert plan == {"valid": True, "action": "none", "fields": []}
-    with pytest.raises(ValueError, match="read it again"):
+    with pytest.raises(ValueError, match="was asked for; read it again"):
         await peer.put_template("exit", task=task, parameters=parameters, if_match=1 << 40)
     made = await peer.run_template("exit", {"code": 0}, idempotency_key="k", priority=60)
     again = await peer.run_template("exit", {"code": 0}, idempotency_key="k", priority=60)
