@@ -11,7 +11,7 @@ from raftsched.api import fanout
 from raftsched.api.context import TRIES_MAX, Context, body_of, decode, flag, no_fields, pointer_of
 from raftsched.api.defaults import merged
 from raftsched.api.documents import TaskRequest, to_new_task
-from raftsched.api.problems import Problem, modified, part_of_tree, task_terminal
+from raftsched.api.problems import Problem, modified, overtaken, part_of_tree, task_terminal
 from raftsched.api.retries import retry_of
 from raftsched.api.submission import key_of
 from raftsched.api.tasks import etag, known_task
@@ -81,8 +81,10 @@ async def edit_task(
             return
         except Problem as problem:
             # It goes on top of what became of the task meanwhile.
-            if problem.code != "modified" or if_index or not left:
+            if problem.code != "modified" or if_index:
                 raise
+            if not left:
+                raise overtaken(f"task {task_id}", TRIES_MAX) from None
 
 
 def edited(task: Task, patch: dict[str, Any]) -> NewTask:

@@ -12,7 +12,8 @@ from raftsched.api import many
 from raftsched.api.amending import check_names
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
 from raftsched.api.listing import words_of
-from raftsched.api.many import TASKS_MAX, BulkAnswer, Wanted
+from raftsched.api.many import TASKS_MAX, Wanted
+from raftsched.api.reports import BulkAnswer
 
 
 class BulkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

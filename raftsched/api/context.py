@@ -40,6 +40,9 @@ _nothings = msgspec.json.Decoder(_Nothing)
 class Context:
     """One peer's service, with the helpers all handlers share."""
 
+    #: Of some try of a command the outcome was not known, and it was tried again.
+    was_unknown = False
+
     def __init__(self, service: PeerService, scanning: asyncio.Lock | None = None) -> None:
         self.service = service
         #: Held by the one list that may look at rows in this pass of the loop.

@@ -2,7 +2,8 @@
 
 Rules
 1. The tasks are found in slices on this peer, then changed by commands that name them: what has
-   changed meanwhile is refused by the state, and the answer says what was not done and why.
+   changed meanwhile is refused by the state, and the answer says what was not done and why; but an
+   edit is worked out again on top of it.
 2. Tasks are changed in parts, an entry each.  Trouble after the first change is an unknown outcome
    (504), never "surely not applied"; all but a retry may be asked for again to do the rest.
 3. A patch that fits no task at all is the caller's mistake (422), and nothing was changed.
@@ -11,16 +12,20 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import msgspec
-
 from raftsched.api.amending import check_can_edit, check_names, edited
-from raftsched.api.context import Context
+from raftsched.api.context import TRIES_MAX, Context
 from raftsched.api.listing import FILTERS, Scan, Words, filter_of, instant_of
-from raftsched.api.problems import Problem, of_rejection, task_terminal, unknown_task
+from raftsched.api.problems import (
+    Problem,
+    of_rejection,
+    overtaken,
+    task_terminal,
+    unknown_task,
+)
+from raftsched.api.reports import BulkAnswer, Report
 from raftsched.api.retries import another, check_can_retry, follows
 from raftsched.api.tasks import REASON_CHARACTERS_MAX
 from raftsched.core.commands import (
@@ -36,10 +41,10 @@ from raftsched.core.commands import (
 )
 from raftsched.core.lifecycle import HOLDING
 from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
-from raftsched.core.outcomes import Accepted, Outcome, Rejected, Submitted
+from raftsched.core.outcomes import Accepted, Outcome, Reason, Rejected, Submitted
 from raftsched.core.state import State
 from raftsched.core.trees import is_twin, parent_of
-from raftsched.peer.errors import PeerError, UnknownOutcome
+from raftsched.peer.errors import UnknownOutcome
 
 #: Tasks one request changes at most.
 TASKS_MAX = 100_000
@@ -47,8 +52,6 @@ TASKS_MAX = 100_000
 PART_MAX = 1_000
 #: Commands under way at once, where each names one task.
 COMMANDS_MAX = 500
-#: Ids that the answer lists, and refusals.
-IDS_SHOWN_MAX = 100
 #: Patches worked out before the loop is left.
 PATCHES_MAX = 20
 
@@ -74,67 +77,6 @@ def wanted(words: Words, limit: int = TASKS_MAX, *, dry_run: bool = False) -> Wa
         if not all(words[name]):
             raise Problem("invalid", "an empty filter would match all", pointer=f"?{name}")
     return Wanted(filter_of(words), instant_of(words, "since") or 0, limit, dry_run)
-
-
-class RefusedView(msgspec.Struct, frozen=True):
-    """A task that was not changed; ``code`` is that of a problem."""
-
-    id: str
-    code: str
-    detail: str
-
-
-class BulkAnswer(msgspec.Struct, frozen=True):
-    """What a bulk change came to."""
-
-    #: Tasks that passed the filter and could be changed, and those that were.
-    matched: int
-    changed: int
-    #: Of what was changed (of a retry: the new tasks), the first ones.
-    ids: list[str]
-    #: There may be others behind the limit.
-    more: bool
-    #: Of what was not changed, the first ones.
-    refused: list[RefusedView] = []
-
-
-class Report:
-    """What has become of a bulk change so far."""
-
-    def __init__(self, matched: int, more: bool) -> None:
-        self._matched = matched
-        self._more = more
-        self._changed = 0
-        self._ids: list[str] = []
-        self._refused: list[RefusedView] = []
-
-    def change(self, task_id: str) -> None:
-        """A task was changed, or a new one made."""
-        self._changed += 1
-        if len(self._ids) < IDS_SHOWN_MAX:
-            self._ids.append(task_id)
-
-    def refuse(self, task_id: str, problem: Problem) -> None:
-        """A task was not changed."""
-        if len(self._refused) < IDS_SHOWN_MAX:
-            self._refused.append(RefusedView(task_id, problem.code, str(problem)))
-
-    def answer(self) -> BulkAnswer:
-        """What it came to so far."""
-        return BulkAnswer(self._matched, self._changed, self._ids, self._more, self._refused)
-
-    @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """Make trouble an unknown outcome, once something was changed."""
-        try:
-            yield
-        except UnknownOutcome:
-            raise
-        except (Problem, PeerError) as error:
-            if not self._changed:
-                raise
-            done = f"{self._changed} of {self._matched} tasks were changed before"
-            raise Problem("outcome-unknown", f"{error}; {done}") from error
 
 
 async def cancel(context: Context, asked: Wanted, reason: str) -> BulkAnswer:
@@ -260,8 +202,23 @@ async def edit(context: Context, asked: Wanted, patch: dict[str, Any]) -> BulkAn
         for task_id, problem in problems.items():
             report.refuse(task_id, problem)
         if not asked.dry_run:
-            await _propose(context, report, commands)
+            await _edit(context, report, commands, patch)
     return report.answer()
+
+
+async def _edit(
+    context: Context, report: Report, commands: dict[str, AnyCommand], patch: dict[str, Any]
+) -> None:
+    """Propose edits; those that were overtaken are worked out again, as of one task."""
+    for _ in range(TRIES_MAX):
+        again_ids = await _propose(context, report, commands)
+        if not again_ids:
+            return
+        commands, problems = await _edits(context, again_ids, patch)
+        for task_id, problem in problems.items():
+            report.refuse(task_id, problem)
+    for task_id in commands:
+        report.refuse(task_id, overtaken(f"task {task_id}", TRIES_MAX))
 
 
 async def _edits(
@@ -283,15 +240,21 @@ async def _edits(
     return commands, problems
 
 
-async def _propose(context: Context, report: Report, commands: dict[str, AnyCommand]) -> None:
-    """Have commands applied, of which the leader makes few entries.  Raises for any trouble."""
+async def _propose(context: Context, report: Report, commands: dict[str, AnyCommand]) -> list[str]:
+    """Have commands applied, of which the leader makes few entries.  Raises for any trouble.
+
+    Returns ids of tasks that changed before they were edited; these are not reported yet.
+    """
     outcomes = await asyncio.gather(
         *[_applied(context, command) for command in commands.values()], return_exceptions=True
     )
     trouble: BaseException | None = None
+    again_ids: list[str] = []
     for (task_id, command), outcome in zip(commands.items(), outcomes, strict=True):
         if isinstance(outcome, Accepted):
             report.change(task_id)
+        elif isinstance(outcome, Rejected) and outcome.reason is Reason.MODIFIED:
+            again_ids.append(task_id)
         elif isinstance(outcome, Rejected):
             report.refuse(task_id, of_rejection(outcome, command))
         elif trouble is None or isinstance(outcome, UnknownOutcome):
@@ -299,6 +262,7 @@ async def _propose(context: Context, report: Report, commands: dict[str, AnyComm
     if trouble is not None:
         with report.told():
             raise trouble
+    return again_ids
 
 
 async def _applied(context: Context, command: AnyCommand) -> Outcome:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from raftsched.core.commands import (
     AnyCommand,
+    BackfillSchedule,
     CancelTask,
     DeleteSchedule,
     DeleteTask,
@@ -24,6 +25,7 @@ from raftsched.core.commands import (
     ResumeTask,
     RunNow,
     SetEligibility,
+    TriggerSchedule,
 )
 from raftsched.core.outcomes import Reason, Rejected
 from raftsched.peer import errors
@@ -226,6 +228,11 @@ def modified(what: str, stands: int, wanted: int) -> Problem:
     return Problem("modified", f"{now} was asked for; read it again, or ask without If-Match")
 
 
+def overtaken(what: str, tries: int) -> Problem:
+    """Others were faster every time; nobody asked for an index."""
+    return Problem("modified", f"{what} was modified by others in each of {tries} tries; ask again")
+
+
 def _modified(asked: _Conditional, detail: str) -> Problem:
     """As the state refused it: with the index that stands there, or none."""
     found = _INDEX.search(detail)
@@ -256,6 +263,16 @@ def of_rejection(
     reason, detail = rejected.reason, rejected.detail
     if isinstance(asked, _Conditional) and reason is Reason.MODIFIED:
         return _modified(asked, detail)
+    if isinstance(asked, BackfillSchedule | TriggerSchedule) and reason is Reason.OVERLOADED:
+        text = f"there are as many open tasks as may be; schedule {asked.name!r} was not run"
+        return Problem("overloaded", text)
+    if isinstance(asked, BackfillSchedule):
+        if reason is Reason.STALE_FIRE:
+            text = f"schedule {asked.name!r} was changed while its instants were reckoned"
+            return Problem("modified", f"{text}; ask again")
+        if reason is Reason.TASK_RUNNING:
+            text = f"as many runs of schedule {asked.name!r} wait as may; ask again when some ended"
+            return Problem("task-running", text)
     if isinstance(asked, EditTask | DeleteTask) and reason is Reason.PART_OF_TREE:
         task_id = asked.task.id if isinstance(asked, EditTask) else asked.task_id
         return part_of_tree(task_id, detail)

@@ -15,9 +15,10 @@ from raftsched.api.checked import checked, milliseconds
 from raftsched.api.context import TRIES_MAX, Context, body_of, decode, flag, no_fields
 from raftsched.api.defaults import checked_defaults
 from raftsched.api.documents import Word
-from raftsched.api.many import TASKS_MAX, BulkAnswer, Report, cancel_all, matching
+from raftsched.api.many import TASKS_MAX, cancel_all, matching
 from raftsched.api.pages import page_by_name
-from raftsched.api.problems import Problem, modified
+from raftsched.api.problems import Problem, modified, overtaken
+from raftsched.api.reports import BulkAnswer, Report
 from raftsched.api.times import Duration
 from raftsched.core.commands import DeleteQueue, PutQueue
 from raftsched.core.indexes import QueueUse
@@ -148,8 +149,10 @@ async def change(
             await context.propose(PutQueue(row, known.modify_index))
             return
         except Problem as problem:
-            if problem.code != "modified" or if_index or not left:
+            if problem.code != "modified" or if_index:
                 raise
+            if not left:
+                raise overtaken(f"queue {name!r}", TRIES_MAX) from None
 
 
 async def pause(context: Context, request: web.Request) -> web.StreamResponse:

@@ -19,12 +19,12 @@ from raftsched.api import (
     forecasts,
     limits,
     listing,
-    many,
     nodes,
     openapi,
     output,
     peers,
     queues,
+    reports,
     results,
     schedule_documents,
     schedule_views,
@@ -159,16 +159,16 @@ ROUTES: tuple[Route, ...] = (
         TaskView, 201, _RETRY, query=_DRY_RUN, operation="tasks_retry",
     ),
     Route(
-        "POST", "/v1/tasks:cancel", "operate", bulk.cancel, bulk.BulkRequest, many.BulkAnswer,
+        "POST", "/v1/tasks:cancel", "operate", bulk.cancel, bulk.BulkRequest, reports.BulkAnswer,
         problems=("invalid", "needs-version"), query=_BULK, operation="tasks_cancel_many",
     ),
     Route(
-        "POST", "/v1/tasks:retry", "operate", bulk.retry, bulk.BulkRetryRequest, many.BulkAnswer,
+        "POST", "/v1/tasks:retry", "operate", bulk.retry, bulk.BulkRetryRequest, reports.BulkAnswer,
         problems=("invalid", "needs-version"), query=_BULK, operation="tasks_retry_many",
     ),
     *[
         Route(
-            "POST", f"/v1/tasks:{verb}", "operate", handler, None, many.BulkAnswer,
+            "POST", f"/v1/tasks:{verb}", "operate", handler, None, reports.BulkAnswer,
             problems=("invalid", "needs-version"), query=_BULK, operation=f"tasks_{verb}_many",
         )
         for verb, handler in (
@@ -251,7 +251,7 @@ ROUTES: tuple[Route, ...] = (
         problems=_PUT_QUEUE, query=_DRY_RUN,
     ),
     Route(
-        "POST", _QUEUE + "/purge", "operate", queues.purge, bulk.BulkRequest, many.BulkAnswer,
+        "POST", _QUEUE + "/purge", "operate", queues.purge, bulk.BulkRequest, reports.BulkAnswer,
         problems=("unknown-queue", "needs-version"), query=_DRY_RUN,
     ),
     Route(

@@ -5,13 +5,14 @@ Everything here raises Problem for what is wrong or refused, and PeerError.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from raftsched.api.context import TRIES_MAX, Context, decode
 from raftsched.api.defaults import merged
-from raftsched.api.problems import Problem, modified, of_rejection, unknown_schedule
+from raftsched.api.problems import Problem, modified, of_rejection, overtaken, unknown_schedule
 from raftsched.api.schedule_documents import check_fields, differences, given_of, wanted_row
 from raftsched.api.schedule_views import UNKNOWN
 from raftsched.api.times import instant
@@ -93,7 +94,7 @@ async def create(
         outcome = await context.outcome(command := PutSchedule(row, is_new=True))
         if not isinstance(outcome, Rejected):
             return Change(outcome.value, "create", [])
-        known = state.schedules.get(row.name)
+        known = context.service.state.schedules.get(row.name)
         if outcome.reason is not Reason.SCHEDULE_EXISTS or known is None:
             raise of_rejection(outcome, command)
     if not key or known.key != key:
@@ -116,13 +117,17 @@ async def put(
 
     ``if_index``: the modify index that it must have (0: any); ``is_new``: there must be none.
     """
-    state = await context.read()
-    known = state.schedules.get(name)
-    row = wanted_row(state, name, body, context.now_ms(), known)
-    if is_new and known is not None:
-        text = f"there is a schedule {name!r}; ask without If-None-Match to replace it"
-        raise Problem("modified", text)
-    return await _put(context, row, if_index, is_new=is_new, dry_run=dry_run)
+
+    def wanted(state: State) -> Schedule:
+        known = state.schedules.get(name)
+        row = wanted_row(state, name, body, context.now_ms(), known)
+        if is_new and known is not None:
+            text = f"there is a schedule {name!r}; ask without If-None-Match to replace it"
+            raise Problem("modified", text)
+        return row
+
+    tries = 1 if is_new else TRIES_MAX
+    return await _on_top(context, name, wanted, if_index, tries=tries, dry_run=dry_run)
 
 
 async def edit(
@@ -130,26 +135,42 @@ async def edit(
 ) -> Change[Schedule]:
     """Change fields of a schedule (RFC 7396: None is the default again)."""
     check_fields(patch)
-    for left in reversed(range(TRIES_MAX)):
-        state = await context.read()
+
+    def wanted(state: State) -> Schedule:
         known = known_schedule(state, name)
         try:
             body = _json.encode(merged({**given_of(known), "paused": known.paused}, patch))
         except RecursionError:
             raise Problem("invalid", "it is nested too deep", pointer="/") from None
-        row = wanted_row(state, known.name, body, context.now_ms(), known)
+        return wanted_row(state, known.name, body, context.now_ms(), known)
+
+    return await _on_top(context, name, wanted, if_index, dry_run=dry_run)
+
+
+async def _on_top(
+    context: Context,
+    name: str,
+    wanted: Callable[[State], Schedule],
+    if_index: int,
+    *,
+    tries: int = TRIES_MAX,
+    dry_run: bool = False,
+) -> Change[Schedule]:
+    """Store a row that is made of what stands there, and again of what came between."""
+    for left in reversed(range(tries)):
+        row = wanted(await context.read())
         try:
-            # What the patch was merged into must still stand there.
-            return await _put(context, row, if_index or edited_at(known), dry_run=dry_run)
+            return await _put(context, row, if_index, dry_run=dry_run)
         except Problem as problem:
-            # It goes on top of what somebody else changed meanwhile.
-            if problem.code != "modified" or if_index or not left:
+            if problem.code not in ("modified", "schedule-exists") or if_index or tries == 1:
                 raise
+            if not left:
+                raise overtaken(f"schedule {name!r}", tries) from None
     raise AssertionError("the last try returns or raises")
 
 
 async def _put(
-    context: Context, row: Schedule, if_index: int, *, is_new: bool = False, dry_run: bool = False
+    context: Context, row: Schedule, if_index: int, *, dry_run: bool = False
 ) -> Change[Schedule]:
     """Propose a row, unless what stands there asks for the same."""
     known = context.service.state.schedules.get(row.name)
@@ -159,7 +180,9 @@ async def _put(
         return Change(row, "create" if known is None else "update" if fields else "none", fields)
     if known is not None and not fields:
         return Change(known, "none", [])
-    made: Schedule = await context.propose(PutSchedule(row, if_index, is_new))
+    # What it does not say, such as the pause, is of what stands there, which must be so yet.
+    seen = 0 if known is None else edited_at(known)
+    made: Schedule = await context.propose(PutSchedule(row, seen, is_new=known is None))
     return Change(made, "update" if made.version > 1 else "create", fields)
 
 
@@ -179,9 +202,15 @@ async def backfill(
     row, now = known_schedule(state, name), context.now_ms()
     due = _due(row, asked, now)
     wanted, more = due[:INSTANTS_MAX], due[INSTANTS_MAX:]
+    had = {at for at in wanted if _run_of(state, row.name, at)}
     made: tuple[str, ...] = ()
     if wanted and not (asked.dry_run or dry_run):
         made = await context.propose(BackfillSchedule(row.name, row.version, wanted))
+        state = context.service.state
+        if context.was_unknown:
+            # A try before has made some of them, or all.
+            runs = [_run_of(state, row.name, at) for at in wanted if at not in had]
+            made = tuple(run for run in runs if run)
         more = _left(state, row.name, wanted, made) or more
     return BackfillView([instant(at) for at in wanted], list(made), instant(more[0] if more else 0))
 
@@ -207,9 +236,15 @@ def _left(
     if last is None or last.extra is None:
         return ()
     behind = [at for at in wanted if at > last.extra.slot]
-    without = [at for at in behind if state.tasks.get(run_id(name, at)) is None]
-    slots = [(at, state.slots.get(slot_key(name, at))) for at in without]
-    return tuple(at for at, slot in slots if slot is None or not slot.task_id)
+    return tuple(at for at in behind if not _run_of(state, name, at))
+
+
+def _run_of(state: State, name: str, at: int) -> str:
+    """The id of the run that an instant has, as far as that is still known; empty: none."""
+    slot, task_id = state.slots.get(slot_key(name, at)), run_id(name, at)
+    if slot is not None and slot.task_id:
+        return slot.task_id
+    return task_id if state.tasks.get(task_id) is not None else ""
 
 
 def _instant(text: str, zone_name: str, pointer: str) -> int:

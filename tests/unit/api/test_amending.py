@@ -220,6 +220,6 @@ class Raced(Context):
 
 async def test_a_change_that_is_always_overtaken_is_refused_in_the_end(api: Api) -> None:
     await api.ask("PUT", "/v1/queues/q", {"concurrency": 1})
-    with pytest.raises(Problem, match="modif"):
+    with pytest.raises(Problem, match="modified by others in each of 5 tries; ask again"):
         await queues.change(Raced(api.service), "q", partial(queues.set_paused, True))
     assert (await api.get("/v1/queues/q")).json()["max_depth"] == TRIES_MAX

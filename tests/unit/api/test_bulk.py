@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from raftsched.core.commands import AnyCommand, CancelTask, DeleteTask, PauseTask
+from raftsched.core.commands import (
+    AnyCommand,
+    CancelTask,
+    DeleteTask,
+    EditTask,
+    PauseTask,
+    ResumeTask,
+)
 from raftsched.peer.errors import NoLeader, UnknownOutcome
 from tests.unit.api.harness import Api
 
@@ -124,6 +131,45 @@ async def test_what_changed_meanwhile_is_named_with_the_reason(
     refused = [(row["id"], row["code"]) for row in answer["refused"]]
     assert refused == [("s1", "unknown-task"), ("s0", "task-terminal")]
     assert "cancelled" in answer["refused"][1]["detail"]
+
+
+async def test_edits_go_on_top_of_what_is_changed_meanwhile(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(api)
+    apply = api.service.apply
+    others: list[AnyCommand] = [PauseTask("s1"), CancelTask("s0")]
+
+    def overtaken(command: AnyCommand) -> Any:
+        while others:
+            apply(others.pop())
+        return apply(command)
+
+    monkeypatch.setattr(api.service, "apply", overtaken)
+    answer = (await api.post("/v1/tasks:edit?queue=slow", {"priority": 80})).json()
+    assert (answer["matched"], sorted(answer["ids"])) == (3, ["s1", "s2"])
+    assert [(row["id"], row["code"]) for row in answer["refused"]] == [("s0", "task-terminal")]
+    task = api.service.task("s1")
+    assert (task.priority, task.paused) == (80, True)
+
+
+async def test_an_edit_that_is_always_overtaken_is_refused_in_the_end(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(api)
+    apply = api.service.apply
+
+    def overtaken(command: AnyCommand) -> Any:
+        if isinstance(command, EditTask) and command.task.id == "s1":
+            apply((ResumeTask if api.service.task("s1").paused else PauseTask)("s1"))
+        return apply(command)
+
+    monkeypatch.setattr(api.service, "apply", overtaken)
+    answer = (await api.post("/v1/tasks:edit?queue=slow", {"priority": 80})).json()
+    assert sorted(answer["ids"]) == ["s0", "s2"]
+    [refused] = answer["refused"]
+    assert (refused["id"], refused["code"]) == ("s1", "modified")
+    assert refused["detail"] == "task s1 was modified by others in each of 5 tries; ask again"
 
 
 @pytest.mark.parametrize("error", [NoLeader("gone"), UnknownOutcome("late")])

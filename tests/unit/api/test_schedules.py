@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import msgspec
 import pytest
 
+from raftsched.api import scheduling
+from raftsched.api.context import Context
 from raftsched.api.schedule_documents import wanted_row
 from raftsched.core.commands import Fire, FireSlots, PauseSchedule, PutQueue, PutSchedule
 from raftsched.core.model import Queue
@@ -181,6 +184,50 @@ async def test_a_patch_goes_on_top_of_what_is_changed_meanwhile(api: Api) -> Non
     assert (view["overlap"], view["paused"], view["version"]) == ("allow", True, 2)
 
 
+async def test_what_a_document_does_not_say_is_of_what_stands_there_when_it_is_put(
+    api: Api,
+) -> None:
+    await put(api)
+    propose = api.service.propose
+
+    async def paused_first(command: Any, timeout_seconds: float = 10.0) -> Any:
+        if len(api.service.proposed) == 1:
+            await propose(PauseSchedule("nightly"))
+        return await propose(command, timeout_seconds)
+
+    api.service.propose = paused_first  # type: ignore[method-assign]
+    view = await put(api, overlap="allow")
+    assert (view["overlap"], view["paused"], view["version"]) == ("allow", True, 2)
+
+
+async def test_the_same_said_by_all_at_once_is_one_version(api: Api) -> None:
+    context = Context(api.service)
+    body = json.dumps(NIGHTLY).encode()
+    changes = await asyncio.gather(*[scheduling.put(context, "nightly", body) for _ in range(3)])
+    assert sorted(change.action for change in changes) == ["create", "none", "none"]
+    assert (await view_of(api))["version"] == 1
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_a_change_that_is_always_overtaken_is_told_so_and_not_of_an_index(
+    api: Api, method: str
+) -> None:
+    await put(api)
+    propose, paused = api.service.propose, False
+
+    async def paused_first(command: Any, timeout_seconds: float = 10.0) -> Any:
+        nonlocal paused
+        paused = not paused
+        await propose(PauseSchedule("nightly", paused=paused))
+        return await propose(command, timeout_seconds)
+
+    api.service.propose = paused_first  # type: ignore[method-assign]
+    told = (await api.ask(method, PATH, {**NIGHTLY, "overlap": "allow"})).problem(412, "modified")
+    assert told["detail"] == (
+        "schedule 'nightly' was modified by others in each of 5 tries; ask again"
+    )
+
+
 async def test_that_it_fired_since_is_no_conflict(api: Api) -> None:
     tag = (await api.ask("PUT", PATH, NIGHTLY)).headers["ETag"]
     fire(api, "nightly", 3)
@@ -309,6 +356,25 @@ async def test_a_backfill_reads_local_times_and_says_where_to_go_on(api: Api) ->
     assert done["instants"][0] == "2023-11-10T00:00:00.000Z"
     assert (len(done["instants"]), len(done["tasks"])) == (1_000, 100)
     assert done["next_from"] == "2023-11-10T01:40:00.000Z"
+
+
+async def test_a_backfill_of_what_is_changed_meanwhile_is_to_be_asked_for_again(api: Api) -> None:
+    await put(api)
+    propose = api.service.propose
+    other = wanted_row(
+        api.state, "nightly", json.dumps({**NIGHTLY, "every": "1h"}).encode(), 0, None
+    )
+
+    async def changed_first(command: Any, timeout_seconds: float = 10.0) -> Any:
+        await propose(PutSchedule(other))
+        return await propose(command, timeout_seconds)
+
+    api.service.propose = changed_first  # type: ignore[method-assign]
+    day = {"from": "2023-11-10T00:00:00Z", "to": "2023-11-11T00:00:00Z"}
+    told = (await api.post(f"{PATH}/backfill", day)).problem(412, "modified")
+    assert told["detail"] == (
+        "schedule 'nightly' was changed while its instants were reckoned; ask again"
+    )
 
 
 @pytest.mark.parametrize(
