@@ -189,9 +189,11 @@ async def retry_task(
 
     Raises Problem or PeerError.
     """
-    state = await context.read()
+    await context.read()
     task = known_task(context, task_id)
-    asked = retry_of(state, task, key, only_failed=only_failed, new_id=context.new_id())
+    asked = retry_of(
+        lambda: context.service.state, task, key, only_failed=only_failed, new_id=context.new_id()
+    )
     if dry_run:
         return None
     submitted: Submitted = await context.propose(asked.command)

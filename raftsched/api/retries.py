@@ -79,9 +79,13 @@ class Retry(NamedTuple):
 
 
 def retry_of(
-    state: State, task: Task, key: str, *, only_failed: bool = False, new_id: str
+    look: Callable[[], State], task: Task, key: str, *, only_failed: bool = False, new_id: str
 ) -> Retry:
-    """What makes the new task; ``new_id`` is its id if there is no ``key``.  Raises Problem."""
+    """What makes the new task; ``new_id`` is its id if there is no ``key``.  Raises Problem.
+
+    ``look`` gives the state as it is, also while the parts are sent: a snapshot replaces it.
+    """
+    state = look()
     check_can_retry(state, task, only_failed=only_failed)
     if key:
         new_id = derived_id(task.namespace, RETRY_SCOPE + key, 0)
@@ -94,7 +98,7 @@ def retry_of(
         request_hash=request_hash([asked]) if key else b"",
     )
     count = len(state.trees.ids_of(task.id)) if follows(new) else 0
-    return Retry(command, count, partial(_parts, state, task, only_failed, count))
+    return Retry(command, count, partial(_parts, look, task, only_failed, count))
 
 
 def another(state: State, task: Task, new_id: str, *, only_failed: bool = False) -> NewTask:
@@ -150,14 +154,14 @@ def follows(new: NewTask) -> bool:
 
 
 def _parts(
-    state: State, task: Task, only_failed: bool, count: int, first: int
+    look: Callable[[], State], task: Task, only_failed: bool, count: int, first: int
 ) -> Iterator[NewTask]:
     """The parts of a map once more, from this number on, as `AddSubtasks` takes them."""
-    ids = state.trees.ids_of(task.id)
+    ids = look().trees.ids_of(task.id)
     if len(ids) < count:
         raise PartsGone(task.id)
     for part_id in ids[first:]:
-        part = state.tasks.get(part_id)
+        part = look().tasks.get(part_id)
         if part is None:
             raise PartsGone(task.id)
         is_kept = only_failed and part.status is _SUCCEEDED

@@ -206,7 +206,7 @@ class Driver:
         self.number += 1
         try:
             asked = retries.retry_of(
-                self.state, task, "", only_failed=only_failed, new_id=f"w{self.number}"
+                lambda: self.state, task, "", only_failed=only_failed, new_id=f"w{self.number}"
             )
         except Problem as problem:
             self.counts[f"refused {problem.code}"] += 1

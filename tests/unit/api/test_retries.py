@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from raftsched.api import retries
+from raftsched.core import codec
 from raftsched.core.commands import (
     AddSubtasks,
     ApplyRetention,
@@ -319,6 +320,28 @@ async def test_what_pieces_are_taken_from_is_held_until_the_new_one_has_ended(
     assert outcomes[1:] == [Accepted((0, 0)), Rejected(Reason.HAS_DEPENDENTS, made["id"])]
     one.service.apply(CancelTask(made["id"]))
     assert one.service.apply(DeleteTask("m")) == Accepted(None)
+
+
+async def test_parts_are_taken_from_the_state_that_a_snapshot_brought_meanwhile(
+    one: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "PARTS_MAX", 10)
+    await many(one, 12, 11)
+    propose = one.service.propose
+
+    async def replaced(command: Any, timeout_seconds: float = 10.0) -> Any:
+        outcome = await propose(command, timeout_seconds)
+        if isinstance(command, SubmitTasks):
+            old = one.service.state
+            chunks = list(codec.snapshot_chunks(old))
+            old.end_snapshot()
+            one.service.state = codec.restore_state(chunks)
+            assert [*old.take_apart()]
+        return outcome
+
+    one.service.propose = replaced  # type: ignore[method-assign]
+    made = (await one.post("/v1/tasks/m/retry", ONLY)).json()
+    assert (made["subtasks"], made["fork"]["is_open"]) == (12, False)
 
 
 @pytest.mark.parametrize("limit", [5, 100])
