@@ -30,7 +30,11 @@ _plain = msgspec.json.Decoder()
 
 def key_of(request: web.Request) -> str:
     """The idempotency key; empty when there is none."""
-    key = request.headers.get("Idempotency-Key", "")
+    return checked_key(request.headers.get("Idempotency-Key", ""))
+
+
+def checked_key(key: str) -> str:
+    """An idempotency key, or none (empty), of which the state may keep many.  Raises Problem."""
     if len(key) > KEY_CHARACTERS_MAX or (key and not key.isprintable()):
         raise Problem(
             "invalid",

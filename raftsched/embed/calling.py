@@ -11,12 +11,26 @@ import msgspec
 
 from raftsched.api.context import Context
 from raftsched.api.problems import Problem
-from raftsched.core.commands import AnyCommand
+from raftsched.core.commands import (
+    AddSubtasks,
+    AnyCommand,
+    PutSchedule,
+    SubmitTasks,
+    TriggerSchedule,
+)
 from raftsched.core.model import Task
 from raftsched.core.outcomes import Outcome, Reason, Rejected, Submitted
 from raftsched.core.state import State
 from raftsched.peer.config import PeerConfig
-from raftsched.peer.errors import NoLeader, OutputGone, Overloaded, ReadTimeout, UnknownOutcome
+from raftsched.peer.errors import (
+    IndexNotReached,
+    NoLeader,
+    OutputGone,
+    Overloaded,
+    PeerError,
+    ReadTimeout,
+    UnknownOutcome,
+)
 from raftsched.peer.host import PeerHost
 from raftsched.peer.ids import uuid7
 from raftsched.peer.peer import Peer as _Peer
@@ -28,8 +42,8 @@ READ_SECONDS = 5.0
 #: How long a call is tried again unless it says otherwise.
 CALL_SECONDS = 30.0
 
-#: Refusals of what a first try, of which nobody knows, may have done itself.
-_STALE = {"modified", "schedule-exists"}
+#: Of these the state knows again what a try before has done, and does not refuse it.
+_KNOWN_AGAIN = (AddSubtasks, SubmitTasks, TriggerSchedule)
 _NOT_THERE = {"no-result", "no-subtasks"}
 _GONE = {"output-gone", "node-unreachable"}
 
@@ -50,8 +64,8 @@ class Call(Context):
         super().__init__(peer, peer.scanning)
         self._peer = peer
         self._deadline = peer.clock.monotonic() + timeout_seconds
-        #: Of some try the outcome is not known.
-        self.was_unknown = False
+        #: Something was refused that a try before, of unknown outcome, may have done.
+        self.is_doubtful = False
 
     @property
     def left(self) -> float:
@@ -69,13 +83,11 @@ class Call(Context):
     async def read(self) -> State:
         """The state as it is now.  Raises PeerError."""
         while True:
-            left = self.left
+            seconds = max(AGAIN_SECONDS, min(READ_SECONDS, self.left))
             try:
-                return await self._peer.read(
-                    timeout_seconds=max(AGAIN_SECONDS, min(READ_SECONDS, left))
-                )
-            except ReadTimeout:
-                if left <= READ_SECONDS:
+                return await self._peer.read(timeout_seconds=seconds)
+            except (ReadTimeout, IndexNotReached):
+                if self.left <= AGAIN_SECONDS:
                     raise
             await asyncio.sleep(AGAIN_SECONDS)
 
@@ -97,7 +109,10 @@ class Call(Context):
         while True:
             left = self.left
             try:
-                return await self._peer.propose(command, max(AGAIN_SECONDS, left))
+                outcome = await self._peer.propose(command, max(AGAIN_SECONDS, left))
+                if unknown is not None and isinstance(outcome, Rejected):
+                    self.is_doubtful |= not _knows_again(command, outcome.reason)
+                return outcome
             except UnknownOutcome as error:
                 unknown, self.was_unknown = error, True
                 if left <= AGAIN_SECONDS:
@@ -106,6 +121,11 @@ class Call(Context):
                 if left <= AGAIN_SECONDS:
                     waited = self._peer.clock.monotonic() - began
                     raise unknown or self._not_taken(error, waited) from error
+            except PeerError as error:
+                if unknown is None:
+                    raise
+                # That this try was surely not applied says nothing of the one before.
+                raise unknown from error
             await asyncio.sleep(AGAIN_SECONDS)
 
     def _not_taken(self, error: NoLeader | Overloaded, waited: float) -> NoLeader | Overloaded:
@@ -159,20 +179,36 @@ class Calling(_Peer):
         try:
             yield call
         except Problem as problem:
-            raise _error(problem, call.was_unknown) from problem
+            raise _error(problem, is_doubtful=call.is_doubtful) from problem
+        except PeerError as error:
+            if not call.is_doubtful:
+                raise
+            raise _doubtful(error) from error
 
     async def _current(self, timeout_seconds: float) -> State:
         """The state as it is now.  Raises PeerError."""
         return await Call(self, timeout_seconds).read()
 
 
-def _error(problem: Problem, was_unknown: bool) -> Exception:
+def _knows_again(command: AnyCommand, reason: Reason) -> bool:
+    """Would this not have been refused, had a try before done it?"""
+    if isinstance(command, PutSchedule) and command.is_new:
+        return reason is not Reason.SCHEDULE_EXISTS
+    return isinstance(command, _KNOWN_AGAIN)
+
+
+def _doubtful(error: Exception) -> UnknownOutcome:
+    return UnknownOutcome(f"{error}; a try before, of unknown outcome, may have done it")
+
+
+def _error(problem: Problem, *, is_doubtful: bool) -> Exception:
     """What a program is told instead of a problem."""
     code, text = problem.code, str(problem)
-    if code == "outcome-unknown":
+    if is_doubtful:
+        return _doubtful(problem)
+    # Also when a part of it was done, and the rest refused.
+    if code == "outcome-unknown" or problem.extra.get("applied") == "unknown":
         return UnknownOutcome(text)
-    if code in _STALE and was_unknown:
-        return UnknownOutcome(f"{text}; a try before, of unknown outcome, may have done it")
     if code.startswith("unknown-"):
         return KeyError(text)
     if code in _NOT_THERE:

@@ -26,9 +26,8 @@ class Queues(Calling):
 
     async def queues(self, *, timeout_seconds: float = CALL_SECONDS) -> AsyncIterator[Document]:
         """All queues that were set or have tasks, by name."""
-        state = await self._current(timeout_seconds)
-        for name in sorted(queues.queue_names(state)):
-            yield as_document(queues.queue_view(state, name))
+        for name in sorted(queues.queue_names(await self._current(timeout_seconds))):
+            yield as_document(queues.queue_view(self.state, name))
 
     async def queue(self, name: str, *, timeout_seconds: float = CALL_SECONDS) -> Document:
         """One queue; any name is one."""
@@ -80,9 +79,8 @@ class Queues(Calling):
 
     async def limits(self, *, timeout_seconds: float = CALL_SECONDS) -> AsyncIterator[Document]:
         """All limits that were set or are held, by key."""
-        state = await self._current(timeout_seconds)
-        for key in sorted(limits.limit_keys(state)):
-            yield as_document(limits.limit_view(state, key))
+        for key in sorted(limits.limit_keys(await self._current(timeout_seconds))):
+            yield as_document(limits.limit_view(self.state, key))
 
     async def limit(self, key: str, *, timeout_seconds: float = CALL_SECONDS) -> Document:
         """One limit; a key for which nothing was set is a mutex."""

@@ -11,6 +11,7 @@ from raftsched.api.forecasts import PREVIEW_MAX
 from raftsched.api.listing import instant_of
 from raftsched.api.schedule_views import slot_views
 from raftsched.api.scheduling import known_schedule
+from raftsched.api.submission import checked_key
 from raftsched.core.commands import DeleteSchedule, PauseSchedule, TriggerSchedule
 from raftsched.core.model import Task
 from raftsched.core.schedule import Schedule
@@ -36,9 +37,9 @@ class Schedules(Calling):
 
     async def schedules(self, *, timeout_seconds: float = CALL_SECONDS) -> AsyncIterator[Schedule]:
         """All schedules, by name."""
-        state = await self._current(timeout_seconds)
-        for name in sorted(name for name, _ in state.schedules.items()):
-            row = state.schedules.get(name)
+        names = sorted(name for name, _ in (await self._current(timeout_seconds)).schedules.items())
+        for name in names:
+            row = self.state.schedules.get(name)
             if row is not None:
                 yield row
 
@@ -82,7 +83,7 @@ class Schedules(Calling):
         body = encoded({"name": name, **fields})
         with self._calling(timeout_seconds) as call:
             # Without a key nobody could tell what an earlier try of this very call has made.
-            key = idempotency_key or self.new_id()
+            key = checked_key(idempotency_key or "") or self.new_id()
             return (await scheduling.create(call, body, key)).row
 
     @overload
@@ -182,9 +183,9 @@ class Schedules(Calling):
 
         ValueError when the task of this key has been deleted.
         """
-        command = TriggerSchedule(name, idempotency_key or self.new_id())
         with self._calling(timeout_seconds) as call:
-            return call.made(await call.propose(command))
+            key = checked_key(idempotency_key or "") or self.new_id()
+            return call.made(await call.propose(TriggerSchedule(name, key)))
 
     async def backfill_schedule(
         self,
@@ -251,10 +252,11 @@ class Schedules(Calling):
         words = {name: [text] for name, text in said.items() if text}
         with self._calling(timeout_seconds) as call:
             span = forecasts.span_of(words, call.now_ms())
-            state, cursor, left = await call.read(), "", limit
+            await call.read()
+            cursor, left = "", limit
             while left > 0:
                 size = min(PAGE_MAX, left)
-                page = await forecasts.coming(call, state, span, size, cursor)
+                page = await forecasts.coming(call, self.state, span, size, cursor)
                 for expected in page.items:
                     yield as_document(expected)
                 left -= len(page.items)

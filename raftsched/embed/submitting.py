@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, overload
 
 from raftsched.api.batch import submit_lines
-from raftsched.api.submission import make
+from raftsched.api.submission import checked_key, make
 from raftsched.client.batches import BatchResult, groups_of
 from raftsched.core.model import Task
 from raftsched.embed.calling import CALL_SECONDS, Calling, Document, encoded
@@ -71,7 +71,8 @@ class Submitting(Calling):
         """The task of a whole document, as `submit` makes it."""
         data = encoded(document)
         with self._calling(timeout_seconds) as call:
-            found = await make(call, data, idempotency_key or "", dry_run=dry_run)
+            key = checked_key(idempotency_key or "")
+            found = await make(call, data, key, dry_run=dry_run)
             return {"valid": True} if found is None else call.made(found)
 
     async def submit_batch(
@@ -95,8 +96,9 @@ class Submitting(Calling):
         result = BatchResult()
         for number, lines in enumerate(_groups(tasks, split=not atomic)):
             with self._calling(timeout_seconds) as call:
+                of_group = checked_key(f"{key}-{number}")
                 answers = await submit_lines(
-                    call, _pieces(lines), f"{key}-{number}", atomic=atomic, dry_run=dry_run
+                    call, _pieces(lines), of_group, atomic=atomic, dry_run=dry_run
                 )
             result.note(json.loads(line) for said in answers for line in said.body.splitlines())
             if progress is not None:

@@ -12,11 +12,11 @@ from raftsched.api.amending import edit_task, retry_task
 from raftsched.api.explain import explained
 from raftsched.api.listing import FILTERS, Scan, filter_of, instant_of
 from raftsched.api.problems import Problem
+from raftsched.api.submission import checked_key
 from raftsched.api.tasks import REASON_CHARACTERS_MAX, delete_task, known_task
 from raftsched.client.trees import Progress
 from raftsched.core.commands import AnyCommand, CancelTask, PauseTask, ResumeTask, RunNow
-from raftsched.core.model import TERMINAL, Attempt, Task
-from raftsched.core.outcomes import Reason, Rejected
+from raftsched.core.model import TERMINAL, Attempt, Task, TaskStatus
 from raftsched.embed.calling import CALL_SECONDS, Call, Document, as_document, encoded
 from raftsched.embed.progress import progress_in
 from raftsched.embed.submitting import Submitting
@@ -131,14 +131,18 @@ class Tasks(Submitting):
     ) -> bool:
         """Cancel a task with its subtasks; False when it had already ended.
 
-        Raises KeyError, or PeerError.
+        Raises KeyError, ValueError when the cluster takes nothing in, or PeerError.
         """
         with self._calling(timeout_seconds) as call:
-            command = CancelTask(task_id, reason[:REASON_CHARACTERS_MAX])
-            outcome = await call.outcome(command)
-            if isinstance(outcome, Rejected) and outcome.reason is Reason.UNKNOWN_TASK:
-                raise KeyError(task_id)
-            return not isinstance(outcome, Rejected)
+            try:
+                await call.propose(CancelTask(task_id, reason[:REASON_CHARACTERS_MAX]))
+            except Problem as problem:
+                if problem.code != "task-terminal":
+                    raise
+                # A try of unknown outcome may have ended it.
+                task = known_task(call, task_id)
+                return call.was_unknown and task.status is TaskStatus.CANCELLED
+            return True
 
     async def pause(self, task_id: str, *, timeout_seconds: float = CALL_SECONDS) -> Task:
         """Keep a task, and its subtasks, from being started; what runs goes on.
@@ -174,9 +178,8 @@ class Tasks(Submitting):
         KeyError if the task is unknown, ValueError if it cannot be tried again, or PeerError.
         """
         with self._calling(timeout_seconds) as call:
-            submitted = await retry_task(
-                call, task_id, idempotency_key or "", only_failed=only_failed
-            )
+            key = checked_key(idempotency_key or "")
+            submitted = await retry_task(call, task_id, key, only_failed=only_failed)
             assert submitted is not None
             return call.made(submitted)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal, overload
 
 from raftsched.api.problems import unknown_template
-from raftsched.api.submission import make
+from raftsched.api.submission import checked_key, make
 from raftsched.api.templates import RUN_SCOPE, run_of, store
 from raftsched.core.commands import DeleteTemplate
 from raftsched.core.model import Task
@@ -23,9 +23,9 @@ class Templates(Calling):
 
     async def templates(self, *, timeout_seconds: float = CALL_SECONDS) -> AsyncIterator[Template]:
         """All templates, by name."""
-        state = await self._current(timeout_seconds)
-        for name in sorted(name for name, _ in state.templates.items()):
-            row = state.templates.get(name)
+        names = sorted(name for name, _ in (await self._current(timeout_seconds)).templates.items())
+        for name in names:
+            row = self.state.templates.get(name)
             if row is not None:
                 yield row
 
@@ -131,7 +131,8 @@ class Templates(Calling):
         the template's.  Given the same ``idempotency_key`` it takes effect once.
         """
         body = encoded({**fields, "parameters": dict(parameters or {})})
-        key = RUN_SCOPE + idempotency_key if idempotency_key else ""
         with self._calling(timeout_seconds) as call, run_of(name, body) as data:
+            given = checked_key(idempotency_key or "")
+            key = given and RUN_SCOPE + given
             submitted = await make(call, data, key, dry_run=dry_run)
             return {"valid": True} if submitted is None else call.made(submitted)

@@ -84,12 +84,12 @@ class Trees(Tasks):
         Raises KeyError, or PeerError.
         """
         with self._calling(timeout_seconds) as call:
-            state = await call.read()
+            await call.read()
             items: Documents = []
             left = math.inf if limit is None else limit
             while True:
                 size = int(min(PAGE_MAX, left))
-                page = as_document(tree_of(call, state, task_id, len(items), size))
+                page = as_document(tree_of(call, self.state, task_id, len(items), size))
                 items += page["items"]
                 left -= size
                 if page["next_cursor"] is None or left <= 0:
@@ -108,12 +108,13 @@ class Trees(Tasks):
         Raises KeyError if the task is unknown, LookupError if it was not split, or PeerError.
         """
         with self._calling(timeout_seconds) as call:
-            state = await call.read()
+            ids = (await call.read()).trees.ids_of(task_id)
             if not was_split(known_task(call, task_id)):
                 text = f"task {task_id} was not split; its own result is in it"
                 raise Problem("no-subtasks", text)
-        for index, subtask_id in enumerate(state.trees.ids_of(task_id)):
-            subtask = state.tasks.get(subtask_id)
+        for index, subtask_id in enumerate(ids):
+            # The one of now: whoever draws the lines may take his time.
+            subtask = self.state.tasks.get(subtask_id)
             if subtask is not None:
                 yield json.loads(result_line(index, subtask))
             if index % LINES_MAX == LINES_MAX - 1:
