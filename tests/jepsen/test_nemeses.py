@@ -41,6 +41,13 @@ def test_faults_have_names_of_their_own_and_say_what_they_are() -> None:
     assert sum(len(faults) for faults in NEMESES.values()) == len(FAULTS)
 
 
+def test_two_faults_of_the_same_links_are_never_at_once() -> None:
+    loss, delay = (next(f for f in FAULTS if f.name == name) for name in ("loss", "delay"))
+    cut = next(f for f in FAULTS if f.name == "partition-one")
+    assert not can_be_together(loss, delay)
+    assert can_be_together(loss, cut)
+
+
 def test_faults_of_clocks_have_it_in_their_names() -> None:
     """By that the checker of slots knows that runs may be a little early."""
     assert all("clock" in fault.name for fault in FAULTS if fault.needs_clocks)

@@ -162,6 +162,8 @@ class Link(Fault):
     name = "loss"
     about = "5 or 30 % of all packets between peers are lost"
     needs = frozenset({"loss"})
+    # A direction has one rule: the end of another would be the end of this one.
+    takes = frozenset({"link"})
     stands = (2.0, 8.0)
     kinds: tuple[str, ...] = ("lost",)
 
