@@ -89,6 +89,8 @@ class PowerMajority(Power):
 class PowerAll(Power):
     name = "power-all"
     about = "all machines lose their power at once"
+    # Nothing is left that another one could break.
+    is_alone = True
 
     async def whom(self) -> list[str]:
         return list(self.arena.peers.ids)

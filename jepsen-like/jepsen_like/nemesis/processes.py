@@ -112,6 +112,8 @@ class CrashLeader(Crash):
 class CrashAll(Crash):
     name = "crash-all"
     about = "all processes of all machines die at once"
+    # Nothing is left that another one could break.
+    is_alone = True
 
     async def whom(self) -> list[str]:
         return list(self.arena.peers.ids)
@@ -242,7 +244,9 @@ class Transfer(Fault):
                 answer = await api.ask("POST", "/v1/cluster/leader:transfer", {}, seconds=10.0)
         except Unreachable as error:
             return Seen([leader], False, str(error))
-        return Seen([leader], answer.status == 200, f"status {answer.status} {answer.code}")
+        # Without a leader, which another fault may have taken, there is nothing to hand over.
+        was_done = None if answer.code == "no-leader" else answer.status == 200
+        return Seen([leader], was_done, f"status {answer.status} {answer.code}")
 
     async def end(self) -> Seen:
         return Seen([], None)
