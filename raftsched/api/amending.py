@@ -11,7 +11,7 @@ from raftsched.api import fanout
 from raftsched.api.context import TRIES_MAX, Context, body_of, decode, flag, no_fields, pointer_of
 from raftsched.api.defaults import merged
 from raftsched.api.documents import TaskRequest, to_new_task
-from raftsched.api.problems import Problem, modified, overtaken, part_of_tree, task_terminal
+from raftsched.api.problems import Problem, check_seen, overtaken, part_of_tree, task_terminal
 from raftsched.api.retries import retry_of
 from raftsched.api.submission import key_of
 from raftsched.api.tasks import etag, known_task
@@ -133,8 +133,7 @@ def check_can_edit(task: Task, wanted: int) -> None:
     is_fork = task.extra is not None and task.extra.fork is not None
     if is_fork or is_split(task) or owner_of(task):
         raise part_of_tree(task.id, owner_of(task))
-    if wanted and wanted != task.modify_index:
-        raise modified(f"task {task.id}", task.modify_index, wanted)
+    check_seen(f"task {task.id}", task.modify_index, wanted)
 
 
 def document_of(task: Task) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from raftsched.api.checked import milliseconds
 from raftsched.api.context import Context, body_of, decode, flag, no_fields
 from raftsched.api.pages import page_by_name
 from raftsched.api.policies import Key
-from raftsched.api.problems import Problem, modified
+from raftsched.api.problems import Problem, check_seen
 from raftsched.api.queues import Count
 from raftsched.api.times import Duration, instant
 from raftsched.core.commands import DeleteLimit, PutLimit
@@ -88,8 +88,7 @@ async def put(context: Context, request: web.Request) -> web.StreamResponse:
         await context.service.read()
         known = context.service.state.limits.get(key)
         stands = 0 if known is None else known.modify_index
-        if if_index and stands != if_index:
-            raise modified(f"limit {key!r}", stands, if_index)
+        check_seen(f"limit {key!r}", stands, if_index)
         return context.answer({"valid": True})
     await context.propose(PutLimit(row, if_index))
     return _answer(context, context.service.state, key)

@@ -228,6 +228,12 @@ def modified(what: str, stands: int, wanted: int) -> Problem:
     return Problem("modified", f"{now} was asked for; read it again, or ask without If-Match")
 
 
+def check_seen(what: str, stands: int, wanted: int) -> None:
+    """Has it the modify index that it must have (0: any)?  Raises Problem."""
+    if wanted and stands != wanted:
+        raise modified(what, stands, wanted)
+
+
 def overtaken(what: str, tries: int) -> Problem:
     """Others were faster every time; nobody asked for an index."""
     return Problem("modified", f"{what} was modified by others in each of {tries} tries; ask again")

@@ -17,7 +17,7 @@ from raftsched.api.defaults import checked_defaults
 from raftsched.api.documents import Word
 from raftsched.api.many import TASKS_MAX, cancel_all, matching
 from raftsched.api.pages import page_by_name
-from raftsched.api.problems import Problem, modified, overtaken
+from raftsched.api.problems import Problem, check_seen, overtaken
 from raftsched.api.reports import BulkAnswer, Report
 from raftsched.api.times import Duration
 from raftsched.core.commands import DeleteQueue, PutQueue
@@ -140,8 +140,7 @@ async def change(
         state = await context.read()
         known = state.queues.get(name, Queue(name))
         row = wanted(known)
-        if if_index and known.modify_index != if_index:
-            raise modified(f"queue {name!r}", known.modify_index, if_index)
+        check_seen(f"queue {name!r}", known.modify_index, if_index)
         if dry_run:
             return
         try:

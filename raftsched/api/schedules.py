@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 
 from raftsched.api import scheduling
 from raftsched.api.amending import if_match
+from raftsched.api.change import Change
 from raftsched.api.context import Context, body_of, decode, flag, integer, no_fields
 from raftsched.api.pages import page_by_name
 from raftsched.api.schedule_views import (
@@ -18,7 +19,7 @@ from raftsched.api.schedule_views import (
     schedule_view,
     slot_views,
 )
-from raftsched.api.scheduling import check_seen, known_schedule
+from raftsched.api.scheduling import check_edit, known_schedule
 from raftsched.api.submission import key_of
 from raftsched.api.tasks import etag, known_task
 from raftsched.api.views import task_view
@@ -91,7 +92,7 @@ def _is_dry(request: web.Request) -> bool:
     return flag(request, "dry_run")
 
 
-def _changed(context: Context, change: scheduling.Change[Any], dry_run: bool) -> web.Response:
+def _changed(context: Context, change: Change[Any], dry_run: bool) -> web.Response:
     if dry_run:
         return context.answer(change.plan())
     name = change.row.name
@@ -107,7 +108,7 @@ async def delete(context: Context, request: web.Request) -> web.StreamResponse:
     name, ends_tasks, wanted = request.match_info["name"], flag(request, "tasks"), if_match(request)
     if _is_dry(request):
         state = await context.read()
-        check_seen(name, known_schedule(state, name), wanted)
+        check_edit(name, known_schedule(state, name), wanted)
         count = len(state.firings.runs_of(name)) if ends_tasks else 0
         return context.answer({"valid": True, "tasks": count})
     await context.propose(DeleteSchedule(name, ends_tasks, wanted))

@@ -6,13 +6,14 @@ Everything here raises Problem for what is wrong or refused, and PeerError.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
+from raftsched.api.change import Change
 from raftsched.api.context import TRIES_MAX, Context, decode
 from raftsched.api.defaults import merged
-from raftsched.api.problems import Problem, modified, of_rejection, overtaken, unknown_schedule
+from raftsched.api.problems import Problem, check_seen, of_rejection, overtaken, unknown_schedule
 from raftsched.api.schedule_documents import check_fields, differences, given_of, wanted_row
 from raftsched.api.schedule_views import UNKNOWN
 from raftsched.api.times import instant
@@ -29,23 +30,6 @@ from raftsched.core.schedule import Schedule, edited_at, slot_key
 from raftsched.core.state import State
 
 _Text = Annotated[str, msgspec.Meta(max_length=100)]
-Row = TypeVar("Row")
-
-
-class Change(NamedTuple, Generic[Row]):
-    """What became of a row that was to be as a document says, or with a dry run would become."""
-
-    row: Row
-    #: ``create``, ``update``, ``none``: it stood there already.
-    action: str
-    #: Fields of the document that say something else than before; known of dry runs alone.
-    fields: list[str]
-    #: The key had already done this.
-    replayed: bool = False
-
-    def plan(self) -> dict[str, Any]:
-        """The answer to a dry run."""
-        return {"valid": True, "action": self.action, "fields": self.fields}
 
 
 class BackfillRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,7 +158,7 @@ async def _put(
 ) -> Change[Schedule]:
     """Propose a row, unless what stands there asks for the same."""
     known = context.service.state.schedules.get(row.name)
-    check_seen(row.name, known, if_index)
+    check_edit(row.name, known, if_index)
     fields = [] if known is None else differences(known, row)
     if dry_run:
         return Change(row, "create" if known is None else "update" if fields else "none", fields)
@@ -186,11 +170,9 @@ async def _put(
     return Change(made, "update" if made.version > 1 else "create", fields)
 
 
-def check_seen(name: str, known: Schedule | None, if_index: int) -> None:
-    """Has it the modify index that it must have (0: any)?  Raises Problem."""
-    stands = 0 if known is None else edited_at(known)
-    if if_index and stands != if_index:
-        raise modified(f"schedule {name!r}", stands, if_index)
+def check_edit(name: str, known: Schedule | None, if_index: int) -> None:
+    """Was it edited last at the index that it must have (0: any)?  Raises Problem."""
+    check_seen(f"schedule {name!r}", 0 if known is None else edited_at(known), if_index)
 
 
 async def backfill(

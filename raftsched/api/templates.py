@@ -10,11 +10,11 @@ import msgspec
 from aiohttp import hdrs, web
 
 from raftsched.api.amending import if_match
+from raftsched.api.change import Change
 from raftsched.api.context import Context, body_of, decode, flag, no_fields
 from raftsched.api.documents import TaskRequest
 from raftsched.api.pages import page_by_name
-from raftsched.api.problems import Problem, modified, unknown_template
-from raftsched.api.scheduling import Change
+from raftsched.api.problems import Problem, check_seen, unknown_template
 from raftsched.api.secrets import hidden
 from raftsched.api.submission import key_of, submit_document
 from raftsched.api.tasks import is_held
@@ -212,9 +212,7 @@ def _known(context: Context, request: web.Request) -> Template:
 
 
 def _check_seen(name: str, known: Template | None, wanted: int) -> None:
-    stands = 0 if known is None else known.modify_index
-    if wanted and stands != wanted:
-        raise modified(f"template {name!r}", stands, wanted)
+    check_seen(f"template {name!r}", 0 if known is None else known.modify_index, wanted)
 
 
 def _differences(known: Template | None, document: bytes) -> list[str]:
