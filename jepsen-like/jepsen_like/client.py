@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from jepsen_like.api import Answer, Api, Unreachable
 from jepsen_like.history import Operation, Writer
 from jepsen_like.peers import Peers
+from jepsen_like.zones import Zone
 
 #: An operation without an answer for so long is open.
 OPERATION_SECONDS = 6.0
@@ -70,6 +71,11 @@ class Client:
     def peers(self) -> list[str]:
         """Whoever is configured."""
         return self._peers.ids
+
+    @property
+    def zone(self) -> Zone | None:
+        """Whose clocks change all the while, if the peers know it."""
+        return self._peers.zone
 
     async def close(self) -> None:
         """No connection stays open."""

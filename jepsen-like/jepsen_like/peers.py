@@ -16,6 +16,7 @@ from jepsen_like.api import Api, Unreachable
 from jepsen_like.clocks import Clocks
 from jepsen_like.net.base import Net
 from jepsen_like.orders import OrderFailed, Program
+from jepsen_like.zones import Zone
 
 TOKEN = "jepsen-like-token-0123456789"
 #: A whole cluster has a leader, and a peer is ready, within so long, on a busy machine too.
@@ -41,6 +42,7 @@ class Peers:
         has_disks: bool = False,
         environment: dict[str, str] | None = None,
         clocks: Clocks | None = None,
+        zone: Zone | None = None,
     ) -> None:
         """``program``: the command line before ``serve``; ``environment``: more of all peers."""
         self.directory = directory
@@ -55,6 +57,8 @@ class Peers:
         self._environment = environment or {}
         #: If the wall clock of each machine can be set.
         self.clocks = clocks
+        #: Whose clocks change all the while, if the peers know it.
+        self.zone = zone
         self._words = shlex.split(program)
         self._lease_seconds = lease_seconds
         #: Every machine's data is on a file system whose power can go.

@@ -27,6 +27,7 @@ from jepsen_like.orders import OrderFailed
 from jepsen_like.peers import NotReady, Peers
 from jepsen_like.replay import replay
 from jepsen_like.workload import WORKLOADS, Workload
+from jepsen_like.zones import Zone
 
 #: Undisturbed seconds before the first fault and after the heal; between two faults.
 BEFORE_SECONDS = 3.0
@@ -37,6 +38,9 @@ BUSY_SECONDS = 1.0
 IN_FLIGHT_SECONDS = 10.0
 #: All tasks are terminal within so long after the heal, or the run says which are not.
 ENDED_SECONDS = 90.0
+
+#: Until the clocks of the run's time zone change first.
+_FIRST_CHANGE_SECONDS = 10
 
 #: Starts of a peer after the heal.
 STARTS_MAX = 3
@@ -93,12 +97,14 @@ class Session:
         self._presets: dict[str, Any] = {}
         if any(fault.needs_small_journals for fault in faults):
             self._presets = startup.SMALL_JOURNALS
+        zone = Zone(round(time.time()) + _FIRST_CHANGE_SECONDS, options.time_limit_seconds)
         self.is_attached = attached is not None
         self.peers = attached or Peers(
             directory, options.peers, net, program=options.program,
             lease_seconds=options.lease_seconds, has_disks=options.has_disks,
-            environment=startup.environment(self._presets) if self._presets else {},
+            environment=startup.environment(self._presets, zone.write(directory / "shims")),
             clocks=self._clocks() if any(fault.needs_clocks for fault in faults) else None,
+            zone=zone,
         )  # fmt: skip
         self.arena = Arena(self.peers, self._stream(), options.lease_seconds)
         self._faults = Writer(directory / evidence.FAULTS)

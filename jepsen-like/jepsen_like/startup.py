@@ -1,4 +1,7 @@
-"""Peers with small journals: the same program, with other defaults from its first line on."""
+"""What peers find at their start: defaults for small journals, and packages of ours before others.
+
+It is the same program all the same.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,13 @@ SMALL_JOURNALS: dict[str, Any] = {
 }
 
 
-def environment(presets: dict[str, Any]) -> dict[str, str]:
-    """Variables that have a Python program begin with these; see ``shims/startup``."""
-    path = os.pathsep.join(filter(None, [str(_SHIM), os.environ.get("PYTHONPATH", "")]))
+def environment(presets: dict[str, Any], *packages: Path) -> dict[str, str]:
+    """Variables that have a Python program begin with these; see ``shims/startup``.
+
+    ``packages``: directories that stand before those where it is installed.
+    """
+    shim = [_SHIM] if presets else []
+    path = os.pathsep.join(
+        filter(None, [*map(str, [*shim, *packages]), os.environ.get("PYTHONPATH", "")])
+    )
     return {"PYTHONPATH": path, "JEPSEN_LIKE_PRESETS": json.dumps(presets)}

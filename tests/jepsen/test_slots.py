@@ -258,8 +258,63 @@ def test_what_is_not_known_to_be_due(document: dict[str, Any]) -> None:
         due(document, MIDNIGHT, MIDNIGHT + 60_000, None)
 
 
-def test_a_change_of_the_clocks_is_not_judged() -> None:
-    new_york = {"cron": "30 2 * * *", "time_zone": "America/New_York"}
-    spring = 1_772_953_200_000  # 2026-03-08T07:00:00Z
-    with pytest.raises(CannotTell, match="clocks change"):
-        due(new_york, spring - 3_600_000, spring + 3_600_000, None)
+@pytest.mark.parametrize(
+    ("policies", "text", "expected"),
+    [
+        # As the guide has it for a zone whose clocks go on by seven seconds, and back again.
+        ({}, "*/5 * * * * *", [0, 5, 13, 18, 23, 28, 33, 35, 40, 45]),
+        ({}, "*/5 0-59 0-23 * * *", [0, 5, 10, 13, 18, 23, 28, 33, 45]),
+        ({"gap": "skip", "fold": "both"}, "*/5 0-59 0-23 * * *",
+         [0, 5, 13, 18, 23, 28, 33, 35, 40, 45]),
+        ({"gap": "shift", "fold": "second"}, "*/5 * * * * *",
+         [0, 5, 10, 13, 18, 23, 35, 40, 45]),
+        ({"fold": "first"}, "*/5 * * * * *", [0, 5, 13, 18, 23, 28, 33, 45]),
+    ],
+)  # fmt: skip
+def test_what_is_due_when_clocks_change(
+    policies: dict[str, str], text: str, expected: list[int]
+) -> None:
+    since = MIDNIGHT // 1_000
+    document = {"cron": text, **policies, "offsets": [[since + 10, 7], [since + 34, 0]]}
+    found = due(document, MIDNIGHT - 1, MIDNIGHT + 45_000, None)
+    assert [(at - MIDNIGHT) // 1_000 for at in found] == expected
+
+
+SPRING = 1_772_953_200_000  # 2026-03-08T07:00:00Z, when New York's clocks go to 03:00
+AUTUMN = 1_793_512_800_000  # 2026-11-01T06:00:00Z, when they go to 01:00
+
+
+@pytest.mark.parametrize(
+    ("change", "document", "minutes"),
+    [
+        (SPRING, {"cron": "30 2 * * *"}, [0]),
+        (SPRING, {"cron": "30 2 * * *", "gap": "skip"}, []),
+        (SPRING, {"cron": "30 * * * *"}, [-90, -30, 30, 90]),
+        (AUTUMN, {"cron": "30 1 * * *"}, [-30]),
+        (AUTUMN, {"cron": "30 1 * * *", "fold": "second"}, [30]),
+        (AUTUMN, {"cron": "30 1 * * *", "fold": "both"}, [-30, 30]),
+        (AUTUMN, {"cron": "30 * * * *"}, [-90, -30, 30, 90]),
+        (AUTUMN, {"cron": "30 * * * *", "fold": "first"}, [-90, -30, 90]),
+    ],
+)
+def test_what_is_due_around_summer_time(
+    change: int, document: dict[str, str], minutes: list[int]
+) -> None:
+    document = {**document, "time_zone": "America/New_York"}
+    found = due(document, change - 7_200_000, change + 7_200_000, None)
+    assert [(at - change) // 60_000 for at in found] == minutes
+
+
+def test_a_slot_of_the_wrong_side_of_a_change_is_found() -> None:
+    """Rows of a rhythm, where a fixed time is not to come again when clocks go back."""
+    offsets = [[EPOCH_MS // 1_000 + 10, -7]]
+    document = {"name": "s", "cron": "* 0-59 0-23 * * *", "offsets": offsets}
+    seconds = [second for second in range(2, 30) if not 10 <= second < 17]
+    for more, says in (([], []), ([13], ["phantom"]), ([10, 16], ["phantom", "phantom"])):
+        calls = [
+            call("put-schedule", 1_000, 1_100, document, {"name": "s"}),
+            slots([slot(second) for second in sorted([*seconds, *more])]),
+        ]
+        effects = [e for second in seconds for e in ran(second)]
+        verdict = CHECKER(evidence("schedules", calls=calls, effects=effects))
+        assert [violation.says.split(":")[0] for violation in verdict.violations] == says

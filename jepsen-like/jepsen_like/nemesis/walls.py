@@ -42,9 +42,13 @@ class Clock(Fault):
     async def begin(self) -> Seen:
         self.targets = await self.whom()
         self.offset_ms = self.chance.choice(self.steps_ms)
+        await self.until()
         self.put()
         verified, said = await self.compare()
         return Seen(self.targets, verified, said, shift_ms=self.shift_ms())
+
+    async def until(self) -> None:
+        """Wait for the moment to do it."""
 
     def put(self) -> None:
         """Set them all."""
@@ -103,10 +107,24 @@ class ClockLeader(Clock):
 class ClockAll(Clock):
     name = "clock-all"
     about = "all wall clocks are ahead or behind together, which is believed"
-    steps_ms = (-120_000, -20_000, -3_000, 3_000, 10_000, 20_000)
+    steps_ms: tuple[int, ...] = (-120_000, -20_000, -3_000, 3_000, 10_000, 20_000)
 
     async def whom(self) -> list[str]:
         return list(self.arena.peers.ids)
+
+
+class ClockChange(ClockAll):
+    name = "clock-change"
+    about = "all wall clocks are stepped over a change of a time zone's, just before or after it"
+    steps_ms = (-10_000, -4_000, 4_000, 10_000)
+
+    async def until(self) -> None:
+        zone, near = self.arena.peers.zone, self.chance.uniform(0.2, 1.5)
+        assert zone is not None, "peers whose clocks are set here know the zone"
+        side = near if self.offset_ms < 0 else -near
+        change = zone.next_change(time.time() - side)
+        assert change is not None, "the zone is made for the whole run"
+        await asyncio.sleep(max(change.since + side - time.time(), 0.0))
 
 
 class ClockDrift(Clock):
@@ -169,4 +187,4 @@ async def _seconds_ahead(address: str) -> float | None:
     return parsedate_to_datetime(text).timestamp() + 0.5 - time.time() if text else None
 
 
-FAULTS: tuple[type[Fault], ...] = (Clock, ClockLeader, ClockAll, ClockDrift, ClockHops)
+FAULTS: tuple[type[Fault], ...] = (Clock, ClockLeader, ClockAll, ClockChange, ClockDrift, ClockHops)

@@ -3,57 +3,90 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+import random
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from jepsen_like.client import Process, Question
+from jepsen_like.client import Client, Process, Question
 from jepsen_like.workload.base import Workload
+from jepsen_like.zones import NAME, Zone
 
 #: Milliseconds between two slots, by schedule.
 _EVERY_MS = (1_000, 1_000, 1_000, 2_000, 2_000, 5_000)
+#: Times of a zone whose clocks change all the while: a rhythm and a fixed time, each by the usual
+#: policies and by others.
+_TIMES: tuple[dict[str, str], ...] = (
+    {"cron": "*/3 * * * * *"},
+    {"cron": "*/3 0-59 0-23 * * *"},
+    {"cron": "*/5 * * * * *", "gap": "shift", "fold": "second"},
+    {"cron": "*/5 0-59 0-23 * * *", "gap": "skip", "fold": "both"},
+)
+
+
+class Timing(NamedTuple):
+    """When a schedule is due."""
+
+    #: As the history has it for the judge, and as a peer is asked.
+    told: dict[str, Any]
+    asked: dict[str, Any]
+
+
+def _timings(zone: Zone | None) -> list[Timing]:
+    found = [Timing({"every_ms": every}, {"every": every / 1_000}) for every in _EVERY_MS]
+    if zone is not None:
+        offsets = [list(offset) for offset in zone.offsets]
+        found += [Timing({**t, "offsets": offsets}, {**t, "zone": NAME}) for t in _TIMES]
+    return found
 
 
 class Schedules(Workload):
     name = "schedules"
-    about = "schedules that fire every one to five seconds; slots read at any peer"
+    about = "schedules of one to five seconds, also by clocks that change; slots read at any peer"
     processes = 3
     think_seconds = 0.4
 
+    def __init__(self, client: Client, directory: Path, chance: random.Random) -> None:
+        super().__init__(client, directory, chance)
+        self._timings = _timings(client.zone)
+
     async def set_up(self) -> None:
         process = self.client.process()
-        for number, every_ms in enumerate(_EVERY_MS):
-            outcome = await process.ask(self._put(f"s{number}", every_ms), self._any())
+        for number in range(len(self._timings)):
+            outcome = await process.ask(self._put(number), self._any())
             assert outcome.is_ok, outcome
 
     async def step(self, process: Process) -> None:
-        number = self.chance.randrange(len(_EVERY_MS))
+        number = self.chance.randrange(len(self._timings))
         if self.chance.random() < 0.2:
             # The same again changes nothing, and no slot comes twice for it.
-            await process.ask(self._put(f"s{number}", _EVERY_MS[number]), self._any())
+            await process.ask(self._put(number), self._any())
         else:
-            await process.ask(self._slots(f"s{number}"), self._any())
+            await process.ask(self._slots(number), self._any())
 
     async def wind_down(self, process: Process) -> None:
-        for number in range(len(_EVERY_MS)):
+        for number in range(len(self._timings)):
             name = f"s{number}"
             pause = Question(
                 "pause-schedule", {"name": name}, "POST", f"/v1/schedules/{name}/pause", {}
             )
             await process.ask(pause, self._any())
-            await process.ask(self._slots(name), self._any())
+            await process.ask(self._slots(number), self._any())
 
     def _any(self) -> str:
         return self.client.any_peer(self.chance)
 
-    def _put(self, name: str, every_ms: int) -> Question:
-        value = {"name": name, "every_ms": every_ms, "task": {"runs_ms": 100}, "overlap": "allow",
+    def _put(self, number: int) -> Question:
+        name, timing = f"s{number}", self._timings[number]
+        value = {"name": name, **timing.told, "task": {"runs_ms": 100}, "overlap": "allow",
                  "misfire": "all"}  # fmt: skip
         body = {
-            "every": every_ms / 1000, "overlap": "allow", "misfire": "all", "misfire_limit": 100,
+            **timing.asked, "overlap": "allow", "misfire": "all", "misfire_limit": 100,
             "task": {"command": self.command(runs_ms=100)},
         }  # fmt: skip
         return Question("put-schedule", value, "PUT", f"/v1/schedules/{name}", body)
 
-    def _slots(self, name: str) -> Question:
+    def _slots(self, number: int) -> Question:
+        name = f"s{number}"
         path = f"/v1/schedules/{name}/slots?limit=1000"
         return Question("slots", {"name": name}, "GET", path, told=_slots_told)
 
