@@ -247,7 +247,9 @@ def suite(name: str, hours: float, jobs: int, seed: int, report: Path | None) ->
     """Run a suite; a line for each run, and what all of them come to."""
     seconds = hours * 3600 if name == "soak" else 0.0
     plans = SUITES["full" if name == "soak" else name]
-    is_held = asyncio.run(run_all(plans, options.empty(report), seed, jobs, for_seconds=seconds))
+    directory, is_whole = options.empty(report), name != "smoke"
+    run = run_all(plans, directory, seed, jobs, for_seconds=seconds, is_whole=is_whole)
+    is_held = asyncio.run(run)
     sys.exit(HELD if is_held else BROKEN)
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import msgspec
 
+from jepsen_like.ahead import CLOCK
 from jepsen_like.attempts import Attempt, attempts
 from jepsen_like.evidence import Evidence
 from jepsen_like.history import Record
+from jepsen_like.reigns import reigns
 from jepsen_like.spans import Span, spans
 
 #: The fault in which all of a machine stands still, and how long what it ran may go on after it.
@@ -40,20 +42,42 @@ def freezes(evidence: Evidence) -> list[Freeze]:
     found = []
     for span in faults:
         if span.fault == FREEZE:
-            over_at = max(span.from_at, _silent_since(span, faults) + lease - RENEWED_NS)
+            since = _silent_since(span, faults, evidence)
+            over_at = max(span.from_at, since + lease - RENEWED_NS)
             if over_at < span.to_at:
                 found.append(Freeze(span.targets, span.from_at, span.to_at, over_at))
     return found
 
 
-def _silent_since(freeze: Span, faults: list[Span]) -> int:
+def _silent_since(freeze: Span, faults: list[Span], evidence: Evidence) -> int:
     """When its nodes may have renewed for the last time: at its beginning, or that of faults
-    which went on until shortly before it."""
+    which kept them from it and went on until shortly before it."""
     since = freeze.from_at
     for span in reversed(faults):
-        if span.from_at < since <= span.to_at + SETTLED_NS:
+        is_near = span.from_at < since <= span.to_at + SETTLED_NS
+        if is_near and CLOCK not in span.fault and _silences(span, freeze, faults, evidence):
             since = span.from_at
     return since
+
+
+def _silences(span: Span, freeze: Span, faults: list[Span], evidence: Evidence) -> bool:
+    """Does it, with what else was broken meanwhile, keep the machine from renewing: is that one
+    struck, its leader, or more of the others than may fail?"""
+    struck = {
+        peer
+        for other in faults
+        if other.from_at <= span.to_at and other.to_at >= span.from_at and other is not freeze
+        for peer in other.targets
+    }
+    reigning = [
+        reign
+        for reign in reigns(evidence.samples)
+        if reign.from_at <= span.to_at and reign.to_at >= span.from_at - SETTLED_NS
+    ]
+    leaders = {reign.peer for reign in reigning}
+    is_headless = not leaders or len(reigning) > 1
+    too_many = len(struck) > (len(evidence.run.peers) - 1) // 2
+    return is_headless or too_many or not struck.isdisjoint({*freeze.targets, *leaders})
 
 
 def counted(run: Attempt, frozen: list[Freeze]) -> Attempt:

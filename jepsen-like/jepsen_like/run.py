@@ -235,6 +235,8 @@ class Session:
         """Those that can be had here; the others are written down as skipped."""
         found: list[type[Fault]] = []
         for fault in faults_of(self.options.nemesis):
+            if fault.needs_crons and not WORKLOADS[self.options.workload].has_crons:
+                continue
             why = reason_to_skip(
                 fault, self.peers.net, has_disks=self.options.has_disks,
                 no_clocks=self._no_clocks,
@@ -266,6 +268,8 @@ class Session:
             kinds = [bag.pop() for _ in range(count)]
             if count == 2 and not can_be_together(*kinds):
                 bag.append(kinds.pop())
+            # Who waits for a moment does so before anything is broken.
+            kinds.sort(key=lambda kind: kind.wait is Fault.wait)
             faults = [kind(self.arena) for kind in kinds]
             if workload.earn.in_flight is not False:
                 await _until_running(workload.effects)
@@ -282,6 +286,7 @@ class Session:
 
     async def _begin(self, fault: Fault) -> None:
         self._standing.append(fault)
+        await fault.wait()
         # What it does to peers, it may do before all of it stands.
         at = time.monotonic_ns()
         self._moved_leader |= fault.moves_leader

@@ -86,9 +86,18 @@ def _end_with_parent() -> None:
 
 
 async def run_all(
-    plans: Iterable[Plan], directory: Path, seed: int, jobs: int, *, for_seconds: float = 0.0
+    plans: Iterable[Plan],
+    directory: Path,
+    seed: int,
+    jobs: int,
+    *,
+    for_seconds: float = 0.0,
+    is_whole: bool = False,
 ) -> bool:
-    """All plans once, or again and again for so long; did all hold?"""
+    """All plans once, or again and again for so long; did all hold?
+
+    ``is_whole``: and did they break everything there is to be broken?
+    """
     deadline = time.monotonic() + for_seconds
     endless = itertools.cycle(plans) if for_seconds else iter(plans)
     numbered: Iterator[tuple[int, Plan]] = enumerate(endless)
@@ -110,7 +119,8 @@ async def run_all(
             group.create_task(work())
     click.echo(summary(done))
     (directory / "suite.json").write_bytes(msgspec.json.format(_sums(done)))
-    return bool(done) and all(run.is_held for run in done)
+    is_enough = not is_whole or not _rare(_summed(done))
+    return bool(done) and is_enough and all(run.is_held for run in done)
 
 
 def _tell(run: Done) -> None:
@@ -128,7 +138,7 @@ def _summed(done: list[Done]) -> dict[str, Any]:
     outages: dict[str, dict[str, list[float]]] = {}
     ends: list[float] = []
     starts: list[float] = []
-    operations = changes = attempts = 0
+    operations = changes = attempts = refused = 0
     for run in done:
         if run.results is not None:
             faults.update(run.results["faults"])
@@ -141,6 +151,7 @@ def _summed(done: list[Done]) -> dict[str, Any]:
                         of_fault = outages.setdefault(outage["fault"], {})
                         of_fault.setdefault(kind, []).append(outage[kind])
             for verdict in run.results["checkers"]:
+                refused += verdict["checked"].get("writes_refused", 0)
                 measures = verdict.get("measures", {})
                 for name, worst in (("heal_to_end_ms", ends), ("heal_to_last_start_ms", starts)):
                     worst += [measures[name]["p99"]] if measures.get(name) else []
@@ -150,6 +161,8 @@ def _summed(done: list[Done]) -> dict[str, Any]:
         "classes": {
             name: sum(faults[fault.name] for fault in kinds) for name, kinds in NEMESES.items()
         },
+        # By sinks that had seen a newer token.
+        "writes_refused": refused,
         # Of the longest time without a success behind each fault.
         "outages_ms": {
             fault: {kind: distribution(values) for kind, values in kinds.items()}
@@ -165,12 +178,17 @@ def summary(done: list[Done]) -> str:
     """What all runs come to, in words."""
     found = _summed(done)
     faults = ", ".join(f"{name} {count}" for name, count in found["faults"].items())
-    rare = [f"{name} {count}" for name, count in found["classes"].items() if count < SEEN_MIN]
     return (
         f"{found['held']} of {found['runs']} runs held: {found['operations']} operations, "
         f"{found['attempts']} attempts, {found['leader_changes']} leader changes; {faults}\n"
-        f"classes of faults seen fewer than {SEEN_MIN} times: {', '.join(rare) or 'none'}"
+        f"seen fewer than {SEEN_MIN} times: {', '.join(_rare(found)) or 'nothing'}"
     )
+
+
+def _rare(found: dict[str, Any]) -> list[str]:
+    """What a whole suite is to see more often: classes of faults, and writes that came too late."""
+    counts = {**found["classes"], "writes refused": found["writes_refused"]}
+    return [f"{name} {count}" for name, count in counts.items() if count < SEEN_MIN]
 
 
 async def hunt(planted: list[Planted], program: str, directory: Path, seed: int, jobs: int) -> bool:

@@ -13,7 +13,7 @@ def test_a_good_run_passes_with_everything_looked_at() -> None:
         (v.checker, v.doubts, v.violations) for v in verdicts if v.valid is not True
     ]
     unused = {v.checker for v in verdicts if v.vacuous}
-    assert unused == {"slots", "dependencies", "joins", "limits"}
+    assert unused == {"slots", "dependencies", "joins", "limits", "cordons"}
 
 
 def test_a_run_without_evidence_is_unknown_and_never_a_pass() -> None:

@@ -62,9 +62,11 @@ def test_a_control_run_without_faults_is_earned_without_a_change_of_leaders() ->
 
 def test_faults_that_this_machine_cannot_do_are_named() -> None:
     skip = FaultEvent("netem", "skip", 0, detail="no root")
-    verdict = CHECKER(with_run(spoiled(faults=(skip,)), nemesis=["netem"]))
-    assert verdict.measures["faults_skipped"] == ["netem"]
-    assert verdict.valid is True
+    some = CHECKER(with_run(spoiled(faults=(skip, *good().faults)), nemesis=["netem", "kill"]))
+    assert (some.measures["faults_skipped"], some.valid) == (["netem"], True)
+    none = CHECKER(with_run(spoiled(faults=(skip,)), nemesis=["netem"]))
+    assert none.valid == "unknown"
+    assert none.doubts == ["all that was asked for was skipped: netem"]
 
 
 def test_a_peer_left_dead_on_purpose_is_no_fault_that_was_forgotten() -> None:

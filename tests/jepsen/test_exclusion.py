@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from jepsen_like.checker.exclusion import CHECKER
@@ -16,6 +17,7 @@ from tests.jepsen.builders import (
     evidence,
     fault,
     finals,
+    leads,
     read,
     submit,
     with_run,
@@ -119,6 +121,9 @@ def test_a_sink_that_takes_an_old_token_is_found() -> None:
     effects = [*TWO_IN_TURN, write(9, 600, True), write(5, 610, True)]
     (violation,) = CHECKER(evidence(effects=effects)).violations
     assert "took token 5 after 9" in violation.says
+    late = [*TWO_IN_TURN, write(5, 300, True), write(9, 600, False)]
+    (violation,) = CHECKER(evidence(effects=late)).violations
+    assert violation.says == "the sink of t refused attempt 2, the newest, with token 9"
     fine = [*TWO_IN_TURN, write(5, 300, True), write(9, 600, True), write(5, 610, False)]
     assert CHECKER(evidence(effects=fine)).valid is True
 
@@ -184,6 +189,29 @@ def test_what_wakes_up_on_a_machine_that_stood_still_is_counted_apart() -> None:
     # Its last renewal may be from before the cut, which was over shortly before the freeze.
     cut = CHECKER(woken(8_050, 4_500, *CUT_BEFORE, *FROZEN))
     assert cut.checked["overlaps_of_machines_that_stood_still"] == 1
+
+
+LEADER_N2 = tuple(leads("n2", 1, 0, 500, 1_000))
+
+
+@pytest.mark.parametrize(
+    ("before", "may_be_over"),
+    [
+        (CUT_BEFORE, True),
+        (fault("partition-one", 100, 500, "n2"), True),
+        # The leader and the other one go on without it.
+        (fault("partition-one", 100, 500, "n3"), False),
+        ([*fault("kill-one", 100, 500, "n3"), *fault("slow-fsync", 100, 500, "n2")], True),
+        (fault("clock-one", 100, 500, "n1"), False),
+        (fault("kill-majority", 100, 500, "n2", "n3"), True),
+    ],
+)
+def test_only_what_kept_a_frozen_machine_from_renewing_ends_its_leases_early(
+    before: list[FaultEvent], may_be_over: bool
+) -> None:
+    whole = woken(8_050, 4_500, *before, *FROZEN)
+    verdict = CHECKER(msgspec.structs.replace(whole, samples=LEADER_N2))
+    assert verdict.valid is may_be_over
 
 
 @pytest.mark.parametrize(

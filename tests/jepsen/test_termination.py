@@ -6,7 +6,7 @@ import pytest
 
 from jepsen_like.checker.termination import CHECKER
 from jepsen_like.history import Call, FinalTask
-from tests.jepsen.builders import attempt, call, evidence, finals, read, submit
+from tests.jepsen.builders import attempt, call, evidence, fault, finals, read, submit
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "expired", "lost"])
@@ -69,6 +69,19 @@ def test_how_long_ends_took_after_the_heal_is_measured() -> None:
     # The one ran for half a second of that; when the other began to end nobody knows.
     assert measured["heal_to_last_start_ms"]["p50"] == 500.0
     assert measured["heal_to_last_start_ms"]["max"] == 2_000.0
+
+
+def test_time_is_counted_from_the_end_of_the_last_fault() -> None:
+    """What it killed comes back before the phase that is called healed."""
+    calls = [submit("a", 0, 10)]
+    rows = finals(FinalTask("a", "succeeded"))
+    effects = attempt("a", 1, 17_000, 21_000)
+    for until, to_end, to_start in ((16_000, 5_000.0, 1_000.0), (18_000, 3_000.0, 0.0)):
+        faults = fault("kill-one", 12_000, until, "n1")
+        whole = evidence(calls=calls, effects=effects, finals=rows, faults=faults)
+        measured = CHECKER(whole).measures
+        assert measured["heal_to_end_ms"]["max"] == to_end
+        assert measured["heal_to_last_start_ms"]["max"] == to_start
 
 
 def test_without_a_read_after_the_heal_nothing_is_known() -> None:

@@ -10,6 +10,7 @@ import traceback
 
 from jepsen_like.checker import (
     cancels,
+    cordons,
     damage,
     dependencies,
     durability,
@@ -44,6 +45,7 @@ CHECKERS: tuple[Checker, ...] = (
     dependencies.CHECKER,
     joins.CHECKER,
     limits.CHECKER,
+    cordons.CHECKER,
     termination.CHECKER,
     logs.CHECKER,
     damage.CHECKER,

@@ -77,6 +77,8 @@ def _faults(evidence: Evidence, faults: list[Span], findings: Findings) -> None:
     asked = [name for name in evidence.run.nemesis if name not in ("", "none")]
     if asked and not faults and not skipped:
         findings.doubt(f"asked for {', '.join(asked)}, and no fault was recorded")
+    if asked and not faults and skipped:
+        findings.doubt(f"all that was asked for was skipped: {', '.join(skipped)}")
     for span in faults:
         if span.to_at == NEVER and not set(span.targets) <= set(evidence.run.dead):
             findings.doubt(f"{span.fault} of {', '.join(span.targets)} was never healed")

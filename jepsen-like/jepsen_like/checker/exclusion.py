@@ -48,7 +48,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
         _after_success(runs, shown.get(task_id), by_number.get(task_id), findings)
         _starts(runs, terms, sum(map(is_given_back, runs)), findings)
     for task_id, taken in sorted(writes.items()):
-        _sink(task_id, taken, findings)
+        _sink(task_id, taken, by_task.get(task_id, []), findings)
     if evidence.run.workload == "fencing" and not writes:
         findings.doubt("no sink got anything, so none was tried")
 
@@ -198,13 +198,23 @@ def _writes(evidence: Evidence) -> dict[str, list[Effect]]:
     return found
 
 
-def _sink(task_id: str, writes: list[Effect], findings: Findings) -> None:
-    """A sink takes nothing with a token below the highest it has taken."""
+def _sink(task_id: str, writes: list[Effect], runs: list[Attempt], findings: Findings) -> None:
+    """A sink takes nothing with a token below the highest it has taken, and the newest attempt's
+    all the same."""
+    latest = max(runs, key=lambda run: run.number, default=None)
     newest: Effect | None = None
     for write in writes:
         findings.saw("writes")
         findings.saw("writes_refused", int(write.accepted is False))
         if not write.accepted:
+            if latest is not None and write.token == latest.token:
+                findings.broken(
+                    f"the sink of {task_id} refused attempt {latest.number}, the newest, with "
+                    f"token {write.token}",
+                    [write.at],
+                    [task_id],
+                    [write, latest],
+                )
             continue
         if newest is not None and write.token < newest.token:
             findings.broken(

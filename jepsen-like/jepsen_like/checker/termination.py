@@ -10,6 +10,7 @@ from jepsen_like.asked import TERMINAL, Book
 from jepsen_like.attempts import attempts
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
+from jepsen_like.spans import NEVER, spans
 from jepsen_like.statistics import distribution
 
 
@@ -55,14 +56,17 @@ def _maybe_paused(evidence: Evidence) -> set[str]:
 
 
 def _since_heal(evidence: Evidence, book: Book) -> tuple[list[float], list[float]]:
-    """How long after the heal tasks that were open then were first seen at their end, ms.
+    """How long after the last fault tasks that were open then were first seen at their end, ms.
 
     And how much of that had gone when the attempt began that ended them (0: before the heal): the
     rest is their own time.
     """
-    healed = evidence.run.phase("healed")
-    if healed is None:
+    phase = evidence.run.phase("healed")
+    if phase is None:
         return [], []
+    # What was killed by the last fault comes back in this time; who is left dead does not.
+    ends = [span.from_at if span.to_at == NEVER else span.to_at for span in spans(evidence.faults)]
+    healed = min(max(ends, default=phase.from_), phase.from_)
     seen: dict[str, int] = {}
     for call in evidence.calls:
         if call.is_ok and call.ended_at and call.answer.get("state") in TERMINAL:
@@ -71,14 +75,14 @@ def _since_heal(evidence: Evidence, book: Book) -> tuple[list[float], list[float
     ended = attempts(evidence.effects)
     to_end, to_start = [], []
     for task in book.asked.values():
-        if task.acknowledged_at is None or task.acknowledged_at > healed.from_:
+        if task.acknowledged_at is None or task.acknowledged_at > healed:
             continue
         # The program's own end is earlier than any answer that tells of it.
         those = [(a.ended_at, a.started_at) for a in ended.get(task.id, ()) if a.ended_at]
         at, began = max(those, default=(seen.get(task.id), seen.get(task.id)))
-        if at is not None and began is not None and at > healed.from_:
-            to_end.append((at - healed.from_) / 1e6)
-            to_start.append(max(began - healed.from_, 0) / 1e6)
+        if at is not None and began is not None and at > healed:
+            to_end.append((at - healed) / 1e6)
+            to_start.append(max(began - healed, 0) / 1e6)
     return to_end, to_start
 
 

@@ -16,8 +16,8 @@ from jepsen_like.net.base import Net
 from jepsen_like.orders import OrderFailed
 from jepsen_like.peers import Peers
 
-#: A peer whose disk fails ends with 70, as documented; one that is just being started with 1.
-DISK_FAILS = ("exit:70", "exit:1")
+#: A peer whose disk fails ends with 70, as documented.
+DISK_FAILS = ("exit:70",)
 #: Of a peer that was told to stop: it did, before it was ready to be told, it did not.
 STOPPED = frozenset({0, -signal.SIGTERM, -signal.SIGKILL})
 #: A probe of a connection between two machines.
@@ -69,6 +69,10 @@ class Arena:
         """Any peer."""
         return self.chance.choice(self.peers.ids)
 
+    def one_running(self) -> str:
+        """Any that runs, else any: another fault may have ended them."""
+        return self.chance.choice(sorted(self.peers.running) or self.peers.ids)
+
     def some(self, count: int) -> list[str]:
         """So many of them."""
         return sorted(self.chance.sample(self.peers.ids, count))
@@ -82,11 +86,11 @@ class Arena:
         return self.some(len(self.peers.ids) // 2 + 1)
 
     async def leader(self) -> str:
-        """Who leads; any peer if that cannot be found out soon."""
+        """Who leads; any peer that runs if that cannot be found out soon."""
         try:
             return await self.peers.leader(3.0)
         except Exception:  # A cluster in trouble is what this is about.
-            return self.one()
+            return self.one_running()
 
     async def kill(self, peer: str, *, machine: bool = False) -> None:
         """The peer, or all that runs on its machine; it is written down."""
@@ -203,6 +207,8 @@ class Fault(ABC):
     needs_disks = False
     #: Its machines' wall clocks have to be ours to set.
     needs_clocks = False
+    #: It is aimed at schedules that go by clocks on walls; other workloads have none.
+    needs_crons = False
     #: It takes many entries to have it: journals are made small.
     needs_small_journals = False
     #: What no other fault may break meanwhile that takes the same.
@@ -220,6 +226,10 @@ class Fault(ABC):
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.chance = arena.chance
+
+    async def wait(self) -> None:
+        """Let its moment come, if it needs a certain one; nothing is broken yet."""
+        return
 
     @abstractmethod
     async def begin(self) -> Seen:

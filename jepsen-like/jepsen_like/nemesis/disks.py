@@ -26,10 +26,14 @@ class DiskIll(Fault):
         super().__init__(arena)
         self.targets: list[str] = []
         self._before: dict[str, int] = {}
+        #: Those of them that used their disks when it began.
+        self._awake: list[str] = []
 
     async def whom(self) -> list[str]:
         """The victims: one, and often the leader, whose disk all writes wait for."""
-        return [await self.arena.leader() if self.chance.random() < 0.5 else self.arena.one()]
+        return [
+            await self.arena.leader() if self.chance.random() < 0.5 else self.arena.one_running()
+        ]
 
     @abstractmethod
     def order(self) -> str:
@@ -40,21 +44,29 @@ class DiskIll(Fault):
         for peer in await self.whom():
             self._before[peer] = (await self.arena.disk_counts(peer))[self.felt]
             self.targets.append(peer)
+            if peer in self.arena.peers.running:
+                self._awake.append(peer)
             await self.arena.tell_disk(peer, order)
         return Seen(self.targets, None, order)
 
     async def end(self) -> Seen:
         deadline = time.monotonic() + FELT_SECONDS
-        # All of the disks may not be used at once: more than half of them is what tells.
-        while 2 * sum(map(bool, (felt := await self._felt()).values())) <= len(self.targets):
-            if time.monotonic() > deadline:
-                break
+        while self._tells(felt := await self._felt()) is False and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
         for peer in self.targets:
             await self.arena.tell_disk(peer, "well")
         await self.arena.start(self.targets)
         words = ", ".join(f"{peer}: {count} {self.felt}" for peer, count in felt.items())
-        return Seen(self.targets, 2 * sum(map(bool, felt.values())) > len(self.targets), words)
+        return Seen(self.targets, self._tells(felt), words)
+
+    def _tells(self, felt: dict[str, int]) -> bool | None:
+        """Was it felt?  More than half of the disks is what tells, as not all may be used at once.
+
+        None: nobody could feel it.  Who was ended by another fault before it used its disk could
+        not.
+        """
+        could = [p for p in self._awake if felt[p] or p in self.arena.peers.running]
+        return 2 * sum(felt[peer] > 0 for peer in could) > len(could) if could else None
 
     async def _felt(self) -> dict[str, int]:
         found = {}

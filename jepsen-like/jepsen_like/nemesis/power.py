@@ -160,12 +160,16 @@ class Torn(PowerAimed):
     prefix = "segment-"
 
     async def begin(self) -> Seen:
-        peer = await self.arena.leader() if self.chance.random() < 0.5 else self.arena.one()
+        is_leader = self.chance.random() < 0.5
+        peer = await self.arena.leader() if is_leader else self.arena.one_running()
         order = f"tear-at {self.chance.randint(1, 30)} {self.chance.getrandbits(32)} {self.prefix}"
+        was_running = peer in self.arena.peers.running
         came = await self.aim(peer, order)
         torn = await self.arena.tell_disk(peer, "torn")
         dark = await self.take([peer], f"{torn} bytes" if came else "no write to the journal came")
-        return Seen(dark.targets, dark.verified and came, dark.detail)
+        if not came and not was_running:
+            return dark._replace(verified=None)
+        return dark._replace(verified=dark.verified and came)
 
 
 FAULTS: tuple[type[Fault], ...] = (

@@ -125,15 +125,18 @@ class KillRunner(Fault):
     nemesis = "runner"
     name = "kill-runner"
     about = "SIGKILL of all but the peer on one machine"
+    moves_leader = False
     stands = (0.1, 0.5)
 
     async def begin(self) -> Seen:
-        self.target = self.arena.one()
+        self.target = self.arena.one_running()
         deadline, pids = time.monotonic() + _RUNNER_SECONDS, list[int]()
         while not pids and time.monotonic() < deadline:
             # A machine that has just been started has none yet.
             pids = await self.arena.peers.signal(self.target, signal.SIGKILL, "others")
             await asyncio.sleep(0.02)
+        if not pids and self.target not in self.arena.peers.running:
+            return Seen([self.target], None, "it does not run")
         return Seen([self.target], len(pids) > 0, f"{len(pids)} processes")
 
     async def end(self) -> Seen:

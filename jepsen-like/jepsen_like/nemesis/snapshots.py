@@ -74,13 +74,14 @@ class KillCompaction(Fault):
         self.target = ""
 
     async def begin(self) -> Seen:
-        peer = self.target = self.arena.one()
+        peer = self.target = self.arena.one_running()
         step = self.chance.choice(_STEPS)
         await self.arena.tell_disk(peer, f"trap {step}")
         deadline = time.monotonic() + TRAP_SECONDS
         while (caught := await self.arena.tell_disk(peer, "trapped")) == "none":
             if time.monotonic() > deadline:
-                return Seen([peer], False, f"no {step} came")
+                runs = peer in self.arena.peers.running
+                return Seen([peer], False if runs else None, f"no {step} came")
             await asyncio.sleep(0.01)
         self.arena.hold(peer)
         await self.strike(peer)

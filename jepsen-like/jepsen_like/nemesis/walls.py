@@ -31,7 +31,7 @@ class Clock(Fault):
     def __init__(self, arena: Arena) -> None:
         super().__init__(arena)
         self.targets: list[str] = []
-        self.offset_ms = 0
+        self.offset_ms = self.chance.choice(self.steps_ms)
         self.drift = 0.0
         self._began = time.monotonic()
 
@@ -41,14 +41,9 @@ class Clock(Fault):
 
     async def begin(self) -> Seen:
         self.targets = await self.whom()
-        self.offset_ms = self.chance.choice(self.steps_ms)
-        await self.until()
         self.put()
         verified, said = await self.compare()
         return Seen(self.targets, verified, said, shift_ms=self.shift_ms())
-
-    async def until(self) -> None:
-        """Wait for the moment to do it."""
 
     def put(self) -> None:
         """Set them all."""
@@ -116,15 +111,28 @@ class ClockAll(Clock):
 class ClockChange(ClockAll):
     name = "clock-change"
     about = "all wall clocks are stepped over a change of a time zone's, just before or after it"
+    needs_crons = True
     steps_ms = (-10_000, -4_000, 4_000, 10_000)
 
-    async def until(self) -> None:
-        zone, near = self.arena.peers.zone, self.chance.uniform(0.2, 1.5)
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        # Peers take some tenths of a second to believe it; the change must not come before that.
+        before = self.chance.uniform(1.0, 2.5)
+        self._side = -before if self.offset_ms > 0 else self.chance.uniform(0.2, 1.5)
+        self._change = 0
+
+    async def wait(self) -> None:
+        zone = self.arena.peers.zone
         assert zone is not None, "peers whose clocks are set here know the zone"
-        side = near if self.offset_ms < 0 else -near
-        change = zone.next_change(time.time() - side)
+        change = zone.next_change(time.time() - self._side)
         assert change is not None, "the zone is made for the whole run"
-        await asyncio.sleep(max(change.since + side - time.time(), 0.0))
+        self._change = change.since
+        await asyncio.sleep(max(change.since + self._side - time.time(), 0.0))
+
+    async def begin(self) -> Seen:
+        seen = await super().begin()
+        words = f"from {self._side:+.1f} s of the change at {self._change} on: {seen.detail}"
+        return seen._replace(detail=words)
 
 
 class ClockDrift(Clock):

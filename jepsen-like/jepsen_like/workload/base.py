@@ -11,7 +11,10 @@ from typing import Any
 from jepsen_like.client import Client, Outcome, Process, Question
 from jepsen_like.documents import task_of
 from jepsen_like.history import Earn
+from jepsen_like.peers import NotReady
 
+#: What is asked for again and again does not depend on how often it was done.
+_MAKE_TRIES = 5
 _BUSY_MS, _DEAF_MS = (2_000, 3_000, 12_000), 5_000
 _PAYLOAD = Path(__file__).parents[1] / "payload.py"
 
@@ -30,6 +33,8 @@ class Workload(ABC):
     earn = Earn()
     #: Does every task of it come to its end by itself?
     all_end = True
+    #: Does it have schedules that go by clocks on walls?
+    has_crons = False
     #: Before all ids.
     prefix = ""
 
@@ -51,6 +56,14 @@ class Workload(ABC):
     @abstractmethod
     async def step(self, process: Process) -> None:
         """One operation, whatever comes of it."""
+
+    async def make(self, process: Process, question: Question) -> None:
+        """What the run is about, before its clock starts.  Raises NotReady."""
+        for _ in range(_MAKE_TRIES):
+            outcome = await process.ask(question, self.client.any_peer(self.chance))
+            if outcome.is_ok:
+                return
+        raise NotReady(f"{question.method} {question.path} does not succeed: {outcome}")
 
     async def keep_busy(self, process: Process) -> None:
         """A task that runs for a while, so that there is one whenever something breaks.

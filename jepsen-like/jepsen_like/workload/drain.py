@@ -11,7 +11,7 @@ class Drain(Tasks):
     about = "tasks while nodes are cordoned, drained and given back"
 
     async def step(self, process: Process) -> None:
-        if self.chance.random() < 0.08:
+        if self.chance.random() < 0.04:
             verb = self.chance.choice(("cordon", "drain", "uncordon", "uncordon"))
             await self._tell(process, self.client.any_peer(self.chance), verb)
         else:

@@ -8,8 +8,12 @@ import json
 import time
 from typing import Any
 
+from jepsen_like.client import Process
 from jepsen_like.history import Effect, Writer
 from jepsen_like.workload.tasks import Tasks
+
+#: The shortest outlasts a fault of some seconds, the longest a lease and what follows it.
+_LONG_MS = (3_000, 8_000, 12_000)
 
 
 class Fencing(Tasks):
@@ -37,6 +41,16 @@ class Fencing(Tasks):
         if self.chance.random() < 0.3:
             told["idempotent"] = body["idempotent"] = True
         return told, body
+
+    async def keep_busy(self, process: Process) -> None:
+        """A task that outlasts its lease when its machine is cut off or stands still, and writes
+        all the same: the sink is what stops it."""
+        runs_ms = self.chance.choice(_LONG_MS)
+        told = {"runs_ms": runs_ms, "max_attempts": 3, "on_lease_loss": "continue"}
+        command = self.command("--sink", str(self.sink), runs_ms=runs_ms)
+        body = {"command": command, "retry": {"max_attempts": 3}, "on_lease_loss": "continue"}
+        task_id = self.next_id("long")
+        await self.submit(process, task_id, told, body, key=f"key-{task_id}")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError):

@@ -22,8 +22,7 @@ class Limits(Tasks):
                 "put-limit", {"name": name, "count": count}, "PUT", f"/v1/limits/{name}",
                 {"count": count},
             )  # fmt: skip
-            outcome = await process.ask(question, self.client.any_peer(self.chance))
-            assert outcome.is_ok, outcome
+            await self.make(process, question)
 
     def some_task(self) -> tuple[dict[str, Any], dict[str, Any]]:
         told, body = super().some_task()

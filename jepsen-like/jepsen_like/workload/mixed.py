@@ -19,6 +19,7 @@ class Mixed(Workload):
     about = "tasks, limits, schedules, workflows and drains at once"
     processes = 8
     limits = Limits.limits
+    has_crons = True
 
     def __init__(self, client: Client, directory: Path, chance: random.Random) -> None:
         super().__init__(client, directory, chance)

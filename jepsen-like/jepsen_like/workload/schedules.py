@@ -44,6 +44,7 @@ class Schedules(Workload):
     about = "schedules of one to five seconds, also by clocks that change; slots read at any peer"
     processes = 3
     think_seconds = 0.4
+    has_crons = True
 
     def __init__(self, client: Client, directory: Path, chance: random.Random) -> None:
         super().__init__(client, directory, chance)
@@ -52,8 +53,7 @@ class Schedules(Workload):
     async def set_up(self) -> None:
         process = self.client.process()
         for number in range(len(self._timings)):
-            outcome = await process.ask(self._put(number), self._any())
-            assert outcome.is_ok, outcome
+            await self.make(process, self._put(number))
 
     async def step(self, process: Process) -> None:
         number = self.chance.randrange(len(self._timings))
