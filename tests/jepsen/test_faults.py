@@ -23,7 +23,7 @@ class _Peers:
     def __init__(self, *running: str) -> None:
         self.ids = ["n1", "n2", "n3"]
         self.running = set(running)
-        self.zone = Zone(round(time.time()) + 2, 10)
+        self.zone = Zone(round(time.time()) + 4, 10)
         self.signals = 0
 
     def api(self, peer: str) -> str:
