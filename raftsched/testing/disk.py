@@ -1,8 +1,10 @@
 """A ``Disk`` in memory that can crash at any operation, lose power, fill up and fail.
 
 Model: a process kill keeps everything written, synced or not; a power loss keeps what was synced
-and, of the rest, a random number of the earliest changes of each file (the last one torn) and of
-the earliest changes of names.  A failed sync leaves pages clean in the cache, not on disk.
+and, of the rest, some of the changes of each file and a random number of the earliest changes of
+names.  Of a file that is a random number of its earliest changes, the last one torn; or, with an
+odd seed, that of each page by itself, as pages are written in any order.  A failed sync leaves
+pages clean in the cache, not on disk.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
+
+#: What reaches a disk by itself.
+PAGE_BYTES = 4_096
 
 
 class Crash(BaseException):
@@ -93,14 +98,46 @@ class File:
         copy.unsynced[:] = self.unsynced
         return copy
 
-    def after_power_loss(self, rng: random.Random) -> File:
+    def after_power_loss(self, rng: random.Random, *, is_scattered: bool = False) -> File:
+        """``is_scattered``: each page has a fate of its own."""
         survivor = self.synced.copy()
+        if is_scattered:
+            for at, what in _scattered(self.unsynced, rng):
+                survivor.change(at, what)
+            return File(survivor)
         kept = rng.randint(0, len(self.unsynced))
         for number, (at, what) in enumerate(self.unsynced[:kept]):
             if isinstance(what, bytes) and number == kept - 1:
                 what = what[: rng.randint(0, len(what))]
             survivor.change(at, what)
         return File(survivor)
+
+
+def _scattered(
+    changes: list[tuple[int, bytes | Resize]], rng: random.Random
+) -> list[tuple[int, bytes | Resize]]:
+    """Of each page, and of the file's sizes, a random number of the earliest changes."""
+    by_page: dict[int, list[tuple[int, int, bytes | Resize]]] = {}
+    for number, (at, what) in enumerate(changes):
+        if isinstance(what, Resize):
+            by_page.setdefault(-1, []).append((number, at, what))
+            continue
+        end = at + len(what)
+        while at < end:
+            page = at // PAGE_BYTES
+            upto = min(end, (page + 1) * PAGE_BYTES)
+            piece = what[len(what) - (end - at) : len(what) - (end - upto)]
+            by_page.setdefault(page, []).append((number, at, piece))
+            at = upto
+    kept: list[tuple[int, int, bytes | Resize]] = []
+    for pieces in by_page.values():
+        those = pieces[: rng.randint(0, len(pieces))]
+        if those:
+            number, at, last = those.pop()
+            torn = last[: rng.randint(0, len(last))] if isinstance(last, bytes) else last
+            those.append((number, at, torn))
+        kept += those
+    return [(at, what) for _, at, what in sorted(kept, key=lambda one: one[:2])]
 
 
 class MemoryDisk:
@@ -148,7 +185,11 @@ class MemoryDisk:
             found = dict(self.durable_names)
             for step in self.renames[: rng.randint(0, len(self.renames))]:
                 _apply_names(found, step)
-            disk.names = {path: file.after_power_loss(rng) for path, file in found.items()}
+            scatters = bool(power_loss_seed % 2)
+            disk.names = {
+                path: file.after_power_loss(rng, is_scattered=scatters)
+                for path, file in found.items()
+            }
             disk.durable_names = dict(disk.names)
         return disk
 

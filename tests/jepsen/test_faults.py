@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jepsen_like.nemesis import disks
 from jepsen_like.nemesis.base import Seen
 from jepsen_like.nemesis.disks import SlowMajority
 from jepsen_like.nemesis.power import Torn
@@ -58,6 +60,9 @@ class _Arena:
     async def disk_counts(self, peer: str) -> dict[str, int]:
         return {"slow_syncs": self.counts[peer]}
 
+    def disk_of(self, peer: str) -> Path:
+        return Path(peer)
+
     async def tell_disk(self, peer: str, words: str) -> str:
         return "ok"
 
@@ -68,41 +73,42 @@ class _Arena:
         self.clocks.append((time.time(), offset_ms))
 
 
-def _slow(arena: Any, felt: dict[str, int], then_runs: set[str]) -> bool | None:
-    async def go() -> bool | None:
+@pytest.mark.parametrize(
+    ("felt", "by_probe", "verified"),
+    [
+        ({"n1": 3, "n2": 1}, set(), True),
+        # A dead peer, or one that is cut off, does not use its disk; a probe does.
+        ({"n1": 3}, {"n2"}, True),
+        ({}, {"n1", "n2"}, True),
+        # The disk is well.
+        ({"n1": 3}, set(), False),
+    ],
+)
+def test_a_disk_that_its_peer_does_not_use_is_probed(
+    felt: dict[str, int], by_probe: set[str], verified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena: Any = _Arena("n1", "n2")
+
+    def use(disk: Path) -> None:
+        arena.counts[disk.name] += int(disk.name in by_probe)
+
+    async def go() -> Seen:
         ill = SlowMajority(arena)
         await ill.begin()
         arena.counts.update(felt)
-        arena.peers.running = then_runs
-        return (await ill.end()).verified
+        return await ill.end()
 
-    return asyncio.run(go())
-
-
-@pytest.mark.parametrize(
-    ("ran", "felt", "runs", "verified"),
-    [
-        ({"n1", "n2"}, {"n1": 3, "n2": 1}, {"n1", "n2"}, True),
-        # A dead one syncs nothing: the other one alone can tell.
-        ({"n1"}, {"n1": 3}, {"n1"}, True),
-        ({"n1", "n2"}, {"n1": 3}, {"n1"}, True),
-        # It felt it and ended, as it may.
-        ({"n1", "n2"}, {"n1": 3, "n2": 1}, set(), True),
-        (set(), {}, {"n1", "n2"}, None),
-        ({"n1", "n2"}, {}, set(), None),
-    ],
-)
-def test_disks_that_nobody_used_do_not_tell(
-    ran: set[str], felt: dict[str, int], runs: set[str], verified: bool | None
-) -> None:
-    assert _slow(_Arena(*ran), felt, runs) is verified
+    monkeypatch.setattr("jepsen_like.nemesis.disks.FELT_SECONDS", 0.1)
+    monkeypatch.setattr("jepsen_like.nemesis.disks._use", use)
+    seen = asyncio.run(go())
+    assert seen.verified is verified
+    assert ("by a probe alone" in seen.detail) is (set(felt) != {"n1", "n2"})
 
 
-def test_disks_that_were_used_and_are_well_are_no_slow_ones(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("jepsen_like.nemesis.disks.FELT_SECONDS", 0.2)
-    assert _slow(_Arena("n1", "n2"), {"n1": 3}, {"n1", "n2"}) is False
+def test_a_probe_leaves_nothing_behind(tmp_path: Path) -> None:
+    disks._use(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    disks._use(tmp_path / "gone")
 
 
 def test_a_runner_is_killed_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

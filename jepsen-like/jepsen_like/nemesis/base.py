@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import NamedTuple
 
 from jepsen_like.history import Exit
@@ -161,6 +162,10 @@ class Arena:
     async def tell_disk(self, peer: str, words: str) -> str:
         """An order for a machine's disk; its answer.  Raises OrderFailed."""
         return str((await self.peers.machines[peer].order("order", words=words))["answer"])
+
+    def disk_of(self, peer: str) -> Path:
+        """Where a machine's disk is, as this process sees it."""
+        return self.peers.seen_data(peer).parent
 
     async def disk_counts(self, peer: str) -> dict[str, int]:
         """What was done to a disk, and what was felt of its ills, since it was made."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import time
 from abc import abstractmethod
+from pathlib import Path
 
 from jepsen_like.nemesis.base import DISK_FAILS, Arena, Fault, Seen
 
 #: What was not felt yet when it is to end is waited for so long.
-FELT_SECONDS = 8.0
+FELT_SECONDS = 3.0
+_PROBE_BYTES = 1 << 20
 
 
 class DiskIll(Fault):
@@ -26,8 +30,6 @@ class DiskIll(Fault):
         super().__init__(arena)
         self.targets: list[str] = []
         self._before: dict[str, int] = {}
-        #: Those of them that used their disks when it began.
-        self._awake: list[str] = []
 
     async def whom(self) -> list[str]:
         """The victims: one, and often the leader, whose disk all writes wait for."""
@@ -44,35 +46,40 @@ class DiskIll(Fault):
         for peer in await self.whom():
             self._before[peer] = (await self.arena.disk_counts(peer))[self.felt]
             self.targets.append(peer)
-            if peer in self.arena.peers.running:
-                self._awake.append(peer)
             await self.arena.tell_disk(peer, order)
         return Seen(self.targets, None, order)
 
     async def end(self) -> Seen:
         deadline = time.monotonic() + FELT_SECONDS
-        while self._tells(felt := await self._felt()) is False and time.monotonic() < deadline:
+        while not all((felt := await self._felt()).values()) and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
+        # Who is dead or cut off does not use its disk: then somebody else does.
+        unused = [peer for peer, count in felt.items() if not count]
+        probes = [asyncio.to_thread(_use, self.arena.disk_of(peer)) for peer in unused]
+        await asyncio.gather(*probes)
+        felt = await self._felt()
         for peer in self.targets:
             await self.arena.tell_disk(peer, "well")
         await self.arena.start(self.targets)
         words = ", ".join(f"{peer}: {count} {self.felt}" for peer, count in felt.items())
-        return Seen(self.targets, self._tells(felt), words)
-
-    def _tells(self, felt: dict[str, int]) -> bool | None:
-        """Was it felt?  More than half of the disks is what tells, as not all may be used at once.
-
-        None: nobody could feel it.  Who was ended by another fault before it used its disk could
-        not.
-        """
-        could = [p for p in self._awake if felt[p] or p in self.arena.peers.running]
-        return 2 * sum(felt[peer] > 0 for peer in could) > len(could) if could else None
+        words += f"; by a probe alone: {', '.join(unused)}" if unused else ""
+        return Seen(self.targets, all(felt.values()), words)
 
     async def _felt(self) -> dict[str, int]:
         found = {}
         for peer in self.targets:
             found[peer] = (await self.arena.disk_counts(peer))[self.felt] - self._before[peer]
         return found
+
+
+def _use(disk: Path) -> None:
+    """Write more than what may be left, sync it, and take it away again."""
+    file = disk / "probe"
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as stream:
+        stream.write(bytes(_PROBE_BYTES))
+        os.fsync(stream.fileno())
+    with contextlib.suppress(OSError):
+        file.unlink()
 
 
 class Full(DiskIll):
