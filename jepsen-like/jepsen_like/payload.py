@@ -9,7 +9,8 @@ appends a line to the file EFFECTS when it starts, every 50 ms while it runs, an
 ``index`` is the item's of a map.  ``at`` is CLOCK_MONOTONIC, which all machines of a run share.
 The first N attempts exit with 1.
 With ``--sink`` it asks a `sink` to take its token at the start and at the end; what that answers is
-in ``"sink"``: ``taken``, ``refused``, or ``gone`` when nobody answers.  With ``--inputs`` the end
+in ``"sink"``: ``taken``, ``refused``, or ``gone`` when nobody answers; with ``--offers-often`` also
+every 200 ms in between.  With ``--inputs`` the end
 says what the tasks before it left, as ``"inputs"``; with ``--result`` that is its result.
 It stops beating when it is stopped, so that the last line tells how long it surely ran.
 """
@@ -26,6 +27,8 @@ import time
 
 _BEAT_SECONDS = 0.05
 _SINK_SECONDS = 2.0
+#: With ``--offers-often``, that many beats are between two writes to the sink.
+_OFFER_BEATS = 4
 
 
 def node() -> str:
@@ -58,7 +61,7 @@ def main(words: list[str]) -> int:
     """The exit code."""
     path, *options = words
     known = {"--runs-ms": "0", "--fails": "0", "--sink": "", "--result": ""}
-    flags = {"--ignores-sigterm": False, "--inputs": False}
+    flags = {"--ignores-sigterm": False, "--inputs": False, "--offers-often": False}
     while options:
         name = options.pop(0)
         if name in flags:
@@ -84,9 +87,13 @@ def main(words: list[str]) -> int:
     sink = {"sink": offer(known["--sink"], task, token)} if known["--sink"] else {}
     tell("start", **sink)
     end_at = time.monotonic() + int(known["--runs-ms"]) / 1000
+    beats = 0
     while (left := end_at - time.monotonic()) > 0:
         time.sleep(min(left, _BEAT_SECONDS))
         tell("beat")
+        beats += 1
+        if flags["--offers-often"] and beats % _OFFER_BEATS == 0:
+            offer(known["--sink"], task, token)
     code = 1 if attempt <= int(known["--fails"]) else 0
     more: dict[str, object] = {"exit": code}
     if known["--sink"]:

@@ -64,7 +64,8 @@ FULL = (
             "clock-change,clock-all", "power"),
     *_plans("workflow", "kill,crash", "partition", "pause,runner", "power,torn", "disk,restart"),
     *_plans("limits", "kill,partition", "crash,pause", "clock,kill-leader"),
-    *_plans("fencing", "pause,partition", "crash,kill", "clock,pause-leader"),
+    *_plans("fencing", "pause,partition", "crash,kill", "clock,pause-leader",
+            "pause-machine,partition-leader"),
     *_plans("drain", "kill,restart", "partition,crash", "members,kill"),
     *(
         Plan(workload=workload, nemesis=(nemesis,), leaves_dead=True, peers=peers, seconds=30.0)

@@ -47,7 +47,7 @@ class Fencing(Tasks):
         all the same: the sink is what stops it."""
         runs_ms = self.chance.choice(_LONG_MS)
         told = {"runs_ms": runs_ms, "max_attempts": 3, "on_lease_loss": "continue"}
-        command = self.command("--sink", str(self.sink), runs_ms=runs_ms)
+        command = self.command("--offers-often", "--sink", str(self.sink), runs_ms=runs_ms)
         body = {"command": command, "retry": {"max_attempts": 3}, "on_lease_loss": "continue"}
         task_id = self.next_id("long")
         await self.submit(process, task_id, told, body, key=f"key-{task_id}")
