@@ -11,16 +11,17 @@ from jepsen_like.asked import Book
 from jepsen_like.checker.verdict import Checker, Findings, workloads
 from jepsen_like.evidence import Evidence
 from jepsen_like.history import Call
-from jepsen_like.linear import Budget, Model, Op, linearizable, smallest
+from jepsen_like.linear import Budget, Model, Op, linearizable
 from jepsen_like.models import REGISTER, TASK, is_read, ops_of
+from jepsen_like.shrink import Steps, smallest
 
 #: What one task's clients do to it.
 VERBS = frozenset({"submit", "retry", "cancel", "pause", "resume", "read", "final"})
 
 STEPS_MAX = 20_000_000
 SECONDS_MAX = 120.0
-#: Violations whose smallest sub-history is sought.
-SHOWN_MAX = 5
+#: Configurations looked at for the smallest parts of all violations together.
+SHRINK_STEPS_MAX = 3_000_000
 
 
 def look(evidence: Evidence, findings: Findings) -> None:
@@ -39,7 +40,7 @@ def judge(evidence: Evidence, findings: Findings, budget: Budget) -> None:
         if call.id in by_task:
             by_task[call.id].append(call)
             findings.saw("last_reads")
-    shown = 0
+    steps = Steps(SHRINK_STEPS_MAX)
     for task_id, calls in sorted(by_task.items()):
         model = REGISTER if book.terms(task_id).is_held else TASK
         ops = operations(calls)
@@ -50,8 +51,7 @@ def judge(evidence: Evidence, findings: Findings, budget: Budget) -> None:
         if is_fine is None:
             findings.doubt(f"{task_id}: its {len(ops)} operations were not judged within budget")
         elif not is_fine:
-            shown += 1
-            _report(task_id, calls, ops if shown <= SHOWN_MAX else [], model, findings)
+            _report(task_id, calls, ops, model, steps, findings)
 
 
 def last_reads(evidence: Evidence) -> list[Call]:
@@ -93,17 +93,22 @@ def _task(call: Call) -> str:
 
 
 def _report(
-    task_id: str, calls: list[Call], ops: list[Op], model: Model, findings: Findings
+    task_id: str,
+    calls: list[Call],
+    ops: list[Op],
+    model: Model,
+    steps: Steps,
+    findings: Findings,
 ) -> None:
-    kept = smallest(ops, model, is_read) if ops else []
-    spans = {op.from_at for op in kept}
-    part = [call for call in calls if call.invoked_at in spans] if kept else calls
-    ends = sorted(op.to_at for op in kept if op.to_at is not None)
+    part = smallest(ops, model, is_read, steps)
+    asked_at = {op.from_at for op in part.ops}
+    shown = [call for call in calls if call.invoked_at in asked_at]
+    fewer = f"{len(shown)} of its {len(calls)}" if len(shown) < len(calls) else f"its {len(calls)}"
     findings.broken(
-        f"task {task_id}: no order of {len(part)} operations explains their answers",
-        ends[-1:],
+        f"task {task_id}: no order of {fewer} operations explains their answers",
+        [] if part.at is None else [part.at],
         [task_id],
-        part,
+        shown,
     )
 
 

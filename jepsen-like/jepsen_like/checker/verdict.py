@@ -18,7 +18,7 @@ from jepsen_like.history import Record
 #: Violations a verdict lists; ``checked["violations"]`` counts all of them.
 VIOLATIONS_MAX = 50
 DOUBTS_MAX = 20
-#: Records a violation carries.
+#: Records a violation carries; of more it carries the last.
 SUB_HISTORY_MAX = 40
 
 Valid = bool | Literal["unknown"]
@@ -34,6 +34,8 @@ class Violation(msgspec.Struct, frozen=True):
     ids: list[str] = []
     #: The smallest part of the evidence that cannot be, in order of time.
     history: list[dict[str, Any]] = []
+    #: Records before these that are not listed.
+    left_out: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -76,8 +78,11 @@ class Findings:
         """The promise does not hold, and this shows it."""
         self.saw("violations")
         if len(self.violations) < VIOLATIONS_MAX:
-            shown = [_shown(record) for record in history][:SUB_HISTORY_MAX]
-            self.violations.append(Violation(says, list(at), list(ids), shown))
+            records = list(history)
+            shown = [_shown(record) for record in records[-SUB_HISTORY_MAX:]]
+            self.violations.append(
+                Violation(says, list(at), list(ids), shown, len(records) - len(shown))
+            )
 
     def doubt(self, says: str) -> None:
         """The evidence does not tell whether it holds."""

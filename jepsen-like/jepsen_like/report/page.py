@@ -179,6 +179,10 @@ def _first_violation(found: Results, scale: Scale) -> str:
         '<div class="scroll"><table><thead><tr><th>from, s</th><th>to, s</th><th>what</th>'
         f"<th>where</th><th>more</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
+    if violation.left_out:
+        table = (
+            f'<p class="soft">{violation.left_out} records before these are not shown.</p>{table}'
+        )
     return (
         f"<h2>The first violation</h2><p>{_verdict(False)} {escape(verdict.checker)} "
         f'{escape(verdict.promise)}<span class="soft">{at}</span></p>'
