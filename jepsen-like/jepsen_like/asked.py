@@ -112,16 +112,24 @@ class Book:
 
         A schedule is answered as ``schedule:<name>``.
         """
-        for _ in range(DEPTH_MAX):
-            if task_id in self.asked:
-                return task_id
-            if self.schedule_of.get(task_id) in self._documents:
-                return f"schedule:{self.schedule_of[task_id]}"
-            parent = self.parent_of.get(task_id) or task_id.rpartition(".")[0]
-            if not parent:
-                return None
-            task_id = parent
+        for of in (task_id, *self.wholes(task_id)):
+            if of in self.asked:
+                return of
+            if self.schedule_of.get(of) in self._documents:
+                return f"schedule:{self.schedule_of[of]}"
         return None
+
+    def wholes(self, task_id: str) -> list[str]:
+        """What it is a part of, and what that is, upwards to what a client or a schedule made."""
+        found: list[str] = []
+        while len(found) < DEPTH_MAX:
+            if task_id in self.asked or self.schedule_of.get(task_id) in self._documents:
+                break
+            task_id = self.parent_of.get(task_id) or task_id.rpartition(".")[0]
+            if not task_id:
+                break
+            found.append(task_id)
+        return found
 
     def terms(self, task_id: str) -> Terms:
         """Its terms; the usual ones for a task of nobody."""

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from jepsen_like.checker.cancels import CHECKER
-from jepsen_like.history import Call, Effect
+from jepsen_like.history import Call, Effect, FinalTask
 from tests.jepsen.builders import (
     attempt,
     call,
     cancel,
     evidence,
     fault,
+    finals,
     read,
     submit,
     with_run,
@@ -127,3 +128,128 @@ def test_what_wakes_up_when_its_lease_was_over_was_running_for_nobody() -> None:
 
     assert judged(7_000) is True
     assert judged(4_500) is False, "its lease was not over"
+
+
+GRAPH: dict[str, Any] = {
+    "workflow": {"split": [], "each": ["split"], "join": ["each"]},
+    "maps": {"each": 2},
+}
+WHOLE = [submit("g", 0, 10, **GRAPH), submit("later", 600, 610)]
+
+
+def told(at: float, until: float, state: str = "waiting", task: str = "g") -> Call:
+    """The answer to a cancel of something that waits for its parts."""
+    return call("cancel", at, until, {"id": task}, {"id": task, "state": state, "attempt": 0})
+
+
+@pytest.mark.parametrize(
+    ("calls", "effects"),
+    [
+        # What ran was stopped, and then it was shown.
+        (
+            [told(200, 210), read("g", 400, 410, "cancelled")],
+            attempt("g.each.0", 5, 100, 390, exit=None),
+        ),
+        # Assigned before, on a node that had not heard of the cancel; it counts its own attempts.
+        ([told(200, 210)], attempt("g.each.0", 6, 300, 350, 3, exit=None)),
+        # Both were assigned before, as none of them waits for the other.
+        (
+            [told(200, 210)],
+            [*attempt("g.each.0", 5, 100, 300), *attempt("g.each.1", 6, 220, 300, exit=None)],
+        ),
+        # What it waits for had ended.
+        (
+            [told(200, 210)],
+            [*attempt("g.split", 5, 100, 190), *attempt("g.each.1", 6, 220, 300, exit=None)],
+        ),
+        # A client gave another task such a name.
+        (
+            [submit("g.each.0", 0, 10), told(20, 30, "cancelled")],
+            attempt("g.each.0", 5, 100, 200),
+        ),
+        # Only one part was cancelled.
+        (
+            [told(200, 210, "cancelling", "g.each.0"), read("g.each.0", 300, 310, "cancelled")],
+            attempt("g.each.1", 21, 710, 800),
+        ),
+        # Another try of all of it is another whole.
+        (
+            [told(20, 30, "cancelled"), call("retry", 40, 50, {"id": "g"}, {"id": "g2"})],
+            attempt("g2.each.0", 5, 100, 200),
+        ),
+    ],
+)
+def test_what_parts_may_do_after_a_cancel_of_the_whole(
+    calls: list[Call], effects: list[Effect]
+) -> None:
+    verdict = CHECKER(evidence("workflow", calls=[*WHOLE, *calls], effects=[*LATER, *effects]))
+    assert verdict.valid is True, verdict.violations
+
+
+@pytest.mark.parametrize(
+    ("calls", "effects", "says"),
+    [
+        (
+            [told(20, 30), read("g", 40, 50, "cancelled")],
+            [*attempt("g.each.0", 5, 100, 600), *attempt("g.each.1", 6, 100, 600, node="n2")],
+            "attempt 1 of g.each.1 was running on n2 550 ms after n1 had shown g cancelled",
+        ),
+        (
+            [told(20, 30, "cancelled")],
+            attempt("g.each.0", 5, 100, 200),
+            "had shown g cancelled",
+        ),
+        # Parts of parts.
+        (
+            [told(20, 30, "cancelled")],
+            attempt("g.inner.each.0", 5, 100, 200),
+            "had shown g cancelled",
+        ),
+        (
+            [told(200, 210)],
+            [*attempt("g.each.0", 5, 100, 300, exit=1), *attempt("g.each.0", 9, 400, 500, 2)],
+            "attempt 2 of g.each.0 was assigned after n1 had acknowledged the cancel of g: "
+            "attempt 1 was current then",
+        ),
+        (
+            [told(200, 210)],
+            [*attempt("g.split", 5, 100, 300), *attempt("g.each.1", 6, 310, 400)],
+            "attempt 1 of g.split was current then",
+        ),
+        (
+            [told(200, 210)],
+            [*attempt("g.each.0", 6, 100, 300), *attempt("g.join", 7, 310, 400)],
+            "attempt 1 of g.each.0 was current then",
+        ),
+        ([told(200, 210)], attempt("g.each.0", 21, 710, 800), "token 21 was given after 20"),
+        (
+            [told(200, 210), submit("h", 220, 230, **GRAPH)],
+            [*attempt("h.split", 8, 240, 300), *attempt("g.each.0", 9, 310, 400)],
+            "token 9 was given after 8",
+        ),
+    ],
+)
+def test_parts_of_what_was_cancelled_are_followed(
+    calls: list[Call], effects: list[Effect], says: str
+) -> None:
+    verdict = CHECKER(evidence("workflow", calls=[*WHOLE, *calls], effects=[*LATER, *effects]))
+    assert verdict.valid is False
+    assert any(says in violation.says for violation in verdict.violations), verdict.violations
+    assert all("g" in violation.ids for violation in verdict.violations)
+    assert verdict.checked["attempts_of_parts"] > 0
+
+
+def test_parts_are_also_known_by_what_peers_hold() -> None:
+    rows = finals(FinalTask("g", "cancelled"), FinalTask("p7", "cancelled", parent="g"))
+    calls = [*WHOLE, told(20, 30, "cancelled")]
+    verdict = CHECKER(
+        evidence("workflow", calls=calls, effects=attempt("p7", 5, 100, 200), finals=rows)
+    )
+    assert "p7 was running" in verdict.violations[0].says
+
+
+def test_parts_of_what_may_overlap_may_go_on() -> None:
+    calls = [submit("g", 0, 10, idempotent=True, **GRAPH), told(200, 210)]
+    calls.append(read("g", 300, 310, "cancelled"))
+    went_on = evidence("workflow", calls=calls, effects=attempt("g.each.0", 5, 100, 390, exit=None))
+    assert (CHECKER(went_on).valid, CHECKER(went_on).checked["ran_on_as_asked_for"]) == (True, 1)
