@@ -33,8 +33,6 @@ def after(on: str | None, **more: Any) -> dict[str, Any]:
         (after("failure"), [*attempt("a", 1, 100, 200, exit=None), *B_AFTER], "lost"),
         (after("always"), [*A_FAILED, *B_AFTER], "failed"),
         (after("always"), B_AFTER, "cancelled"),
-        # What it waits for is no program: a workflow, a map.
-        (after("success"), B_AFTER, "succeeded"),
         ({"depends_on": ["a", "c"], "needs": "any"}, [*A_OK, *B_AFTER], "succeeded"),
         ({"depends_on": ["a", "c"], "needs": 1}, [*A_OK, *B_AFTER], "succeeded"),
     ],
@@ -56,6 +54,9 @@ def test_a_start_after_the_end_that_was_asked_for_passes(
         (after("success"), [*A_FAILED, *B_AFTER], "failed", "ended failed"),
         (after("success"), [*A_FAILED, *B_AFTER], "succeeded", "had not succeeded"),
         (after("success"), B_AFTER, "cancelled", "ended cancelled"),
+        # It is a program, and nobody saw it.
+        (after("success"), B_AFTER, "succeeded", "a (success) was not seen to run"),
+        (after(None), B_AFTER, "succeeded", "a (success) was not seen to run"),
         (after("failure"), [*A_OK, *B_AFTER], "succeeded", "succeeded"),
         (after("always"), [*A_OK, *B_MEANWHILE], "succeeded", "was running until 50 ms later"),
         (
@@ -77,6 +78,14 @@ def test_a_start_before_it_is_found(
     assert says in verdict.violations[0].says
 
 
+@pytest.mark.parametrize("asked", [{"workflow": {"split": []}}, {"maps": {"": 3}}])
+def test_a_whole_succeeds_without_an_attempt_of_its_own(asked: dict[str, Any]) -> None:
+    calls = [submit("a", 0, 10, **asked), submit("b", 20, 30, **after("success"))]
+    rows = finals(FinalTask("a", "succeeded"), FinalTask("b", "succeeded"))
+    verdict = CHECKER(evidence("workflow", calls=calls, effects=B_AFTER, finals=rows))
+    assert verdict.valid is True, verdict.violations
+
+
 def parts(parent: str, *states: str) -> list[FinalTask]:
     split = [FinalTask(f"m.{k}", state, parent="m") for k, state in enumerate(states)]
     return [FinalTask("m", parent), *split]
@@ -88,14 +97,14 @@ def test_a_join_comes_with_the_last_part() -> None:
         (parts("waiting", "succeeded", "running"), True),
         (parts("succeeded", "succeeded", "running"), False),
     ):
-        calls = [submit("m", 0, 10), submit("b", 20, 30, depends_on=["m"])]
+        calls = [submit("m", 0, 10, maps={"": 3}), submit("b", 20, 30, depends_on=["m"])]
         rows = [*rows, FinalTask("b", "succeeded")]
         verdict = CHECKER(evidence("workflow", calls=calls, effects=B_AFTER, finals=finals(*rows)))
         assert verdict.valid is valid
 
 
 def test_an_item_that_two_tasks_ran_is_found() -> None:
-    calls = [submit("m", 0, 10), submit("b", 20, 30, depends_on=["m"])]
+    calls = [submit("m", 0, 10, maps={"": 3}), submit("b", 20, 30, depends_on=["m"])]
     once = [*attempt("m.0", 3, 50, 90, index=0), *attempt("m.1", 4, 50, 90, index=1)]
     fine = evidence("workflow", calls=calls, effects=[*once, *B_AFTER])
     assert CHECKER(fine).valid is True

@@ -61,6 +61,8 @@ def _waited(
         findings.saw("edges")
         before = by_task.get(task_id, [])
         why = _unmet(on, run, before, ends.get(task_id), book.terms(task_id).may_overlap)
+        if on == "success" and not (why or before) and _is_command(task_id, book):
+            why = "was not seen to run"
         if why:
             end = [ends[task_id]] if task_id in ends else []
             unmet.append((f"{task_id} ({on}) {why}", [*before, *end]))
@@ -72,6 +74,12 @@ def _waited(
             [run.task],
             [*(record for _, records in unmet for record in records), run],
         )
+
+
+def _is_command(task_id: str, book: Book) -> bool:
+    """Is it a program, which leaves effects, and not a whole, of which only the parts do?"""
+    asked = book.asked.get(task_id)
+    return asked is not None and not (asked.task.get("workflow") or asked.task.get("maps"))
 
 
 def _unmet(
