@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from jepsen_like import history
 from jepsen_like.evidence import read_evidence
 from jepsen_like.history import (
     BadEvidence,
+    Clock,
+    Earn,
     Effect,
+    Exit,
+    FaultEvent,
+    Final,
+    FinalTask,
+    LogEntry,
     Operation,
+    Ordered,
+    Phase,
+    Position,
+    Record,
+    Replayed,
+    Row,
     Run,
+    Sample,
     Writer,
     calls,
     read_lines,
@@ -122,3 +139,53 @@ def test_percentiles_are_values_that_occurred() -> None:
     assert distribution(values) == {"count": 100, "p50": 50.0, "p99": 99.0, "max": 100.0}
     assert distribution([3.0]) == {"count": 1, "p50": 3.0, "p99": 3.0, "max": 3.0}
     assert distribution([]) == {}
+
+
+#: What the README says of files' records.
+FIELDS: dict[str, tuple[type[Record], dict[str, type[Record]]]] = {
+    "run.json": (Run, {"phases": Phase, "clock": Clock, "exits": Exit, "earn": Earn}),
+    "history.jsonl": (Operation, {}),
+    "effects/*.jsonl": (Effect, {}),
+    "faults.jsonl": (FaultEvent, {}),
+    "states.jsonl": (Sample, {}),
+    "final/<peer>.json": (Final, {"tasks": FinalTask}),
+    "replayed/<peer>.json": (Replayed, {"entries": Position}),
+    "log.jsonl": (LogEntry, {"rows": Row, "commands": Ordered}),
+}
+
+
+def documented(file: str) -> dict[str, set[str]]:
+    """Field -> the fields of what it holds (none: not told), from the README's table of a file."""
+    text = (Path(__file__).parents[2] / "jepsen-like" / "README.md").read_text(encoding="utf-8")
+    section = text.partition("### Fields\n")[2].partition("\n## ")[0]
+    assert f"\n`{file}`" in section, f"README.md has no table of {file}"
+    told: dict[str, set[str]] = {}
+    for line in section.partition(f"\n`{file}`")[2].partition("\n\n")[2].splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        words = re.findall(r"`([^`]+)`", line.split("|")[1])
+        inside = {name for word in words if word[0] in "[{" for name in parts(word)}
+        told |= {word: inside for word in words if word[0] not in "[{"}
+    return told
+
+
+def parts(word: str) -> list[str]:
+    return [name.strip() for name in word.strip("[]{}").split(",")]
+
+
+@pytest.mark.parametrize("file", FIELDS)
+def test_every_field_of_the_evidence_is_in_the_readme_and_no_other(file: str) -> None:
+    kind, inside = FIELDS[file]
+    told = documented(file)
+    assert set(told) == {field.encode_name for field in msgspec.structs.fields(kind)}
+    for name, names in told.items():
+        of = inside.get(name)
+        expected = {field.encode_name for field in msgspec.structs.fields(of)} if of else set()
+        assert names == expected, name
+
+
+def test_no_kind_of_record_on_disk_is_forgotten() -> None:
+    on_disk = {kind for kind, inside in FIELDS.values() for kind in (kind, *inside.values())}
+    kinds = {kind for kind in vars(history).values() if isinstance(kind, type)}
+    # Calls are put together from operations, and never written.
+    assert {k for k in kinds if issubclass(k, Record)} - {Record, history.Call} == on_disk
