@@ -30,10 +30,15 @@ def test_peers_that_are_broken_keep_their_promises(tmp_path: Path) -> None:
     done = harness("suite", "smoke", "--report", str(tmp_path / "runs"))
     logs = "\n".join(log.read_text()[-3000:] for log in (tmp_path / "runs").glob("*.log"))
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{logs}"
-    results = json.loads((tmp_path / "runs" / "000" / "results.json").read_text())
+    run = tmp_path / "runs" / "000"
+    results = json.loads((run / "results.json").read_text())
     assert results["valid"] is True
     assert sum(results["faults"].values()) >= 3
-    assert (tmp_path / "runs" / "000" / "report.html").stat().st_size > 10_000
+    assert (run / "report.html").stat().st_size > 10_000
+    (run / "results.json").unlink()
+    again = harness("recheck", str(run))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert json.loads((run / "results.json").read_text()) == results, "judged again it is the same"
 
 
 def test_a_bug_is_caught(tmp_path: Path) -> None:
