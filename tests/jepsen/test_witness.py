@@ -91,7 +91,8 @@ def test_the_checker_takes_each_task_by_itself() -> None:
     bad = [*good, *other, read("u", 60, 70, None)]
     (violation,) = LINEARIZABILITY(evidence("register", calls=bad)).violations
     assert violation.ids == ["u"]
-    assert [record["f"] for record in violation.history] == ["submit", "read"]
+    # Seen once, and then unknown: that it was submitted is not even needed.
+    assert [record["f"] for record in violation.history] == ["read", "read"]
 
 
 @pytest.mark.parametrize(
