@@ -52,9 +52,12 @@ class Clock(Fault):
             self.arena.set_clock(peer, self.offset_ms, drift=self.drift)
 
     def shift_ms(self) -> int:
-        """By how much the cluster's time may be wrong because of it: a majority is believed."""
+        """How far ahead the cluster's time may be because of it: a majority is believed.
+
+        Behind clocks that were stepped back it stands still, and is right with them again.
+        """
         is_believed = 2 * len(self.targets) > len(self.arena.peers.ids)
-        return abs(self.offset_ms) if is_believed else 0
+        return max(self.offset_ms, 0) if is_believed else 0
 
     async def compare(self) -> tuple[bool | None, str]:
         """Do the peers that answer say what they are meant to?  None: none answers."""
@@ -70,7 +73,7 @@ class Clock(Fault):
     async def end(self) -> Seen:
         for peer in self.targets:
             self.arena.set_clock(peer, 0)
-        if self.shift_ms() <= _RESET_MS or self.offset_ms < 0:
+        if self.shift_ms() <= _RESET_MS:
             return Seen(self.targets, None)
         peer = await self._reset()
         if peer:
