@@ -94,7 +94,8 @@ def _times(document: dict[str, Any]) -> Times:
         _field(part, low, high) for part, (low, high) in zip(texts, _BOUNDS, strict=True)
     )
     is_either = not texts[3].startswith("*") and not texts[5].startswith("*")
-    is_rhythm = texts[1].startswith("*") or texts[2].startswith("*")
+    terms = [term for part in texts[1:3] for term in part.split(",")]
+    is_rhythm = any(term.startswith("*") for term in terms)
     gap, fold = document.get("gap", "usual"), document.get("fold", "usual")
     if gap == "usual":
         gap = "skip" if is_rhythm else "shift"

@@ -7,52 +7,21 @@ from typing import Any
 import pytest
 
 from jepsen_like.checker.slots import CHECKER
-from jepsen_like.evidence import Evidence
 from jepsen_like.history import Call, Effect
 from jepsen_like.slots import CannotTell, due
-from tests.jepsen.builders import EPOCH_MS, attempt, call, evidence, fault, with_run
-
-EVERY = 2_000
-
-
-def slot(
-    second: float, task: str | None = None, state: str = "succeeded", **more: Any
-) -> dict[str, Any]:
-    """A row for an instant of the run."""
-    task = f"s-{second:g}" if task is None and state == "succeeded" else task
-    return {"at_ms": EPOCH_MS + round(second * 1_000), "state": state, "task": task, **more}
-
-
-def ran(second: float, task: str = "", late: float = 100, token: int = 0) -> list[Effect]:
-    """The program of a slot, ``late`` ms after it."""
-    at = second * 1_000 + late
-    slot_ms = EPOCH_MS + round(second * 1_000)
-    token = token or round(second)
-    task = task or f"s-{second:g}"
-    return attempt(task, token, at, at + 60, slot=slot_ms, schedule="s")
-
-
-def put(**more: Any) -> Call:
-    document = {"name": "s", "every_ms": EVERY, "start": EPOCH_MS, **more}
-    return call("put-schedule", 1_000, 1_100, document, {"name": "s"})
-
-
-def slots(rows: list[dict[str, Any]], at: float = 29_500) -> Call:
-    return call("slots", at, at + 10, {"name": "s"}, {"slots": rows})
-
-
-DUE = list(range(2, 30, 2))
-
-
-def whole(
-    rows: list[dict[str, Any]], effects: list[Effect] | None = None, **parts: Any
-) -> Evidence:
-    if effects is None:
-        effects = [e for second in DUE for e in ran(second)]
-    return evidence("schedules", calls=[put(), slots(rows)], effects=effects, **parts)
-
-
-ROWS = [slot(second) for second in DUE]
+from tests.jepsen.builders import EPOCH_MS, call, evidence, fault, with_run
+from tests.jepsen.scheduled import (
+    DUE,
+    EVERY,
+    ROWS,
+    held,
+    instead,
+    put,
+    ran,
+    slot,
+    slots,
+    whole,
+)
 
 
 def test_every_slot_covered_once_passes() -> None:
@@ -67,10 +36,11 @@ def test_what_was_not_run_for_a_stated_reason_is_covered() -> None:
     rows = [
         *others,
         slot(6, state="skipped", reason="overlap"),
-        slot(8, state="missed", upto_ms=EPOCH_MS + 12_000, count=3),
+        slot(8, state="missed", reason="superseded", upto_ms=EPOCH_MS + 12_000, count=3),
     ]
-    effects = [e for s in DUE if s not in (6, 8, 10, 12) for e in ran(s)]
-    verdict = CHECKER(whole(rows, effects))
+    effects = instead(ran(4, late=1_900), 4, 6, 8, 10, 12)
+    # Nobody led.
+    verdict = CHECKER(whole(rows, effects, faults=fault("partition", 7_000, 13_000, "n1")))
     assert verdict.valid is True, verdict.violations
 
 
@@ -82,8 +52,9 @@ def test_a_missed_slot_is_found_and_a_fresh_one_is_not_yet() -> None:
 
 
 def test_a_slot_is_not_missed_when_an_earlier_answer_had_it() -> None:
-    calls = [put(), slots([slot(4), slot(8)], 10_000), slots([slot(s) for s in DUE if s != 8])]
-    assert CHECKER(evidence("schedules", calls=calls, effects=ran(4))).valid is True
+    early = slots([slot(4), slot(8)], 10_000)
+    later = [slot(s) for s in DUE if s != 8]
+    assert CHECKER(whole(later, more=(early,), finals=held(ROWS))).valid is True
 
 
 def test_slots_that_were_pushed_out_of_a_full_answer_are_out_of_sight() -> None:
@@ -93,7 +64,8 @@ def test_slots_that_were_pushed_out_of_a_full_answer_are_out_of_sight() -> None:
         call("put-schedule", 1_000, 1_100, document, {"name": "s"}),
         slots(rows, 29_150),
     ]
-    verdict = CHECKER(evidence("schedules", calls=calls))
+    effects = [e for tenth in range(191, 291) for e in ran(tenth / 10, token=tenth)]
+    verdict = CHECKER(evidence("schedules", calls=calls, effects=effects, finals=held(rows)))
     assert verdict.valid is True, verdict.violations
     assert verdict.checked["slots_out_of_sight"] > 150
 
@@ -111,7 +83,12 @@ def test_slots_that_were_pushed_out_of_a_full_answer_are_out_of_sight() -> None:
             "whose row has no task",
         ),
         (ROWS, ran(8, late=-500), "early: s-8 ran slot"),
-        (ROWS, ran(8, late=10_500), "10500 ms after it, with no fault near"),
+        (ROWS, ran(8, late=10_500), "10500 ms after it, and 10500 ms after anything was in"),
+        (
+            [slot(s) for s in DUE if s < 22],
+            [*instead([]), *ran(23)],
+            f"s-23 ran slot {EPOCH_MS + 23_000} of s, when it is not due",
+        ),
     ],
 )
 def test_what_must_not_be_is_found(
@@ -136,12 +113,14 @@ def test_a_run_without_a_row_is_judged_by_its_own_slot() -> None:
 
 
 def test_faults_excuse_lateness_and_stepped_clocks_two_seconds() -> None:
-    slow = whole(ROWS, ran(8, late=10_500), faults=fault("kill", 9_000, 12_000, "n1"))
-    assert CHECKER(slow).valid is True
-    early = whole(ROWS, ran(8, late=-1_500), faults=fault("clock-step", 5_000, 9_000, "n1"))
-    assert CHECKER(early).valid is True
-    too_early = whole(ROWS, ran(8, late=-2_500), faults=fault("clock-step", 5_000, 9_000, "n1"))
-    assert CHECKER(too_early).valid is False
+    for late, name, valid in (
+        (10_500, "kill", True),
+        (-1_500, "clock-step", True),
+        (-2_500, "clock-step", False),
+    ):
+        effects = instead(ran(8, late=late), 8)
+        found = CHECKER(whole(ROWS, effects, faults=fault(name, 5_000, 9_000, "n1")))
+        assert found.valid is valid, found.violations
 
 
 def told(verb: str, at: float, until: float | None = 0, node: str = "n1") -> Call:
@@ -161,33 +140,21 @@ def told(verb: str, at: float, until: float | None = 0, node: str = "n1") -> Cal
         ([told("cordon", 19_000)], False),
         ([told("cordon", -9_000), told("uncordon", -8_000, node="n2")], True),
         ([told("cordon", -9_000), told("uncordon", -8_000, None)], True),
+        ([told("cordon", 2_000), told("uncordon", 7_000)], False),
         ([call("cordon", 5_000, 5_010, {"node": "n1"})], False),
     ],
 )
 def test_runs_may_wait_for_nodes_that_are_given_nothing_just_then(
     orders: list[Call], valid: bool
 ) -> None:
-    calls = [*orders, put(), slots(ROWS)]
-    slow = evidence("schedules", calls=calls, effects=ran(8, late=10_500))
+    slow = whole(ROWS, instead(ran(8, late=10_500), 8), more=tuple(orders))
     assert CHECKER(slow).valid is valid
-
-
-def test_only_a_fault_that_is_near_excuses_lateness() -> None:
-    # The slot is at 8 s; it needs 10 s of quiet before it, and until it ran.
-    for begun, until, valid in (
-        (-9_000, -2_500, False),
-        (-9_000, -1_500, True),
-        (18_000, 19_000, True),
-        (18_700, 19_000, False),
-        (-9_000, 25_000, True),
-    ):
-        near = fault("kill", begun, until, "n1")
-        assert CHECKER(whole(ROWS, ran(8, late=10_500), faults=near)).valid is valid
 
 
 def test_a_row_before_the_schedule_was_asked_for_is_not_judged() -> None:
     # Clocks of peers may be behind the one that says when it was asked for.
-    assert CHECKER(whole([*ROWS, slot(0.5)])).valid is True
+    rows = [*ROWS, slot(0.5)]
+    assert CHECKER(whole(rows, [*instead([]), *ran(0.5, token=99)])).valid is True
 
 
 @pytest.mark.parametrize(
@@ -213,8 +180,7 @@ def test_without_a_clock_nobody_can_say_what_was_due() -> None:
 
 def test_a_schedule_whose_put_was_refused_is_not_judged_by_its_document() -> None:
     refused = call("put-schedule", 500, 600, {"name": "s", "every_ms": EVERY, "start": EPOCH_MS})
-    calls = [refused, put(), slots(ROWS)]
-    assert CHECKER(evidence("schedules", calls=calls)).valid is True
+    assert CHECKER(whole(ROWS, more=(refused,))).valid is True
 
 
 MIDNIGHT = 1_772_323_200_000  # 2026-03-01T00:00:00Z, a Sunday
@@ -290,6 +256,11 @@ AUTUMN = 1_793_512_800_000  # 2026-11-01T06:00:00Z, when they go to 01:00
         (SPRING, {"cron": "30 2 * * *"}, [0]),
         (SPRING, {"cron": "30 2 * * *", "gap": "skip"}, []),
         (SPRING, {"cron": "30 * * * *"}, [-90, -30, 30, 90]),
+        # Any term of a list makes it a rhythm.
+        (SPRING, {"cron": "7,*/30 2 * * *"}, []),
+        (SPRING, {"cron": "30 2,*/12 * * *"}, [-90]),
+        (SPRING, {"cron": "7,30 2 * * *"}, [0]),
+        (AUTUMN, {"cron": "7,*/30 1 * * *"}, [-60, -53, -30, 0, 7, 30]),
         (AUTUMN, {"cron": "30 1 * * *"}, [-30]),
         (AUTUMN, {"cron": "30 1 * * *", "fold": "second"}, [30]),
         (AUTUMN, {"cron": "30 1 * * *", "fold": "both"}, [-30, 30]),

@@ -90,7 +90,7 @@ CHECKER = Checker(
     "termination",
     "G9",
     "tasks",
-    workloads("tasks", "mixed", "workflow", "limits", "fencing", "drain"),
+    workloads("tasks", "mixed", "workflow", "limits", "fencing", "drain", "schedules"),
     look,
     "Did every acknowledged task come to an end once the faults were healed?",
 )
