@@ -164,6 +164,7 @@ class Session:
                 left = await all_ended(self.peers, ENDED_SECONDS) if workload.all_end else []
                 if left:
                     self.progress.say(f"{len(left)} tasks have not ended: {', '.join(left[:5])}")
+                await workload.read_again(client.process())
             await write_finals(self.peers, self.directory)
         except asyncio.CancelledError:
             self.trouble = "interrupted"

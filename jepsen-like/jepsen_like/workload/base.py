@@ -82,6 +82,10 @@ class Workload(ABC):
         """After the heal: nothing new comes from here on."""
         return
 
+    async def read_again(self, process: Process) -> None:
+        """Once all tasks have ended: what is then to be seen, beside the tasks themselves."""
+        return
+
     async def tear_down(self) -> None:
         """Give back what `set_up` took."""
         return

@@ -40,6 +40,10 @@ class Mixed(Workload):
         for part in reversed(self._parts):
             await part.wind_down(process)
 
+    async def read_again(self, process: Process) -> None:
+        for part in self._parts:
+            await part.read_again(process)
+
     async def tear_down(self) -> None:
         for part in self._parts:
             await part.tear_down()

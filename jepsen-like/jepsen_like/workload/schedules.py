@@ -13,6 +13,12 @@ from jepsen_like.zones import NAME, Zone
 
 #: Milliseconds between two slots, by schedule.
 _EVERY_MS = (1_000, 1_000, 1_000, 2_000, 2_000, 5_000)
+#: One whose runs take longer than from one slot to the next, and may not overlap: slots that find
+#: one under way are passed over.
+_LONG = {"runs_ms": 1_600, "overlap": "skip", "misfire": "latest"}
+#: All others: nothing is ever in their way, and nothing of them is written off.
+_SHORT = {"runs_ms": 100, "overlap": "allow", "misfire": "all"}
+_MISFIRE_LIMIT = 100
 #: Times of a zone whose clocks change all the while: a rhythm and a fixed time, each by the usual
 #: policies and by others.
 _TIMES: tuple[dict[str, str], ...] = (
@@ -29,10 +35,13 @@ class Timing(NamedTuple):
     #: As the history has it for the judge, and as a peer is asked.
     told: dict[str, Any]
     asked: dict[str, Any]
+    #: How long its runs take, and what becomes of those that cannot be at once or in time.
+    terms: dict[str, Any] = _SHORT
 
 
 def _timings(zone: Zone | None) -> list[Timing]:
     found = [Timing({"every_ms": every}, {"every": every / 1_000}) for every in _EVERY_MS]
+    found.append(Timing({"every_ms": 1_000}, {"every": 1.0}, _LONG))
     if zone is not None:
         offsets = [list(offset) for offset in zone.offsets]
         found += [Timing({**t, "offsets": offsets}, {**t, "zone": NAME}) for t in _TIMES]
@@ -72,17 +81,19 @@ class Schedules(Workload):
             await process.ask(pause, self._any())
             await process.ask(self._slots(number), self._any())
 
+    async def read_again(self, process: Process) -> None:
+        for number in range(len(self._timings)):
+            await process.ask(self._slots(number), self._any())
+
     def _any(self) -> str:
         return self.client.any_peer(self.chance)
 
     def _put(self, number: int) -> Question:
         name, timing = f"s{number}", self._timings[number]
-        value = {"name": name, **timing.told, "task": {"runs_ms": 100}, "overlap": "allow",
-                 "misfire": "all"}  # fmt: skip
-        body = {
-            **timing.asked, "overlap": "allow", "misfire": "all", "misfire_limit": 100,
-            "task": {"command": self.command(runs_ms=100)},
-        }  # fmt: skip
+        runs_ms, overlap, misfire = (timing.terms[k] for k in ("runs_ms", "overlap", "misfire"))
+        policies = {"overlap": overlap, "misfire": misfire, "misfire_limit": _MISFIRE_LIMIT}
+        value = {"name": name, **timing.told, "task": {"runs_ms": runs_ms}, **policies}
+        body = {**timing.asked, **policies, "task": {"command": self.command(runs_ms=runs_ms)}}
         return Question("put-schedule", value, "PUT", f"/v1/schedules/{name}", body)
 
     def _slots(self, number: int) -> Question:
