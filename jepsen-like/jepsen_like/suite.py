@@ -116,6 +116,7 @@ PLANTED = (
     _planted("let-everybody-through", "limits", "limits", "kill-one", seconds=4.0),
     _planted("fire-what-has-fired", "slots", "schedules", "kill-leader"),
     _planted("begin-from-now", "slots", "schedules", "kill-majority", "kill-all"),
+    _planted("fire-and-lose-the-run", "slots", "schedules", "kill-one", seconds=10.0),
     _planted("come-again-when-clocks-go-back", "slots", "schedules", "kill-one", seconds=25.0),
     _planted("take-any-end-for-the-right-one", "dependencies", "workflow", "kill-one"),
     _planted("join-as-soon-as-one-is-there", "dependencies", "workflow", "kill-one"),

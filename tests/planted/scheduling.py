@@ -20,6 +20,7 @@ from raftsched.core.handlers import (
     forks,
     nodes,
     rows,
+    runs,
     schedules,
     submit,
     timers,
@@ -210,3 +211,13 @@ def begin_from_now() -> AbstractContextManager[Any]:
         patch.object(firing, "reckon", reckon),
         patch.object(schedules, "_why_not", lambda row, fired, now: ""),
     )
+
+
+def fire_and_lose_the_run() -> AbstractContextManager[Any]:
+    """The row of every third second names a task, and nobody makes it."""
+    usual = runs.Runs._create
+
+    def create(self: Any, at: int, after: str) -> str:
+        return usual(self, at, after) if at // 1_000 % 3 else str(self._free_id(at))
+
+    return patch.object(runs.Runs, "_create", create)

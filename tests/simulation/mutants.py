@@ -171,6 +171,7 @@ MUTANTS = (
     Mutant(
         "begin-from-now", "G5", "slots", 12, 30, _leaderless(), shows="apart",
     ),
+    Mutant("fire-and-lose-the-run", "G5", "slots", 6, shows="never ended"),
     Mutant(
         "take-any-end-for-the-right-one", "G8", "workflows", 4,
         shows="waits for",
