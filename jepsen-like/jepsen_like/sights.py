@@ -136,7 +136,7 @@ def due_of(evidence: Evidence, seen: Sight) -> Due | None:
     assert after is not None
     last = max((call.ended_at or 0 for call in seen.answers), default=0)
     if seen.pause is not None:
-        last = min(last, seen.pause.ended_at or last)
+        last = seen.pause.ended_at or last
     upto = Ahead(evidence).latest_ms(last)
     anchor = min(seen.rows, default=None)
     try:

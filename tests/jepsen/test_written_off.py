@@ -9,7 +9,7 @@ import pytest
 from jepsen_like.checker.slots import CHECKER
 from jepsen_like.checker.verdict import Verdict
 from jepsen_like.history import Call, FaultEvent
-from tests.jepsen.builders import EPOCH_MS, call, evidence, fault, with_run
+from tests.jepsen.builders import EPOCH_MS, attempt, call, evidence, fault, with_run
 from tests.jepsen.scheduled import DUE, held, instead, pause, put, ran, slot, slots, whole
 
 ALL = {"misfire": "all", "misfire_limit": 100, "overlap": "allow"}
@@ -111,6 +111,24 @@ def test_overlap_needs_a_forerunner_that_was_under_way(
     verdict = CHECKER(evidence("schedules", calls=calls, effects=effects, finals=held(rows)))
     found = [v.says for v in verdict.violations if "written off" in v.says]
     assert (not found) is valid, verdict.violations
+
+
+def test_a_forerunner_that_was_killed_is_under_way_until_its_lease_is_over() -> None:
+    slot_ms = EPOCH_MS + 2_000
+    for lease, valid in ((5.0, False), (8.0, True)):
+        rows = [slot(2), slot(20, state="skipped", reason="overlap")]
+        document = {"overlap": "skip", "every_ms": None, "cron": "22,40 13 22 * * *"}
+        killed = attempt("s-2", 1, 2_100, 3_000, exit=None, slot=slot_ms, schedule="s")
+        calls = [put(**document), slots(rows)]
+        of_it = evidence("schedules", calls=calls, effects=killed, finals=held(rows))
+        assert CHECKER(with_run(of_it, lease_seconds=lease)).valid is valid
+
+
+def test_what_ran_between_the_last_answer_and_the_pause_is_no_phantom() -> None:
+    rows = [slot(s) for s in DUE if s <= 20]
+    calls = [put(**ALL), slots(rows, 21_000), pause(29_000)]
+    verdict = CHECKER(evidence("schedules", calls=calls, effects=instead([]), finals=held(rows)))
+    assert verdict.valid is True, verdict.violations
 
 
 def test_a_clean_schedule_has_nothing_written_off() -> None:

@@ -147,12 +147,14 @@ class _Excuses:
         self._limit = int(document.get("misfire_limit") or MISFIRE_LIMIT)
         self._window = int(document.get("misfire_window_ms") or MISFIRE_WINDOW_MS)
         self._overlap = str(document.get("overlap") or OVERLAP)
-        #: Slot -> when the last of its runs was over, ns; None: nobody saw one that was.
+        lease = round(evidence.run.lease_seconds * 1e9)
+        #: Slot -> when the last of its attempts was over, ns: one that was killed, once its lease
+        #: was.  None: nobody saw any.
         self._over: dict[int, int | None] = dict.fromkeys(seen.tasks)
         for tries in tried:
             if tries[0].slot is not None:
                 last = max(tries, key=lambda run: run.token)
-                self._over[tries[0].slot] = last.ended_at
+                self._over[tries[0].slot] = last.ended_at or last.to_at + lease
 
     def what_is_wrong(self, row: Row) -> str:
         """Why that row may not be; empty: it may."""
