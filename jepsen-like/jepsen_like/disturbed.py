@@ -28,6 +28,16 @@ class Disturbed:
             deadline = max(deadline, min(to_at, NEVER - self._bound) + self._bound)
         return deadline
 
+    def calm(self, from_at: int, to_at: int) -> int:
+        """How much of that time nothing was, ns."""
+        found, at = 0, from_at
+        for low, high in self._stretches:
+            if low >= to_at:
+                break
+            found += max(0, low - at)
+            at = max(at, high)
+        return found + max(0, to_at - at)
+
     def is_near(self, at: int) -> bool:
         """Was there any within the bound of an instant?"""
         near = (at - self._bound, at + self._bound)

@@ -13,6 +13,8 @@ from jepsen_like.sights import Due, Sight
 #: A run starts within this of its instant, jitter aside, or of the end of what was in its way;
 #: where nodes have other tasks as well, which may be before it, within more.
 LATE_MS_MAX, BUSY_MS_MAX = 10_000, 30_000
+#: Of several stretches without a fault, of which each begins with getting ready, it may take more.
+CALM_SHARE = 1.5
 #: After the heal runs are waited for at least so long, if they do not come before.
 WAITED_NS = 60_000_000_000
 
@@ -84,16 +86,22 @@ class Judge:
         if self._run.is_attached:
             return  # Of what its owner broke meanwhile nothing is known.
         jitter = int(seen.document.get("jitter_ms") or 0)
-        deadline = self._disturbed.deadline(run.started_at - (late - jitter) * 1_000_000)
+        due_at = run.started_at - (late - jitter) * 1_000_000
         # Attempts before it that left no sign had their leases.
-        deadline += round((run.number - 1) * self._run.lease_seconds * 1e9)
+        leases = round((run.number - 1) * self._run.lease_seconds * 1e9)
+        deadline = self._disturbed.deadline(due_at) + leases
         # One that lies behind all that anybody waited for accuses nobody.
         self._findings.saw("runs_judged_for_lateness", int(deadline <= self._last))
+        over = (run.started_at - deadline) // 1_000_000 + self._most_ms
+        calm = (self._disturbed.calm(due_at, run.started_at) - leases) // 1_000_000
+        says = ""
         if run.started_at > deadline:
-            over = (run.started_at - deadline) // 1_000_000 + self._most_ms
+            says = f"and {over} ms after anything was in its way"
+        elif calm > self._most_ms * CALM_SHARE:
+            says = f"though for {calm} ms of them nothing was in its way"
+        if says:
             self._findings.broken(
-                f"late: {run.task} ran slot {slot} of {seen.name} {late} ms after it, and {over} "
-                "ms after anything was in its way",
+                f"late: {run.task} ran slot {slot} of {seen.name} {late} ms after it, {says}",
                 [run.started_at],
                 [seen.name, run.task],
                 [run],
