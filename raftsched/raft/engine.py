@@ -7,7 +7,8 @@ PySyncObj does with snapshots and with committed entries is replaced:
 1. Committed entries are applied in slices of `APPLY_SECONDS`; the rest waits for the next tick.
 2. While `is_held`, nothing is applied.
 3. A snapshot comes in by `adopt` only, once its state is decoded and its file is published.
-4. Its members are those of the journal's configuration; a peer that is no voter there never
+4. A leader commits nothing that is not durable on its own disk.
+5. Its members are those of the journal's configuration; a peer that is no voter there never
    stands for election.  (PySyncObj counts itself always; what it calls read-only nodes are sent
    the log and not counted, as learners should be.)
 """
@@ -133,6 +134,8 @@ class _NoPoller:
 class Engine(SyncObj):  # type: ignore[misc]
     """PySyncObj behind names of ours.  Implements ``filter.LogView``."""
 
+    _commit_index: int
+
     def __init__(
         self,
         config: LogConfig,
@@ -244,7 +247,22 @@ class Engine(SyncObj):  # type: ignore[misc]
     @property
     def commit_index(self) -> int:
         """What this peer knows to be committed."""
-        return int(self._SyncObj__raftCommitIndex)
+        return self._commit_index
+
+    @property
+    def _SyncObj__raftCommitIndex(self) -> int:
+        """PySyncObj's name for it."""
+        return self._commit_index
+
+    @_SyncObj__raftCommitIndex.setter
+    def _SyncObj__raftCommitIndex(self, index: int) -> None:
+        """A leader counts itself, and so commits no further than its own disk holds.
+
+        Only who leads alone would: it is elected, writes its first entry and counts, all in a tick.
+        """
+        if self.is_leader:
+            index = min(index, max(self._journal.durable_index, self._commit_index))
+        self._commit_index = index
 
     @property
     def applied_index(self) -> int:

@@ -8,7 +8,8 @@ reads (`reads`, `quorum`) and a hand-over without loss (`handover`).
 
 Rules
 1. Nothing that promises (an acknowledgement, a vote, a vote request) leaves before the journal is
-   synced up to it; the leader counts itself only in a pass that began with a sync.
+   synced up to it; the leader counts itself only in a pass that began with a sync, and only for
+   what was durable then: what it appends in that pass, alone, it commits in the next (`engine`).
 2. PySyncObj hears of the network only what `filter.MessageFilter` passes.
 3. An exception out of apply, the journal or the filter ends the process: `on_fatal`.
 """
