@@ -1,11 +1,14 @@
 """What must hold in a simulated cluster at every step, whatever is done to it.
 
-The checks look at what peers do, never at what they say of themselves: at the entries they apply,
-at their journals, at what ran where and when.  Each broken promise is one sentence, with the time.
+The checks look at what peers do, never at what they say of themselves: at the entries they commit
+(configurations and the first entry of a leader's term, which nobody applies, as well), at those
+they apply, at their journals, at what ran where and when.  Each broken promise is one sentence,
+with the time.
 
 1. One leader a term; a new one has every committed entry (Raft's election safety, completeness).
 2. An index has one entry, on every peer and for ever; entries are applied in order, none twice.
-3. A committed entry is durable on a majority of disks.
+3. A committed entry is durable on a majority of disks; no change of members is begun before the
+   one before it is committed.
 4. Replicas at one index are equal (G6), and every invariant of the state holds.
 5. No two attempts of a task run at once, tokens rise, nothing runs after a success (G3).
 6. What a client was told has happened, has (G1, G2, G7); what it was told has not, has not.
@@ -26,7 +29,7 @@ from raftsched.peer.peer import Peer
 from raftsched.raft.files import StorageError
 from raftsched.raft.journal import Journal
 from raftsched.raft.log import LogStatus, Role
-from raftsched.raft.snapshot import SnapshotStore
+from raftsched.raft.snapshot import Snapshot, SnapshotStore
 from raftsched.testing import runs
 from raftsched.testing.clocks import EPOCH_MS
 from raftsched.testing.machine import Machine
@@ -35,6 +38,8 @@ from raftsched.testing.world import World
 
 #: Violations that are kept; one is usually followed by others.
 VIOLATIONS_MAX = 20
+#: The kind of an entry that is applied stands before what is applied: a checksum begins with it.
+_APPLIED = crc32(b"\0")
 #: Every so many entries the digests of replicas are compared, row by row as it were.
 DIGEST_ENTRIES = 64
 #: Every so many entries the disks themselves are read, as after a loss of power at that moment.
@@ -59,9 +64,11 @@ class Checker:
         #: Up to which index a machine's entries are gone through no fault of the product.
         self._destroyed: dict[str, int] = {}
         self.violations: list[str] = []
-        #: By index: term and checksum of the entry that was applied first.
+        #: By index: term and checksum of the entry that was committed first.
         self._committed: dict[int, tuple[int, int]] = {}
         self.commit_index = 0
+        #: The newest entry that was applied anywhere.
+        self.applied_index = 0
         self._leaders: dict[int, str] = {}
         #: By index: what a replica looked like right after it.
         self._faces: dict[int, tuple[object, ...]] = {}
@@ -76,8 +83,6 @@ class Checker:
         self._clocks_are_right = True
         self.leader_changes = 0
         self.snapshots_installed = 0
-        #: When an entry was last committed, in the world's time.
-        self.committed_at = 0.0
 
     def violated(self, what: str) -> None:
         """A promise is broken."""
@@ -90,17 +95,23 @@ class Checker:
             self.on_disks()
         replica, name = peer.replica, machine.name
         apply, status_changed = replica.apply, peer._status_changed
+        assemble = peer.log._assemble
+
+        def assembled(restored: Snapshot | None) -> None:
+            self._watch_journal(name, peer.log.journal)
+            assemble(restored)
 
         def applied(index: int, term: int, entry: bytes) -> None:
             if index <= replica.state.index:
                 self.violated(f"{name} applies entry {index} after {replica.state.index}")
             apply(index, term, entry)
-            self._applied(machine, peer, index, term, entry)
+            self._applied(name, peer, index, term, entry)
 
         def changed(status: LogStatus) -> None:
             self._status(machine, peer, status)
             status_changed(status)
 
+        peer.log._assemble = assembled  # type: ignore[method-assign]
         replica.apply = applied  # type: ignore[method-assign]
         peer._status_changed = changed  # type: ignore[method-assign]
         replica.restore_listeners.append(lambda: self._restored(peer))
@@ -124,28 +135,57 @@ class Checker:
         self.snapshots_installed += 1
         self._face(peer, peer.config.peer_id, peer.replica.state.index)
 
-    def _applied(self, machine: Machine, peer: Peer, index: int, term: int, entry: bytes) -> None:
-        self._journals[machine.name] = peer.log.journal
-        found = (term, crc32(entry))
+    def _watch_journal(self, name: str, journal: Journal) -> None:
+        """See what a peer takes for committed the moment it does."""
+        self._journals[name] = journal
+        commit = journal.setRaftCommitIndex
+        #: What it opened with is looked at, too: entry 1 is what every log begins with.
+        seen = max(1, journal.first_index - 1)
+
+        def committed(raftCommitIndex: int) -> None:
+            nonlocal seen
+            commit(raftCommitIndex)
+            if raftCommitIndex > seen:
+                before, seen = seen, raftCommitIndex
+                self._commits(name, journal, before + 1, seen)
+
+        journal.setRaftCommitIndex = committed  # type: ignore[method-assign]
+
+    def _commits(self, name: str, journal: Journal, first: int, last: int) -> None:
+        begin = journal.first_index
+        for data, index, term in journal[max(first - begin, 0) : last + 1 - begin]:
+            self._is_the_one(name, "commits", index, (term, crc32(data)))
+        if last > self.commit_index:
+            changes = [at for at, _ in journal.membership._known if at > self.commit_index]
+            if len(changes) > 1:
+                self.violated(f"{name} changed members at {changes}, and committed none meanwhile")
+            self.commit_index = last
+            self._committed_in = max(self.newest_term, self._committed[last][0])
+            self.durable()
+            if last >= self._looked_at + DISK_ENTRIES:
+                self.on_disks()
+
+    def _is_the_one(self, name: str, does: str, index: int, found: tuple[int, int]) -> None:
         known = self._committed.setdefault(index, found)
         if known != found:
             self.violated(
-                f"{machine.name} applies entry {index} of term {term}, "
+                f"{name} {does} entry {index} of term {found[0]}, "
                 f"another one of term {known[0]} is committed there"
             )
+
+    def _applied(self, name: str, peer: Peer, index: int, term: int, entry: bytes) -> None:
+        found = (term, crc32(entry, _APPLIED))
+        self._is_the_one(name, "applies", index, found)
         if index > self.commit_index:
-            self.commit_index = index
-            self.committed_at = self._world.time
-            self._committed_in = self.newest_term
-            self.durable()
-            if not index % DISK_ENTRIES:
-                self.on_disks()
+            self.violated(f"{name} applies entry {index}, which nobody committed")
+        if index > self.applied_index:
+            self.applied_index = index
             self._time(peer.replica.state.now, peer.replica.state.version, index)
         self._world.mark(found[1])
-        self._face(peer, machine.name, index)
+        self._face(peer, name, index)
         if not index % FULL_LOOK_ENTRIES:
             for sentence in invariants.check(peer.replica.state):
-                self.violated(f"{machine.name} at {index}: {sentence}")
+                self.violated(f"{name} at {index}: {sentence}")
 
     def _face(self, peer: Peer, name: str, index: int) -> None:
         state = peer.replica.state

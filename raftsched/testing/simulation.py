@@ -218,7 +218,7 @@ class Simulation:
             if machine.loop is None or machine.peer is None:
                 return False
             states.append(machine.peer.replica.state)
-        last = self.checker.commit_index
+        last = self.checker.applied_index
         is_idle = all(state.index >= last and not state.open_count for state in states)
         return is_idle and self.clockworks.is_at_rest
 
@@ -279,7 +279,7 @@ class Simulation:
             # A copy: what dead processes do when they are buried counts for nothing.
             violations=list(checker.violations),
             trace=self.world.trace,
-            committed=checker.commit_index,
+            committed=checker.applied_index,
             leader_changes=checker.leader_changes,
             operations=workload.invoked,
             operations_ok=workload.ok,

@@ -13,6 +13,7 @@ from raftsched.peer.intake import Intake
 from raftsched.peer.messages import Refused
 from raftsched.raft import opening
 from raftsched.raft.acquaintances import Acquaintances
+from raftsched.raft.changing import MemberChanges
 from raftsched.raft.compaction import Compaction
 from raftsched.raft.connection import Connection
 from raftsched.raft.engine import Engine
@@ -56,6 +57,14 @@ def never_sync() -> AbstractContextManager[Any]:
 def believe_a_sync_that_was_not() -> AbstractContextManager[Any]:
     """The journal says that all is durable, and nothing is."""
     return patch.object(MemoryDisk, "datasync", lambda self, fd: self._operation("datasync"))
+
+
+def count_itself_before_the_sync() -> AbstractContextManager[Any]:
+    def commit(self: Any, index: int) -> None:
+        self._commit_index = index
+
+    free = property(lambda self: self._commit_index, commit)
+    return patch.object(Engine, "_SyncObj__raftCommitIndex", free)
 
 
 def forget_votes() -> AbstractContextManager[Any]:
@@ -141,6 +150,16 @@ def read_what_is_applied_here() -> AbstractContextManager[Any]:
         return int(self._engine.applied_index)
 
     return patch.object(Reads, "index", index)
+
+
+def change_before_the_last_is_committed() -> AbstractContextManager[Any]:
+    original = MemberChanges._not_now
+
+    def not_now(self: Any) -> str:
+        why = original(self)
+        return "" if "is not committed yet" in why else why
+
+    return patch.object(MemberChanges, "_not_now", not_now)
 
 
 def take_a_wiped_peer_for_what_it_was() -> AbstractContextManager[Any]:

@@ -94,6 +94,7 @@ MUTANTS = (
         "acknowledge-before-sync", "G1", "power", 20, 20, _lone_pair(),
         shows="is on the disks of",
     ),
+    Mutant("count-itself-before-the-sync", "G1", "single", 3, shows="is on the disks of"),
     Mutant("never-sync", "G1", "power", 6, shows="is on the disks of"),
     Mutant(
         "believe-a-sync-that-was-not", "G1", "lag", 3,
@@ -209,6 +210,10 @@ MUTANTS = (
     Mutant(
         "forget-the-configuration-of-a-snapshot", "G1",
         "members", 30, 40, known_seed=15, shows="differ at the end",
+    ),
+    Mutant(
+        "change-before-the-last-is-committed", "S11",
+        "members", 12, known_seed=3, shows="committed none meanwhile",
     ),
     Mutant(
         "refuse-what-stands-in-the-log", "G2", "disk", 60, 30,
