@@ -46,6 +46,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     segment_bytes: int = 8 * 1024 * 1024
     #: Kept free on the disk for compaction to work with once it is full.
     reserve_bytes: int = 16 * 1024 * 1024
+    #: While the disk is full, a follower takes entries into memory until they take this much there.
+    paused_bytes_max: int = 64 * 1024 * 1024
 
     @property
     def others(self) -> tuple[str, ...]:

@@ -212,6 +212,11 @@ class Journal:
         return bool(self._pending) or self._group is not None
 
     @property
+    def pending_bytes(self) -> int:
+        """What waits in memory to be written takes so much there, about."""
+        return self._pending.memory_bytes
+
+    @property
     def bytes_on_disk(self) -> int:
         """Bytes of all segments still needed."""
         return self._retention.bytes_needed

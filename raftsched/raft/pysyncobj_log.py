@@ -203,6 +203,7 @@ class PySyncObjLog:
             self._installer,
             send,
             self._schedule,
+            paused_bytes_max=config.paused_bytes_max,
         )
         transport.outgoing = self._replication.outgoing
         self._prober = Prober(self._membership, send)

@@ -2,6 +2,10 @@
 
 An acknowledgement or a vote is a promise that must survive this machine, so it leaves only after
 what it promises is synced; what came in one pass is synced once and acknowledged once.
+
+While the disk is full nothing is acknowledged, and the leader goes on sending.  What comes is taken
+into memory up to a bound; behind it entries are left out of what PySyncObj hears, which leaves a
+heartbeat.  Once there is room, the next append does not fit, which the leader is told as ever.
 """
 
 from __future__ import annotations
@@ -34,8 +38,10 @@ class Replication:
         installer: Installer,
         send: Callable[[str, dict[str, Any]], bool],
         schedule: Callable[[], None],
+        *,
+        paused_bytes_max: int,
     ) -> None:
-        """``schedule``: have a pass made soon."""
+        """``schedule``: have a pass made soon; ``paused_bytes_max``: see `LogConfig`."""
         self._engine = engine
         self._journal = journal
         self._membership = membership
@@ -44,6 +50,7 @@ class Replication:
         self._installer = installer
         self._send = send
         self._schedule = schedule
+        self._paused_bytes_max = paused_bytes_max
         self._filter = MessageFilter(engine)
         #: Acknowledgements that wait for the next pass and its sync, the furthest for each leader.
         self._waiting: dict[str, dict[str, Any]] = {}
@@ -118,10 +125,17 @@ class Replication:
         if kind == "append_entries" and message.get("serialized") is not None:
             self._installer.piece(peer_id, message)
             return
+        if "entries" in message and self._takes_no_entries:
+            message = {**message, "entries": []}
         passed, answer = self._filter.incoming(peer_id, message)
         if passed is not None:
             self._engine.hear(peer_id, passed)
         self._answer(peer_id, answer)
+
+    @property
+    def _takes_no_entries(self) -> bool:
+        journal = self._journal
+        return bool(journal.paused) and journal.pending_bytes >= self._paused_bytes_max
 
     def _answer(self, peer_id: str, answer: dict[str, Any] | None) -> None:
         """What the filter has to say; it is a promise, too."""

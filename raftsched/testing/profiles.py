@@ -55,8 +55,12 @@ _CLOCK = {
     "clock_step": 3.0, "clock_right": 4.0, "clock_drift": 2.0, "pause": 1.0, "kill": 0.5,
     "transfer": 1.0,
 }  # fmt: skip
-#: Compacted every hundred entries or so.
-_SMALL = {"journal_bytes_max": 48 * 1024, "segment_bytes": 12 * 1024}
+#: Compacted every hundred entries or so; a full disk leaves room in memory for a few of them.
+_SMALL = {
+    "journal_bytes_max": 48 * 1024,
+    "segment_bytes": 12 * 1024,
+    "paused_bytes_max": 4 * 1024,
+}
 
 PROFILES: dict[str, Profile] = {
     "net": Profile(faults=_NET, log=_SMALL),

@@ -54,6 +54,33 @@ def test_older_copy_of_a_directory_is_refilled() -> None:
         assert cluster._checker.snapshots_installed == installed
 
 
+def test_follower_with_a_full_disk_holds_so_much_in_memory_and_no_more() -> None:
+    with small_cluster() as cluster:
+        leader = cluster.leader()
+        other = next(name for name in cluster.up() if name != leader)
+        machine, log = cluster._machines[other], cluster.peer(other).log
+        log._replication._paused_bytes_max = limit = 64 * 1024
+        machine.simulated_disk.capacity = machine.simulated_disk.bytes_used()
+        waiting = []
+        for _ in range(4):
+            for _ in range(30):
+                cluster.submit(["y" * 4_000], at=leader)
+            cluster.run(3.0)
+            waiting.append(log.journal.pending_bytes)
+            status = log.status()
+            assert status.paused and status.leader == leader == cluster.leader()
+            assert (status.role, status.last_index > status.durable_index) == ("follower", True)
+        assert limit <= waiting[0] == waiting[-1] < 2 * limit
+        ahead = cluster.peer(leader).log
+        assert ahead._engine.match_index(other) <= log.journal.durable_index
+        assert ahead.status().commit_index > status.last_index
+        machine.simulated_disk.capacity = None
+        cluster.run_until(lambda: ahead._engine.match_index(other) == ahead.status().last_index)
+        assert not log.journal.paused and not log.journal.pending_bytes
+        index = cluster.peer(leader).state.index
+        cluster.run_until(lambda: cluster.peer(other).state.index >= index)
+
+
 def test_removed_peer_remembers_it_when_nobody_is_there_to_say_so() -> None:
     with small_cluster() as cluster:
         leader = cluster.leader()
