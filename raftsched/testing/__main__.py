@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from raftsched.testing.earned import GROUP, SECONDS_MIN, shortfalls
 from raftsched.testing.faults import Fault, parsed
 from raftsched.testing.profiles import PROFILES
 from raftsched.testing.shrink import shrink
@@ -17,8 +18,12 @@ from raftsched.testing.simulation import Result, Simulation, again_command
 
 
 def main() -> int:
-    """Exit code 1 when a promise was broken."""
-    parser = argparse.ArgumentParser(prog="python -m raftsched.testing", description=__doc__)
+    """Exit code 1 when a promise was broken, or so little was done that it says nothing."""
+    parser = argparse.ArgumentParser(
+        prog="python -m raftsched.testing",
+        description=__doc__,
+        epilog=f"From {GROUP} seeds and {SECONDS_MIN:g} seconds on, runs that did too little fail.",
+    )
     parser.add_argument("--profile", default="all", choices=[*PROFILES, "each"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on")
@@ -35,6 +40,7 @@ def main() -> int:
     logging.basicConfig(level=level, format="%(message)s")
     profiles = list(PROFILES) if options.profile == "each" else [options.profile]
     failed = 0
+    results: list[Result] = []
     for seed in range(options.seed, options.seed + options.seeds):
         profile = profiles[seed % len(profiles)]
         faults = None if options.only is None else parsed(options.only)
@@ -43,10 +49,15 @@ def main() -> int:
             print(*simulation.faults, sep="\n")
         result = simulation.run()
         failed += bool(result.violations)
+        results.append(result)
         _show(result, as_json=options.json)
         if options.shrink and result.violations:
             _shrink(simulation)
-    return 1 if failed else 0
+    # A plan that somebody chose does what it does.
+    too_little = [] if options.only is not None else list(shortfalls(results))
+    for line in too_little:
+        print(f"too little was done: {line}", file=sys.stderr)
+    return 1 if failed or too_little else 0
 
 
 def _shrink(failing: Simulation) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from raftsched.testing import __main__ as command
+from raftsched.testing.earned import GROUP, shortfalls
 from raftsched.testing.faults import Fault
 from raftsched.testing.machine import Machine
 from raftsched.testing.points import POINTS
@@ -25,8 +27,6 @@ pytestmark = pytest.mark.timeout(600)
 IS_SOAK = bool(os.environ.get("RAFTSCHED_SOAK"))
 SEEDS = 64
 SECONDS = 20.0
-#: Runs of one test, so that two workers can share them.
-GROUP = 8
 SOAK_SEEDS = 512
 SOAK_SECONDS = 60.0
 KEPT = tomllib.loads(Path(__file__).with_name("seeds.toml").read_text(encoding="utf-8"))["seed"]
@@ -45,6 +45,7 @@ def test_no_promise_is_broken(first: int) -> None:
     names = list(PROFILES)
     results = [run(names[s % len(names)], s, SECONDS) for s in range(first, first + GROUP)]
     # A pass must be earned: these runs did something, and something was done to them.
+    assert list(shortfalls(results)) == []
     assert sum(result.operations_ok for result in results) >= 40 * GROUP
     assert sum(result.committed for result in results) >= 100 * GROUP
     assert sum(result.attempts for result in results) >= 40 * GROUP
@@ -52,6 +53,72 @@ def test_no_promise_is_broken(first: int) -> None:
     assert sum(sum(result.faults.values()) for result in results) >= 4 * GROUP
     assert sum(result.leader_changes for result in results) >= 2 * GROUP
     assert all(result.operations_ok and result.leader_changes for result in results)
+
+
+def empty(profile: str, seed: int, seconds: float) -> Result:
+    """A run in which a leader was elected, and nothing else happened."""
+    return Result(
+        profile=profile,
+        seed=seed,
+        seconds=seconds,
+        violations=[],
+        trace="",
+        committed=0,
+        leader_changes=1,
+        operations=0,
+        operations_ok=0,
+        reads=0,
+        attempts=0,
+        snapshots_installed=0,
+        member_changes=0,
+        faults={},
+        healed_in=0.0,
+        took=0.0,
+    )
+
+
+def test_runs_in_which_nothing_happens_do_not_pass(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But one alone does, and short ones: they are run to be looked at."""
+
+    class Empty:
+        faults: tuple[Fault, ...] = ()
+
+        def __init__(self, profile: str, seed: int, seconds: float, faults: object) -> None:
+            self.result = empty(profile, seed, seconds)
+
+        def run(self) -> Result:
+            self.result.took = 1.0
+            return self.result
+
+    monkeypatch.setattr(command, "Simulation", Empty)
+
+    def ended(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["testing", "--profile", "each", *arguments])
+        return command.main()
+
+    assert ended("--seeds", "8", "--json") == 1
+    lines = capsys.readouterr().err.splitlines()
+    names = ("operations that succeeded", "entries", "attempts", "reads", "faults", "leaders")
+    assert all(any(f": 0 {name}" in line for line in lines) for name in names[:-1])
+    assert any("8 leaders, and at least 18 were expected" in line for line in lines)
+    assert ended("--seeds", "7") == ended("--seeds", "8", "--seconds", "5") == 0
+    assert ended("--seeds", "8", "--only", "") == 0
+
+
+def test_one_empty_group_among_others_does_not_pass() -> None:
+    full = empty("net", 1, 60.0)
+    full.operations_ok = full.committed = full.attempts = full.reads = 1_000
+    full.faults, full.leader_changes = {"kill": 40}, 20
+    assert list(shortfalls([full] * 20)) == []
+    nothing = [empty("net", 7, 60.0)] * 8
+    assert list(shortfalls([full] * 8 + nothing + [full] * 8))
+    # Those behind the last whole group belong to it.
+    assert list(shortfalls([full] * 8 + nothing[:7])) and not list(shortfalls(nothing[:7]))
+    for run in nothing:
+        run.violations.append("it ended there")
+    assert list(shortfalls(nothing)) == []
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=lambda k: f"{k['profile']}-{k['seed']}")
@@ -134,5 +201,6 @@ if IS_SOAK:
     @pytest.mark.parametrize("first", range(10_000, 10_000 + SOAK_SEEDS, GROUP))
     def test_no_promise_is_broken_for_long(first: int) -> None:
         names = list(PROFILES)
-        for seed in range(first, first + GROUP):
-            run(names[seed % len(names)], seed, SOAK_SECONDS)
+        seeds = range(first, first + GROUP)
+        results = [run(names[seed % len(names)], seed, SOAK_SECONDS) for seed in seeds]
+        assert list(shortfalls(results)) == []
