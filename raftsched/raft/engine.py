@@ -260,8 +260,9 @@ class Engine(SyncObj):  # type: ignore[misc]
 
         Only who leads alone would: it is elected, writes its first entry and counts, all in a tick.
         """
-        if self.is_leader:
-            index = min(index, max(self._journal.durable_index, self._commit_index))
+        durable = self._journal.durable_index
+        if index > durable and self.is_leader:
+            index = max(durable, self._commit_index)
         self._commit_index = index
 
     @property
