@@ -19,11 +19,7 @@ from raftsched.api.times import instant
 from raftsched.api.views import NodePage, node_view
 from raftsched.core.commands import SetEligibility
 from raftsched.core.model import Eligibility
-
-#: A follower that heard nothing of a leader for so long is not ready.
-CONTACT_MS_MAX = 2_000
-#: Entries a ready peer may be behind.
-LAG_MAX = 10_000
+from raftsched.peer import readiness
 
 
 class TransferRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,24 +139,15 @@ async def live(context: Context, request: web.Request) -> web.StreamResponse:
 
 async def ready(context: Context, request: web.Request) -> web.StreamResponse:
     """Is this peer caught up with the present term, and not stopping?"""
-    status = context.service.status()
-    contact = status.last_contact_ms
-    why = ""
-    if context.service.is_draining:
-        why = "stopping"
-    elif status.leader is None:
-        why = "no leader is known"
-    elif not status.is_current:
-        why = "not caught up with the present term"
-    elif len(context.service.members()) > 1 and (contact is None or contact > CONTACT_MS_MAX):
-        why = f"no word from {'a majority' if status.leader == status.peer_id else 'the leader'}"
-    elif status.commit_index - status.applied_index > LAG_MAX:
-        why = "too many entries are not applied yet"
-    elif status.peer_id not in context.service.state.nodes:
+    service = context.service
+    status = service.status()
+    why = "stopping" if service.is_draining else ""
+    why = why or readiness.why_not(status, is_alone=len(service.members()) <= 1)
+    if not why and status.peer_id not in service.state.nodes:
         why = "its node has not registered yet"
     if why:
         raise Problem("no-leader", f"not ready: {why}")
-    if context.service.state.suspect:
+    if service.state.suspect:
         raise Problem("replica-divergence", "not ready: no majority of the replicas agrees")
     return context.answer({"ready": True})
 

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: What arrived of a transfer that was broken off takes room on the disk for no longer than this.
 KEPT_SECONDS = 300.0
+#: A transfer of which nothing came for so long is not under way, as far as others are told.
+STALLED_SECONDS = 2.0
 
 
 class _Source(NamedTuple):
@@ -58,13 +60,17 @@ class Installer:
         loader: Loader,
         send: Callable[[str, dict[str, Any]], bool],
         on_fatal: Callable[[BaseException], None],
+        now: Callable[[], float],
     ) -> None:
+        """``now``: monotonic seconds."""
         self._engine = engine
         self._journal = journal
         self._store = store
         self._loader = loader
         self._send = send
         self._on_fatal = on_fatal
+        self._now = now
+        self._piece_at = 0.0
         self._source = _Source("", 0, 0)
         self._incoming: Incoming | None = None
         #: Up to where, in bytes, pieces of this transfer have come; those that are in `_incoming`
@@ -77,6 +83,13 @@ class Installer:
         self._closed = False
         #: A whole snapshot is proven or loaded: the leader should wait rather than begin anew.
         self.is_busy = False
+
+    @property
+    def is_under_way(self) -> bool:
+        """A snapshot is on its way here, or being loaded."""
+        is_coming = self._incoming is not None and self._is_leaders(self._source)
+        # A leader that sends the log after all leaves behind what has arrived.
+        return self.is_busy or (is_coming and self._now() - self._piece_at < STALLED_SECONDS)
 
     def piece(self, peer_id: str, message: dict[str, Any]) -> None:
         """A piece arrived, with the news that its sender leads."""
@@ -140,6 +153,7 @@ class Installer:
             raise _Gap(f"a piece at byte {position} came behind byte {incoming.offset}")
         incoming.add(data[incoming.offset - position :])
         self._position = position + len(data)
+        self._piece_at = self._now()
 
     def _refuse(self, source: _Source, error: Exception) -> None:
         logger.error("no snapshot from %s: %s", source.peer_id, error)

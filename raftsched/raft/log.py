@@ -122,6 +122,11 @@ class LogStatus(msgspec.Struct, frozen=True):
     connected: tuple[str, ...]
     #: Why intake is paused (``disk-full``), or empty.
     paused: str = ""
+    #: On a follower: milliseconds since the state here was all that the leader had committed, by
+    #: its own word in the present term; None = not yet, and on a leader.
+    stale_ms: int | None = None
+    #: The leader sends a snapshot, or it is being loaded.
+    is_installing: bool = False
 
 
 class StateMachine(Protocol):

@@ -192,7 +192,13 @@ class PySyncObjLog:
         self._engine = engine = Engine(config, self.journal, transport, hooks, restored, self._host)
         self._elections = Elections(config, self._membership, engine, send, self._host)
         self._installer = Installer(
-            engine, self.journal, self._snapshots, self._loader, send, fatal
+            engine,
+            self.journal,
+            self._snapshots,
+            self._loader,
+            send,
+            fatal,
+            self._clock.monotonic,
         )
         self._replication = Replication(
             engine,
@@ -203,6 +209,7 @@ class PySyncObjLog:
             self._installer,
             send,
             self._schedule,
+            self._clock.monotonic,
             paused_bytes_max=config.paused_bytes_max,
         )
         transport.outgoing = self._replication.outgoing
@@ -464,6 +471,7 @@ class PySyncObjLog:
         engine, now = self._engine, self._clock.monotonic()
         is_leader = engine.is_leader
         contact = self._prober.confirmed_sent_at if is_leader else self._elections.heard_at
+        fresh_at = self._replication.freshness.at(engine.term, engine.applied_index)
         return LogStatus(
             peer_id=self.config.peer_id,
             role=engine.role,
@@ -477,6 +485,8 @@ class PySyncObjLog:
             last_contact_ms=None if contact is None else int((now - contact) * 1000),
             connected=self._transport.connected_peers(),
             paused=self.journal.paused or ("hand-over" if self._hand_over.is_active else ""),
+            stale_ms=None if is_leader or fresh_at is None else int((now - fresh_at) * 1000),
+            is_installing=self._installer.is_under_way,
         )
 
     def peer_views(self) -> dict[str, PeerView]:

@@ -16,6 +16,7 @@ from typing import Any
 from raftsched.raft.elections import Elections
 from raftsched.raft.engine import Engine
 from raftsched.raft.filter import MessageFilter, keep_alive
+from raftsched.raft.freshness import Freshness
 from raftsched.raft.installing import Installer
 from raftsched.raft.journal import Journal
 from raftsched.raft.laggards import Laggards
@@ -38,10 +39,12 @@ class Replication:
         installer: Installer,
         send: Callable[[str, dict[str, Any]], bool],
         schedule: Callable[[], None],
+        now: Callable[[], float],
         *,
         paused_bytes_max: int,
     ) -> None:
-        """``schedule``: have a pass made soon; ``paused_bytes_max``: see `LogConfig`."""
+        """``schedule``: have a pass made soon; ``now``: monotonic seconds; ``paused_bytes_max``:
+        see `LogConfig`."""
         self._engine = engine
         self._journal = journal
         self._membership = membership
@@ -51,7 +54,10 @@ class Replication:
         self._send = send
         self._schedule = schedule
         self._paused_bytes_max = paused_bytes_max
+        self._now = now
         self._filter = MessageFilter(engine)
+        #: How old the state of this peer is while it follows.
+        self.freshness = Freshness()
         #: Acknowledgements that wait for the next pass and its sync, the furthest for each leader.
         self._waiting: dict[str, dict[str, Any]] = {}
 
@@ -121,7 +127,7 @@ class Replication:
         if kind == "response_vote" and peer_id not in self._membership.other_voters:
             return
         if kind == "append_entries" and message["term"] >= self._engine.term:
-            self._elections.heard_leader()
+            self._heard_leader(message["term"], message["commit_index"])
         if kind == "append_entries" and message.get("serialized") is not None:
             self._installer.piece(peer_id, message)
             return
@@ -136,6 +142,11 @@ class Replication:
     def _takes_no_entries(self) -> bool:
         journal = self._journal
         return bool(journal.paused) and journal.pending_bytes >= self._paused_bytes_max
+
+    def _heard_leader(self, term: int, commit_index: int) -> None:
+        """Its word of what is committed is not cut yet to what this message verifies here."""
+        self._elections.heard_leader()
+        self.freshness.heard(term, commit_index, self._engine.applied_index, self._now())
 
     def _answer(self, peer_id: str, answer: dict[str, Any] | None) -> None:
         """What the filter has to say; it is a promise, too."""

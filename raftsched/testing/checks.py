@@ -14,6 +14,7 @@ with the time.
 6. What a client was told has happened, has (G1, G2, G7); what it was told has not, has not.
 7. The cluster's time never falls, and while a majority of clocks has always been right it is never
    ahead of the true time by more than clocks may differ.
+8. A follower that says it is ready has what its leader had committed (`ready`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from raftsched.raft.snapshot import Snapshot, SnapshotStore
 from raftsched.testing import runs
 from raftsched.testing.clocks import EPOCH_MS
 from raftsched.testing.machine import Machine
+from raftsched.testing.ready import ReadyPeers
 from raftsched.testing.slots import Clockworks
 from raftsched.testing.world import World
 
@@ -64,6 +66,7 @@ class Checker:
         #: Up to which index a machine's entries are gone through no fault of the product.
         self._destroyed: dict[str, int] = {}
         self.violations: list[str] = []
+        self._ready = ReadyPeers(self.violated)
         #: By index: term and checksum of the entry that was committed first.
         self._committed: dict[int, tuple[int, int]] = {}
         self.commit_index = 0
@@ -115,6 +118,7 @@ class Checker:
         replica.apply = applied  # type: ignore[method-assign]
         peer._status_changed = changed  # type: ignore[method-assign]
         replica.restore_listeners.append(lambda: self._restored(peer))
+        self._ready.watch(machine, peer)
 
     @property
     def newest_term(self) -> int:

@@ -9,6 +9,7 @@ from unittest.mock import patch
 import msgspec
 
 from raftsched.core import codec
+from raftsched.peer import readiness
 from raftsched.peer.intake import Intake
 from raftsched.peer.messages import Refused
 from raftsched.raft import opening
@@ -160,6 +161,10 @@ def change_before_the_last_is_committed() -> AbstractContextManager[Any]:
         return "" if "is not committed yet" in why else why
 
     return patch.object(MemberChanges, "_not_now", not_now)
+
+
+def be_ready_by_its_own_word() -> AbstractContextManager[Any]:
+    return patch.object(readiness, "_why_stale", lambda status: "")
 
 
 def take_a_wiped_peer_for_what_it_was() -> AbstractContextManager[Any]:

@@ -129,6 +129,7 @@ MUTANTS = (
         known_seed=56,
     ),
     Mutant("read-what-is-applied-here", "G4", "net", 3, shows="not see"),
+    Mutant("be-ready-by-its-own-word", "readiness", "snapshot", 6, shows="says it is ready"),
     Mutant(
         "grant-without-a-quorum", "G3", "net", 6, 30, _away(5, 20),
         shows="overlap",

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from raftsched.api.cluster import CONTACT_MS_MAX
 from raftsched.api.problems import CATALOGUE
 from raftsched.api.routes import ROUTES
 from raftsched.core.outcomes import Reason
+from raftsched.peer.readiness import CONTACT_MS_MAX, STALE_MS_MAX
 from raftsched.raft.log import Role
 from tests.unit.api.harness import Api, body_of, filled
 
@@ -38,6 +38,9 @@ async def test_ready_when_its_node_is_registered_and_a_leader_is_heard(api: Api)
         ({"leader": "n2", "last_contact_ms": CONTACT_MS_MAX + 1}, "no word from the leader"),
         ({"leader": "n2", "last_contact_ms": None}, "no word from the leader"),
         ({"last_contact_ms": CONTACT_MS_MAX + 1}, "no word from a majority"),
+        ({"leader": "n2"}, "not caught up yet with what the leader has committed"),
+        ({"leader": "n2", "stale_ms": STALE_MS_MAX + 1}, "committed 2.0 s ago"),
+        ({"leader": "n2", "stale_ms": 5, "is_installing": True}, "a snapshot of it is being"),
     ],
 )
 async def test_not_ready_says_why(api: Api, changes: dict[str, Any], why: str) -> None:
@@ -46,6 +49,14 @@ async def test_not_ready_says_why(api: Api, changes: dict[str, Any], why: str) -
     answer = await api.get("/health/ready")
     assert why in answer.problem(503, "no-leader")["detail"]
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_follower_is_ready_whose_state_is_new(api: Api) -> None:
+    api.service.add_node("n1")
+    now = api.service.current
+    for stale_ms in (0, STALE_MS_MAX):
+        api.service.current = msgspec.structs.replace(now, leader="n2", stale_ms=stale_ms)
+        assert (await api.get("/health/ready")).json() == {"ready": True}
 
 
 async def test_not_ready_while_it_stops(api: Api) -> None:
