@@ -71,8 +71,8 @@ class Owner(Protocol):
     def connected(self, connection: Connection) -> None:
         """The other side is ``connection.peer_id``."""
 
-    def received(self, peer_id: str, message: dict[str, Any]) -> None:
-        """A message arrived."""
+    def received(self, connection: Connection, message: dict[str, Any]) -> None:
+        """A message of ``connection.peer_id`` arrived."""
 
     def lost(self, connection: Connection) -> None:
         """The socket closed."""
@@ -229,7 +229,7 @@ class Connection(asyncio.Protocol):
             if not self._is_refusal(body):
                 self._drop(f"it sent what is no message: {error}")
             return
-        self.owner.received(self.peer_id, message)
+        self.owner.received(self, message)
 
     def _is_refusal(self, body: bytes) -> bool:
         """Whoever dialled looks at our handshake only after we have taken it in."""

@@ -60,6 +60,8 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
         self._strangers: dict[Connection, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._dialers: dict[str, asyncio.Task[None]] = {}
+        #: Peers to be dialled without waiting for them to dial: they said something to be proven.
+        self._asked_soon: set[str] = set()
         self._server: asyncio.Server | None = None
         self._closed = False
         #: What this peer's directory was marked with, and what it knows of the others'.
@@ -188,8 +190,9 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
         while not self._closed:
             if peer_id in self._connections:
                 alone_since = self.loop.time()
-            elif self.loop.time() - alone_since >= patience:
+            elif peer_id in self._asked_soon or self.loop.time() - alone_since >= patience:
                 alone_since = self.loop.time()
+                self._asked_soon.discard(peer_id)
                 try:
                     await self._connect(peer_id)
                 except (OSError, TimeoutError) as error:
@@ -292,9 +295,10 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
         return who.peer_id in self._removed
 
     def was_removed(self, who: str, dialled: str, channel: TlsChannel | None) -> None:
-        """Somebody says that this peer was removed.
+        """Somebody refuses this peer as one that was removed.
 
-        With TLS a peer of the cluster is believed; without, only a member that was dialled.
+        With TLS a peer of the cluster is believed; without, only a member that was dialled, as
+        with the message that says so (`received`).
         One is enough: after a recovery by force there is only one who knows, and the others could
         go on without it.
         """
@@ -363,12 +367,16 @@ class Transport(PySyncObjTransport):  # type: ignore[misc]
         self._onNodeDisconnected(node_of(peer_id))
         self.on_link(peer_id, False)
 
-    def received(self, peer_id: str, message: dict[str, Any]) -> None:
-        """A message arrived."""
-        if message["type"] == "removed":
-            self.on_removed(peer_id)
-            return
-        self.on_message(peer_id, message)
+    def received(self, connection: Connection, message: dict[str, Any]) -> None:
+        """A message of ``connection.peer_id`` arrived."""
+        if message["type"] != "removed":
+            self.on_message(connection.peer_id, message)
+        elif connection.target or self._credentials is not None:
+            self.on_removed(connection.peer_id)
+        else:
+            # Whoever reaches the port can say hello as a peer and say this.  Ask at its address.
+            self._asked_soon.update({connection.peer_id} & self._addresses.keys())
+            connection.close()
 
 
 def _split(address: str) -> tuple[str, int]:

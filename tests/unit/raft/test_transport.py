@@ -291,6 +291,40 @@ async def test_without_tls_who_dials_in_and_refuses_ends_nobody() -> None:
         writer.close()
 
 
+async def test_without_tls_who_dials_in_as_a_peer_and_says_so_ends_nobody() -> None:
+    """Nor is it a peer's connection any more; the peer itself is asked, where it listens."""
+    async with mesh("n1") as m:
+        heard: list[str] = []
+        one = m.transports["n1"]
+        one.on_removed = heard.append
+        reader, writer = await m.raw("n1")
+        writer.write(hello() + frames.encode({"type": "removed"}))
+        async with asyncio.timeout(5):
+            with suppress(ConnectionResetError):
+                await reader.read()
+        writer.close()
+        assert heard == [] and one.connected_peers() == ()
+        began = one.loop.time()
+        await m.open("n2")
+        m.transports["n2"]._dialers["n1"].cancel()
+        await m.until(one.connected_peers)
+        assert heard == [] and one.loop.time() - began < transport_module.PATIENCE_SECONDS - 1
+
+
+@pytest.mark.parametrize("told", ["n1", "n2"])
+async def test_member_that_is_removed_while_connected_hears_it_whoever_dialled(told: str) -> None:
+    async with mesh("n1", "n2") as m:
+        says = "n2" if told == "n1" else "n1"
+        heard: list[str] = []
+        m.transports[told].on_removed = heard.append
+        await m.until(lambda: all(t.connected_peers() for t in m.transports.values()))
+        m.transports[says].set_members({says: m.peers[says]}, (told,))
+        began = m.transports[told].loop.time()
+        await m.until(lambda: heard)
+        assert says in heard[0]
+        assert m.transports[told].loop.time() - began < transport_module.PATIENCE_SECONDS - 1
+
+
 @pytest.mark.parametrize(("cluster", "is_removed"), [("c", True), ("other", False)])
 async def test_only_peers_of_this_cluster_are_told_that_they_were_removed(
     cluster: str, is_removed: bool
