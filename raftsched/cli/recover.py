@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from raftsched.peer.recovery import Found
 
 
+_WRONG = (
+    "THIS STATE IS NOT WHAT THE MAJORITY HAD: some of what it answers is wrong, and nothing can "
+    "say what; compare evidence/state.snap with whatever else there is before you rely on it"
+)
+
+
 @click.command()
 @config_option("The cluster's configuration.")
 @click.option("--id", "peer_id", required=True, help="The survivor; it must be stopped.")
@@ -22,7 +28,14 @@ if TYPE_CHECKING:
 @click.option(
     "--yes-i-accept-data-loss", "accepts", is_flag=True, help="Do it; without, only look."
 )
-def recover(config_path: Path, peer_id: str, data_dir: Path, accepts: bool) -> None:
+@click.option(
+    "--even-diverged",
+    is_flag=True,
+    help="Also a peer that stopped as one whose state is not the majority's; if no other is left.",
+)
+def recover(
+    config_path: Path, peer_id: str, data_dir: Path, accepts: bool, even_diverged: bool
+) -> None:
     """Make one survivor the whole cluster when a majority of the peers is lost for good.
 
     Look at every survivor first, and take the one with the highest term, then the highest index.
@@ -33,15 +46,15 @@ def recover(config_path: Path, peer_id: str, data_dir: Path, accepts: bool) -> N
 
     try:
         config, _ = parse_config(config_path, peer_id, data_dir)
-        recovery = Recovery(config)
-    except (ConfigError, StorageError, JournalFailed) as error:
+        recovery = Recovery(config, even_diverged=even_diverged)
+    except (ConfigError, StorageError, JournalFailed, OSError) as error:
         raise Failure(str(error), Exit.CHECK_FAILED) from None
     try:
         found = recovery.found()
         _show(peer_id, found)
         if accepts:
             recovery.go_on_alone()
-    except (StorageError, JournalFailed) as error:
+    except (StorageError, JournalFailed, OSError) as error:
         raise Failure(str(error)) from None
     finally:
         recovery.close()
@@ -52,6 +65,8 @@ def recover(config_path: Path, peer_id: str, data_dir: Path, accepts: bool) -> N
         f"{peer_id} is the whole cluster now: start it, then wipe {_named(found.others)} and add "
         "each under a new id ('raftsched peers add')"
     )
+    if found.diverged:
+        complain(_WRONG)
 
 
 def _show(peer_id: str, found: Found) -> None:
@@ -70,6 +85,14 @@ def _show(peer_id: str, found: Found) -> None:
         f"what {_named(found.others)} acknowledged after index {found.last_index} is lost for "
         "good, answered requests among it; what is in this log and nobody acknowledged takes effect"
     )
+    if found.others:
+        complain(
+            f"whichever of {_named(found.others)} still lives stops for good (exit code 13) when "
+            "it meets this peer: if enough of them can come back, start them and do not do this"
+        )
+    if found.diverged:
+        complain(found.diverged)
+        complain(_WRONG)
 
 
 def _named(peer_ids: tuple[str, ...]) -> str:

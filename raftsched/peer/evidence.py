@@ -20,6 +20,8 @@ from raftsched.raft.snapshot_file import Draft, SnapshotMeta, SnapshotWriter
 
 DIRECTORY = "evidence"
 REPORT = "diverged.json"
+#: What the report is called once somebody decided to go on with this replica all the same.
+OVERRULED = "overruled.json"
 STATE = "state.snap"
 
 
@@ -91,13 +93,46 @@ def keep(disk: Disk, data_dir: Path, evidence: Evidence, chunks: Iterable[bytes]
 
 async def refuse(disk: Disk, data_dir: Path) -> None:
     """Raises ReplicaDiverged if a peer stopped in this directory for good."""
+    what = await off_loop(lambda: reported(disk, data_dir))
+    if what:
+        raise ReplicaDiverged(what)
+
+
+def reported(disk: Disk, data_dir: Path) -> str:
+    """Why a peer stopped in this directory for good; empty if none did."""
     path = data_dir / DIRECTORY / REPORT
+    data = _read(disk, path)
+    if data is None:
+        return ""
     try:
-        data = await off_loop(lambda: read_file(disk, path))
-    except FileNotFoundError:
-        return
-    try:
-        what = msgspec.json.decode(data, type=Evidence).what
+        return msgspec.json.decode(data, type=Evidence).what
     except msgspec.DecodeError:
-        what = f"this replica differed from the majority; evidence in {path.parent}: {REMEDY}"
-    raise ReplicaDiverged(what)
+        return f"this replica differed from the majority; evidence in {path.parent}: {REMEDY}"
+
+
+def overrule(disk: Disk, data_dir: Path) -> None:
+    """Let this replica start again, whatever is reported of it; durable.  Raises OSError."""
+    directory = data_dir / DIRECTORY
+    disk.rename(directory / REPORT, directory / OVERRULED)
+    disk.sync_directory(directory)
+
+
+def overruled_index(disk: Disk, data_dir: Path) -> int:
+    """Checks up to this index do not count against this replica any more; 0: all count.
+
+    The log still has them, and comes to the same end at every start.  Raises OSError.
+    """
+    data = _read(disk, data_dir / DIRECTORY / OVERRULED)
+    if data is None:
+        return 0
+    try:
+        return msgspec.json.decode(data, type=Evidence).state_index
+    except msgspec.DecodeError:
+        return 0
+
+
+def _read(disk: Disk, path: Path) -> bytes | None:
+    try:
+        return read_file(disk, path)
+    except FileNotFoundError:
+        return None

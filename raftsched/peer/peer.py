@@ -125,11 +125,18 @@ class Peer:
         """
         config = self.config
         await evidence.refuse(self._host.disk, config.data_dir)
+        overruled = evidence.overruled_index(self._host.disk, config.data_dir)
         self.failed = asyncio.get_running_loop().create_future()
         upgrades = Upgrades(self.replica, self.log, self.clock, self._others, self.propose)
         departures = Departures(self.replica, self.log.members, self.propose)
         self.selfcheck = SelfCheck(
-            self.replica, self._host, config.peer_id, self._voters, config.data_dir, self.propose
+            self.replica,
+            self._host,
+            config.peer_id,
+            self._voters,
+            config.data_dir,
+            self.propose,
+            overruled,
         )
         self.scheduler = Scheduler(
             self.replica,

@@ -62,7 +62,10 @@ class SelfCheck:
         voters: Callable[[], tuple[str, ...]],
         data_dir: Path,
         propose: Propose,
+        overruled_index: int = 0,
     ) -> None:
+        """``overruled_index``: see `evidence.overruled_index`."""
+        self._overruled_index = overruled_index
         self._replica = replica
         self._host = host
         self._clock = host.clock
@@ -126,7 +129,7 @@ class SelfCheck:
                 logger.warning("a majority of the replicas agrees again: writes are taken")
 
     def _stop_if_named(self, check: Check) -> None:
-        if self._peer_id in check.diverged:
+        if self._peer_id in check.diverged and check.index > self._overruled_index:
             raise evidence.diverged(check, self._data_dir)
 
     async def keep_evidence(self, error: ReplicaDiverged) -> None:

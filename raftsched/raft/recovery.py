@@ -14,9 +14,11 @@ Rules
 
 from __future__ import annotations
 
+from raftsched.raft.belonging import refuse_removed
 from raftsched.raft.config import LogConfig
 from raftsched.raft.files import Disk, OsDisk, StorageError
 from raftsched.raft.journal import Journal
+from raftsched.raft.log import RemovedFromCluster
 from raftsched.raft.membership import Configuration, encode, founding, only
 from raftsched.raft.snapshot import SnapshotStore
 
@@ -39,6 +41,13 @@ class Survivor:
             raise NothingToRecover(f"{directory} cannot be read: {error.strerror}") from None
         if "identity" not in names:
             raise NothingToRecover(f"{directory} is not that of a peer that ever ran")
+        try:
+            refuse_removed(disk, config.data_dir)
+        except RemovedFromCluster as error:
+            raise NothingToRecover(
+                f"{error}. It would not start: the cluster went on without it, so it is no "
+                "survivor; look at the others, and if they lost their majority recover one of them"
+            ) from None
         self._journal = Journal.open(
             directory,
             cluster_id=config.cluster_id,

@@ -16,7 +16,9 @@ from raftsched import Peer, load_config
 from raftsched.core import codec
 from raftsched.core.commands import ENTRY_VERSION
 from raftsched.peer.errors import PeerStopped, ReplicaDiverged
+from raftsched.peer.recovery import Recovery
 from raftsched.raft.files import OsDisk
+from raftsched.raft.recovery import NothingToRecover
 from raftsched.raft.snapshot_file import SnapshotReader
 from tests.e2e.cluster import Answer, Cluster, until
 
@@ -130,6 +132,32 @@ def _look_at(directory: Path, bad: str, check: Any, task_id: str) -> None:
     task = state.tasks.get(task_id)
     assert task is not None and task.losses == 1
     assert (state.digest().hex(), state.index) == (report["state_digest"], report["state_index"])
+
+
+async def test_diverged_peer_is_a_survivor_only_if_somebody_insists(tmp_path: Path) -> None:
+    async with three(tmp_path) as cluster:
+        bad, good = "n3", "n1"
+        task = await cluster.peers[good].submit(["true"], resources={"cpu": 10_000})
+        await cluster.applied_everywhere()
+        corrupt(cluster.peers[bad], task.id, 1)
+        await cluster.ask(good, "POST", "/v1/cluster:verify", {})
+        await cluster.until(lambda: (tmp_path / bad / "evidence" / "state.snap").exists())
+    config = load_config(cluster.cluster.config, bad, tmp_path / bad)
+    with pytest.raises(NothingToRecover, match=r"differs from the majority.*--even-diverged"):
+        Recovery(config)
+    recovery = Recovery(config, even_diverged=True)
+    assert "majority" in recovery.found().diverged
+    recovery.go_on_alone()
+    recovery.close()
+    # Its log has the verdict still, and comes to it again.
+    async with Peer(config) as alone:
+        async with asyncio.timeout(20):
+            while alone.status().leader != bad or not alone.status().is_current:
+                await asyncio.sleep(0.02)
+        assert alone.state.check is not None and bad in alone.state.check.diverged
+        assert "ITS STATE DIFFERED" in alone.log.members().recovered
+        assert await alone.submit(["true"], timeout_seconds=20)
+        assert alone.diverged is None
 
 
 async def test_without_a_majority_nothing_is_written_and_reads_say_so(tmp_path: Path) -> None:

@@ -170,6 +170,34 @@ async def test_a_replica_that_was_restored_past_the_check_has_nothing_to_say(
     assert not bench.proposed
 
 
+async def test_a_verdict_that_somebody_overruled_stops_nobody_and_a_later_one_does(
+    tmp_path: Path,
+) -> None:
+    first, again = Bench(tmp_path), Bench(tmp_path)
+    index = first.begin()
+    await first.selfcheck.step()
+    first.apply(ReportDigest("n2", index, OTHER))
+    with pytest.raises(ReplicaDiverged) as stopped:
+        first.apply(ReportDigest("n3", index, OTHER))
+    await first.selfcheck.keep_evidence(stopped.value)
+    assert evidence.reported(OsDisk(), tmp_path) and not evidence.overruled_index(
+        OsDisk(), tmp_path
+    )
+    evidence.overrule(OsDisk(), tmp_path)
+    await evidence.refuse(OsDisk(), tmp_path)
+    again.selfcheck._overruled_index = evidence.overruled_index(OsDisk(), tmp_path)
+    for verdict in ("overruled", "new"):
+        index = again.begin()
+        await again.selfcheck.step()
+        again.apply(ReportDigest("n2", index, OTHER))
+        if verdict == "overruled":
+            again.apply(ReportDigest("n3", index, OTHER))
+            assert again.check.diverged == ("n1",)
+        else:
+            with pytest.raises(ReplicaDiverged):
+                again.apply(ReportDigest("n3", index, OTHER))
+
+
 # Verdicts ----------------------------------------------------------------------------------------
 
 

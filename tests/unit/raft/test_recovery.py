@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from raftsched.raft.belonging import remember_removal
 from raftsched.raft.config import LogConfig
 from raftsched.raft.files import DirectoryLocked
 from raftsched.raft.journal import Journal
@@ -119,6 +120,16 @@ def test_what_has_nothing_to_go_on_with_is_refused() -> None:
     stopped(removed, without(three, "n1"))
     with pytest.raises(NothingToRecover, match="'n1' was removed"):
         Survivor(config(), removed)
+
+
+def test_peer_that_was_told_of_its_removal_is_no_survivor() -> None:
+    """Its own log need not say it, and it would not start."""
+    disk = MemoryDisk()
+    stopped(disk)
+    remember_removal(disk, DATA, "peer 'n1' was removed from cluster 'c' (says n2)")
+    with pytest.raises(NothingToRecover, match=r"was removed from cluster 'c'.*recover one of"):
+        Survivor(config(), disk)
+    assert open_journal(disk).last_term == 4
 
 
 def test_learner_can_be_the_survivor_when_nobody_else_is_left() -> None:
