@@ -382,12 +382,7 @@ class PySyncObjLog:
             if not self._last_status or seen[:2] != self._last_status[:2]:
                 logger.info("%s in term %d (leader: %s)", engine.role, engine.term, engine.leader)
                 if self._last_status[:2] == (Role.LEADER, engine.term):
-                    logger.warning(
-                        "this peer leads term %d no more: no majority answered for %g s, or its "
-                        "disk is full",
-                        engine.term,
-                        self.config.quorum_timeout_seconds,
-                    )
+                    self._tell_resigned()
                 self._prober.reset(engine.term)
                 self._probe_at = 0.0
                 self._reads.term_changed()
@@ -396,6 +391,16 @@ class PySyncObjLog:
             self._reads.begin()
             self.on_status(self.status())
         self._reads.wake()
+
+    def _tell_resigned(self) -> None:
+        """This peer led, and leads no more although nobody else was elected."""
+        term, seconds = self._engine.term, self.config.quorum_timeout_seconds
+        if self.journal.paused:
+            logger.warning("this peer leads term %d no more: its disk is full", term)
+        else:
+            logger.warning(
+                "this peer leads term %d no more: no majority answered for %g s", term, seconds
+            )
 
     # Messages ------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.raft.log import NoQuorum, NotLeader
+from raftsched.raft.log import LogFull, NoQuorum, NotLeader, Role
 
 from .logs import logs, numbered, until
 
@@ -71,7 +71,14 @@ async def test_hand_over_names_the_new_leader(tmp_path: Path) -> None:
         leader = await cluster.leader()
         await cluster.add([b"a"])
         target = next(p for p in cluster.logs if p != leader)
-        assert await cluster.logs[leader].transfer_leadership(target, 5) == target
+        log = cluster.logs[leader]
+        handing_over = asyncio.create_task(log.transfer_leadership(target, 5))
+        await asyncio.sleep(0)
+        # Or else the target would never have caught up with a busy leader.
+        assert log.status().paused == "hand-over" and log.status().role is Role.LEADER
+        with pytest.raises(LogFull, match="handed over"):
+            log.propose(b"too late")
+        assert await handing_over == target
         await cluster.add([b"b"])
         assert all(m.items == [b"a", b"b"] for m in cluster.machines.values())
 

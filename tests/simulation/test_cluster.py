@@ -8,9 +8,14 @@ import time
 
 import pytest
 
+from raftsched.peer.errors import NoLeader, PeerError, UnknownOutcome
+from raftsched.raft.log import Role
 from raftsched.testing import Run, SimulatedCluster, StartAttempt
 from raftsched.testing.faults import Fault, parsed
 from raftsched.testing.shrink import shrink
+
+#: The longest between two passes of a leader: a heartbeat, and the network.
+TICK_SECONDS = 0.1 + 0.005
 
 
 def convert(attempt: StartAttempt) -> Run:
@@ -51,17 +56,62 @@ def test_attempt_on_a_machine_without_power_runs_again_elsewhere() -> None:
         assert row.node != first
 
 
-def test_cut_off_leader_takes_nothing_and_the_others_go_on() -> None:
+def test_cut_off_leader_takes_nothing_and_steps_down_and_the_others_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with SimulatedCluster(seed=2) as cluster:
         leader = cluster.leader()
+        term = cluster.peer(leader).status().term
+        cluster.run(1.0)
         cluster.isolate(leader)
-        cluster.run_until(lambda: cluster.up() and _other_leads(cluster, leader))
+        cut_at = cluster.now
+        with pytest.raises(UnknownOutcome):
+            cluster.call(lambda p: p.submit(["a"], id="asked-at-once", timeout_seconds=1.0), leader)
+        # Nobody heard of it, and its leader has not noticed yet.
+        assert cluster.task("asked-at-once", at=leader) is None
+        quorum_seconds = cluster.peer(leader).log.config.quorum_timeout_seconds
+        assert quorum_seconds == 2.0
+        cluster.run(cut_at + quorum_seconds + TICK_SECONDS - cluster.now)
+        status = cluster.peer(leader).status()
+        assert (status.role, status.leader) == (Role.FOLLOWER, None)
+        line = f"this peer leads term {term} no more: no majority answered for {quorum_seconds:g} s"
+        assert [r.getMessage() for r in caplog.records if "no more" in r.getMessage()] == [line]
+        with pytest.raises(NoLeader):
+            cluster.call(lambda p: p.submit(["a"], id="asked-later", timeout_seconds=1.0), leader)
+
+        cluster.run_until(lambda: _other_leads(cluster, leader))
         others = [name for name in cluster.up() if name != leader]
         task = cluster.submit(["echo"], at=others[0])
         assert cluster.wait(task.id, at=others[0]).status == "succeeded"
         assert cluster.task(task.id, at=leader) is None
         cluster.mend()
         cluster.run_until(lambda: cluster.task(task.id, at=leader))
+        cluster.run(1.0)
+        for name in cluster.up():
+            assert cluster.task("asked-at-once", at=name) is None
+            assert cluster.task("asked-later", at=name) is None
+
+
+def test_leader_whose_disk_is_full_gives_up_and_says_that_it_is_that(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with SimulatedCluster(seed=7) as cluster:
+        leader = cluster.leader()
+        term = cluster.peer(leader).status().term
+        cluster.run(1.0)
+        for name in cluster.up():
+            if name != leader:
+                # It hears nobody, so nobody is ready to take over: it can only give up.
+                cluster.cut(name, leader)
+        disk = cluster._machines[leader].simulated_disk
+        disk.capacity = disk.bytes_used()
+        with pytest.raises(PeerError):
+            cluster.call(lambda p: p.submit(["x" * 4000], timeout_seconds=1.5), leader)
+        assert cluster.peer(leader).status().role is Role.FOLLOWER
+        lines = [r.getMessage() for r in caplog.records if "no more" in r.getMessage()]
+        assert lines == [f"this peer leads term {term} no more: its disk is full"]
+        disk.capacity = None
+        cluster.mend()
 
 
 def _other_leads(cluster: SimulatedCluster, old: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raftsched.raft.resolving import Resolver
+from raftsched.raft.resolving import KEPT_SECONDS, Resolver
 
 
 def rows(*addresses: str) -> list[Any]:
@@ -51,6 +51,50 @@ async def test_hanging_lookup_is_left_to_the_next_who_asks(
     gate.set()
     assert await resolver.address("peer.example") == "10.0.0.1"
     assert lookups == ["peer.example"]
+
+
+async def test_lookup_that_ends_between_two_dials_serves_the_next_one_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, lookups = threading.Event(), []
+
+    def slow(name: str, *_: Any, **__: Any) -> list[Any]:
+        lookups.append(name)
+        assert gate.wait(10)
+        return rows(f"10.0.0.{len(lookups)}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    resolver = Resolver()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await resolver.address("peer.example")
+    gate.set()
+    async with asyncio.timeout(10):
+        while not resolver._found_at:
+            await asyncio.sleep(0.01)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: rows("10.0.0.9"))
+    assert await resolver.address("peer.example") == "10.0.0.1"
+    assert await resolver.address("peer.example") == "10.0.0.9"
+
+
+async def test_what_was_found_long_ago_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, answers = threading.Event(), iter([rows("10.0.0.1"), rows("10.0.0.2")])
+
+    def slow(*_: Any, **__: Any) -> list[Any]:
+        assert gate.wait(10)
+        return next(answers)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    resolver = Resolver()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await resolver.address("peer.example")
+    gate.set()
+    async with asyncio.timeout(10):
+        while not resolver._found_at:
+            await asyncio.sleep(0.01)
+    resolver._found_at["peer.example"] -= KEPT_SECONDS + 1
+    assert await resolver.address("peer.example") == "10.0.0.2"
 
 
 async def test_unknown_name_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

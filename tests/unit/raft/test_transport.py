@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -256,6 +257,55 @@ async def test_taken_port_is_an_error_that_names_it() -> None:
             taken.listen()
             with pytest.raises(OSError, match=port):
                 await m.open("n1")
+
+
+# Names -------------------------------------------------------------------------------------------
+
+
+def named(m: Mesh, **options: Any) -> Transport:
+    """A transport of n2 that knows n1 by a name."""
+    port = m.peers["n1"].rpartition(":")[2]
+    config = LogConfig(
+        cluster_id="c",
+        peer_id="n2",
+        peers={**m.peers, "n1": f"n1.example:{port}"},
+        data_dir=Path(),
+        **{"reconnect_seconds": 0.05, **options},
+    )
+    m.transports["n2"] = Transport(config)
+    return m.transports["n2"]
+
+
+async def test_every_dial_asks_for_the_name_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that moved is found, by nothing but its name."""
+    async with mesh("n1") as m:
+        two, asked = named(m), []
+
+        def moves(name: str, *_: Any, **__: Any) -> list[Any]:
+            asked.append(name)
+            address = "127.0.0.1" if len(asked) > 2 else "127.0.0.9"
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", moves)
+        await two.open()
+        await m.until(two.connected_peers)
+        assert asked == ["n1.example"] * 3
+
+
+async def test_resolver_that_takes_longer_than_a_dial_may_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with mesh("n1") as m:
+        two = named(m, connect_timeout_seconds=0.1, reconnect_seconds=0.3)
+
+        def slow(*_: Any, **__: Any) -> list[Any]:
+            time.sleep(0.25)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        m.transports["n1"]._dialers["n2"].cancel()
+        await two.open()
+        await m.until(two.connected_peers)
 
 
 # Who says that a peer was removed ----------------------------------------------------------------
