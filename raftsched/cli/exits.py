@@ -41,6 +41,8 @@ class Exit(IntEnum):
     REMOVED = 13
     #: What a peer has on its disk is damaged: see the remedy, starting it again does not help.
     DAMAGED = 14
+    #: Going on would lose what is committed; nor may the peer be started again.
+    SAFETY = 15
     #: A peer that runs could not go on safely, most often for an error of its disk; it may be
     #: started again.
     UNSAFE = 70

@@ -29,7 +29,7 @@ from pysyncobj.config import FAIL_REASON, SERIALIZER_STATE
 from raftsched.raft.config import LogConfig
 from raftsched.raft.host import Clock, Host, SystemClock
 from raftsched.raft.journal import Entry, Journal
-from raftsched.raft.log import ENTRY_BYTES_MAX, Role
+from raftsched.raft.log import ENTRY_BYTES_MAX, Role, SafetyViolation
 from raftsched.raft.membership import Configuration, encode
 from raftsched.raft.node import PeerNode, node_of
 from raftsched.raft.snapshot import Snapshot
@@ -303,7 +303,8 @@ class Engine(SyncObj):  # type: ignore[misc]
         """One turn: elect, commit, apply a slice, send.  What is to count must be synced before."""
         self._is_running()
         if not self._journal.membership.is_voter:
-            assert not self.is_leader, "a leader is a voter of the configuration in force"
+            if self.is_leader:
+                raise SafetyViolation(f"this peer leads term {self.term} and is no voter")
             self.election_deadline = self._clock.monotonic() + self._timeouts[1]
         self.doTick(0)
 
@@ -376,7 +377,8 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def append_configuration(self, configuration: Configuration) -> None:
         """On the leader: an entry with it, at once; from here on it is in force."""
-        assert self.is_leader
+        if not self.is_leader:
+            raise SafetyViolation(f"members were to change in term {self.term}, not led from here")
         self._journal.add(encode(configuration), self.last_index + 1, self.term)
 
     # Elections ---------------------------------------------------------------------------------
@@ -445,7 +447,10 @@ class Engine(SyncObj):  # type: ignore[misc]
         The snapshot must be published and ahead of what is committed here; the caller puts its
         state in place before anything else happens on the loop.
         """
-        assert meta.index > max(self.applied_index, self.commit_index)
+        floor = max(self.applied_index, self.commit_index)
+        if meta.index <= floor:
+            what = f"a snapshot at {meta.index} was to replace committed entries up to {floor}"
+            raise SafetyViolation(what)
         self._restored = meta
         self._journal.membership.rebase(meta.index, meta.configuration)
         self._SyncObj__loadDumpFile(clearJournal=True)

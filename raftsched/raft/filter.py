@@ -16,6 +16,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Protocol
 
+from raftsched.raft.log import SafetyViolation
+
 logger = logging.getLogger(__name__)
 
 Message = dict[str, Any]
@@ -25,10 +27,6 @@ Entry = tuple[bytes, int, int]
 KNOWN = frozenset(
     {"append_entries", "next_node_idx", "request_vote", "response_vote", "timeout_now"}
 )
-
-
-class SafetyViolation(Exception):
-    """Committed entries would be lost: this peer must stop rather than go on."""
 
 
 class LogView(Protocol):

@@ -27,6 +27,7 @@ from raftsched.raft.files import (
     write_all,
     write_atomic,
 )
+from raftsched.raft.log import SafetyViolation
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class HardState(msgspec.Struct, frozen=True):
 
 def _encode(state: HardState) -> bytes:
     vote = b"" if state.vote is None else state.vote.encode()
-    assert len(vote) <= _VOTE_BYTES_MAX, "peer id too long"
+    if len(vote) > _VOTE_BYTES_MAX:
+        raise ValueError(f"a peer id of {len(vote)} bytes; {_VOTE_BYTES_MAX} are the most")
     size = -1 if state.vote is None else len(vote)
     body = _HEAD.pack(_MAGIC, _VERSION, state.sequence, state.term, size) + vote
     return (body + _CRC.pack(zlib.crc32(body))).ljust(_SLOT_BYTES, b"\0")
@@ -96,11 +98,15 @@ class HardStateFile:
         write_atomic(disk, path, _encode(HardState(0, 0, None)) * len(_SLOTS))
 
     def save(self, term: int, vote: str | None) -> None:
-        """Durable when it returns.  Does nothing if it says the same."""
+        """Durable when it returns.  Does nothing if it says the same.  Raises SafetyViolation."""
         if (term, vote) == (self.state.term, self.state.vote):
             return
-        assert term >= self.state.term, "the term never falls"
-        assert term > self.state.term or self.state.vote is None, "one vote in a term"
+        if term < self.state.term:
+            raise SafetyViolation(f"the term was to fall from {self.state.term} to {term}")
+        if term == self.state.term and self.state.vote is not None:
+            raise SafetyViolation(
+                f"the vote of term {term} was to go from {self.state.vote} to {vote or 'nobody'}"
+            )
         state = HardState(self.state.sequence + 1, term, vote)
         for offset in _SLOTS:
             self._write(state, offset)

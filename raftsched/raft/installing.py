@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 from raftsched.raft.engine import Engine
 from raftsched.raft.files import SnapshotDamaged, StorageError
-from raftsched.raft.filter import SafetyViolation, keep_alive, position
+from raftsched.raft.filter import keep_alive, position
 from raftsched.raft.journal import Journal
 from raftsched.raft.loading import Abandoned, Loader, Placing, off_loop
+from raftsched.raft.log import SafetyViolation
 from raftsched.raft.snapshot import Incoming, SnapshotFailed, SnapshotStore
 from raftsched.raft.snapshot_file import SnapshotMeta
 

@@ -23,6 +23,7 @@ from typing import NoReturn, overload
 from raftsched.raft import opening
 from raftsched.raft.files import DISK_FULL, REMEDY, Disk, JournalDamaged, OsDisk
 from raftsched.raft.groups import ENTRY, RECORD, RESET, TRUNCATE, DiskFull
+from raftsched.raft.log import SafetyViolation
 from raftsched.raft.membership import Configuration, Membership
 from raftsched.raft.opening import Opened, make_reserve, mark_clean_stop, remove_reserve
 from raftsched.raft.pending import Group, Pending
@@ -40,6 +41,11 @@ RESERVE_BYTES = 16 * 1024 * 1024
 #: Commands PySyncObj would unpickle: MEMBERSHIP and VERSION.  They never enter the log.
 _REFUSED_COMMANDS = frozenset({b"\x02", b"\x03"})
 _DISK_FULL = "disk-full"
+#: A start reads everything again, checksums and all, so one more is safe.
+_DISK_REMEDY = (
+    "look at the disk (the kernel's log), and start this peer once when it is well; if it ends "
+    "like this again, replace it by one with a new id (docs/operations/damage.md)"
+)
 
 
 class JournalFailed(Exception):
@@ -54,8 +60,8 @@ class Journal:
     For one thread, except where a method says otherwise.
     """
 
-    #: Called once with the failure before JournalFailed is raised (PySyncObj swallows some).
-    on_failed: Callable[[JournalFailed], None]
+    #: Called once with the failure before it is raised (PySyncObj swallows some).
+    on_failed: Callable[[JournalFailed | SafetyViolation], None]
     #: Why nothing is written (``disk-full``), or empty.
     paused: str
     #: Groups synced since the start.
@@ -84,7 +90,7 @@ class Journal:
         #: What the last compaction left as the first index; segments below go at the next (rule 3).
         self._floor = 0
         self._commit_index = 1
-        self._failed: JournalFailed | None = None
+        self._failed: JournalFailed | SafetyViolation | None = None
         self._is_closed = False
         self.on_failed = _ignore
         self.paused = ""
@@ -338,10 +344,13 @@ class Journal:
     # What PySyncObj asks.
 
     def add(self, command: bytes, idx: int, term: int) -> None:
-        """Append an entry; durable after the next sync."""
+        """Append an entry; durable after the next sync.  Raises SafetyViolation."""
         entries = self._entries
-        assert not entries or idx == entries[-1][1] + 1, "the log has no gaps"
-        assert term <= self._hard_state.state.term or idx == 1, "an entry of a term never stored"
+        if entries and idx != entries[-1][1] + 1:
+            self._end(SafetyViolation(f"entry {idx} was to follow entry {self.last_index}"))
+        if term > self.getCurrentTerm() and idx != 1:
+            what = f"entry {idx} is of term {term}, the newest known is {self.getCurrentTerm()}"
+            self._end(SafetyViolation(what))
         if command[:1] in _REFUSED_COMMANDS:
             raise ValueError("the log takes no MEMBERSHIP and no VERSION command")
         self.membership.appended(idx, command)
@@ -357,12 +366,16 @@ class Journal:
         self._pending.add_reset(RECORD.pack(RESET, 0, 0, 0))
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
-        """Drop the entries at position ``entryFrom`` and behind: the leader has others."""
+        """Drop the entries at position ``entryFrom`` and behind: the leader has others.
+
+        Raises SafetyViolation if any is committed.
+        """
         if entryFrom >= len(self._entries):
             return
         index = self._entries[entryFrom][1]
         if index <= self._commit_index:
-            self._fail(f"entry {index} is committed (up to {self._commit_index}) and was to be cut")
+            committed = f"entry {index} is committed (up to {self._commit_index})"
+            self._end(SafetyViolation(f"{committed} and was to be cut from {self._directory}"))
         del self._entries[entryFrom:]
         self.membership.cut_from(index)
         self._lower_durable_index(index - 1)
@@ -401,10 +414,12 @@ class Journal:
         return self._commit_index
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
-        """Durable when it returns.  Raises JournalFailed."""
+        """Durable when it returns.  Raises JournalFailed, or SafetyViolation."""
         self._check()
         try:
             self._hard_state.save(term, votedForNodeId)
+        except SafetyViolation as error:
+            self._end(error)
         except OSError as error:
             self._fail(f"term and vote in {self._directory} cannot be written: {error}")
 
@@ -458,15 +473,19 @@ class Journal:
             raise JournalFailed(f"the journal in {self._directory} is closed")
 
     def _fail(self, what: str) -> NoReturn:
+        """The disk failed."""
+        self._end(JournalFailed(f"{what}; {_DISK_REMEDY}"))
+
+    def _end(self, why: JournalFailed | SafetyViolation) -> NoReturn:
         if self._failed is None:
-            self._failed = JournalFailed(what)
-            logger.critical("%s", what)
-            self.on_failed(self._failed)
+            self._failed = why
+            logger.critical("%s", why)
+            self.on_failed(why)
         raise self._failed
 
     def _incomplete(self, what: str) -> JournalDamaged:
         return JournalDamaged(self._writer.path(self._writer.tails[0]), 0, what, REMEDY)
 
 
-def _ignore(failure: JournalFailed) -> None:
+def _ignore(failure: JournalFailed | SafetyViolation) -> None:
     pass

@@ -22,6 +22,7 @@ Errors
 
     MustStop
     +-- RemovedFromCluster  this peer is not a member any more
+    +-- SafetyViolation     going on would lose what is committed
 """
 
 from __future__ import annotations
@@ -78,6 +79,21 @@ class RemovedFromCluster(MustStop):
     """This peer was removed; the others have nothing to do with it any more."""
 
     exit_code = 13
+
+
+class SafetyViolation(MustStop):
+    """What Raft rules out was about to happen here: a bug, or a disk that forgot.
+
+    Nothing was changed yet.  A new start would not know what was found, and might do it.
+    """
+
+    exit_code = 15
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}; do not start this peer again: copy the directories of all peers first, then "
+            "replace this peer by one with a new id (docs/operations/damage.md)"
+        )
 
 
 class PeerView(NamedTuple):

@@ -157,9 +157,7 @@ class Simulation:
             # It never comes back; there is nothing wrong with it.
             self.nemesis.broken[machine.name] = None
             return
-        # What was acknowledged was about to be cut: no disk's fault.
-        is_alarm = "is committed" in str(error)
-        if isinstance(error, JournalFailed) and failing and not is_alarm:
+        if isinstance(error, JournalFailed) and failing:
             return
         if isinstance(error, Damaged) and machine.name in self.nemesis.damaged:
             self.nemesis.broken[machine.name] = None

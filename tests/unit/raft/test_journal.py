@@ -11,6 +11,7 @@ import pytest
 
 from raftsched.raft.files import DirectoryLocked, JournalDamaged, WrongOwner
 from raftsched.raft.journal import Entry, Journal, JournalFailed
+from raftsched.raft.log import SafetyViolation
 from raftsched.testing.disk import Crash, MemoryDisk
 
 DIRECTORY = Path("/data")
@@ -93,11 +94,42 @@ def test_truncation_is_durable_and_later_entries_replace() -> None:
 
 
 def test_committed_entry_is_never_truncated() -> None:
-    journal = filled(MemoryDisk())
+    disk = MemoryDisk()
+    journal = filled(disk)
     journal.setRaftCommitIndex(4)
-    with pytest.raises(JournalFailed, match="entry 4 is committed"):
-        journal.deleteEntriesFrom(3)
+    _stops_for_good(disk, journal, lambda: journal.deleteEntriesFrom(3), "entry 4 is committed")
     assert len(journal) == 6
+
+
+@pytest.mark.parametrize(
+    ("index", "term", "why"), [(8, 1, "was to follow entry 6"), (7, 2, "the newest known is 1")]
+)
+def test_entry_that_cannot_follow_is_never_taken(index: int, term: int, why: str) -> None:
+    disk = MemoryDisk()
+    journal = filled(disk)
+    _stops_for_good(disk, journal, lambda: journal.add(b"x", index, term), f"entry {index}.*{why}")
+    assert journal.last_index == 6
+
+
+def test_term_that_would_fall_stops_the_peer() -> None:
+    disk = MemoryDisk()
+    journal = filled(disk)
+    _stops_for_good(disk, journal, lambda: journal.setCurrentTerm(0, None), "to fall from 1 to 0")
+
+
+def _stops_for_good(
+    disk: MemoryDisk, journal: Journal, call: Callable[[], object], why: str
+) -> None:
+    """It is told once, with what to do, and nothing is written any more."""
+    told: list[Exception] = []
+    journal.on_failed = told.append
+    with pytest.raises(SafetyViolation, match=f"{why}.*; do not start this peer again: copy"):
+        call()
+    operations = disk.operations
+    for again in (journal.sync, lambda: journal.setCurrentTerm(9, None)):
+        with pytest.raises(SafetyViolation):
+            again()
+    assert len(told) == 1 and disk.operations == operations
 
 
 @pytest.mark.parametrize("command", [b"\x02x", b"\x03x"])
@@ -337,11 +369,11 @@ def test_no_room_for_a_new_segment_goes_on_in_the_old_one() -> None:
 def test_other_errors_end_it_for_good(operation: str, number: int) -> None:
     disk = MemoryDisk()
     journal = filled(disk)
-    failures: list[JournalFailed] = []
+    failures: list[Exception] = []
     journal.on_failed = failures.append
     disk.errors[operation] = number
     journal.add(*entry(7))
-    with pytest.raises(JournalFailed):
+    with pytest.raises(JournalFailed, match="look at the disk"):
         journal.sync()
     disk.errors.clear()
     for call in (journal.sync, journal.try_resume, lambda: journal.setCurrentTerm(9, None)):
