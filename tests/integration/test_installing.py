@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from raftsched.raft import installing
 from raftsched.raft.config import LogConfig
 from raftsched.raft.log import Role
 from raftsched.raft.pysyncobj_log import PySyncObjLog
@@ -154,6 +155,32 @@ async def test_snapshot_is_loaded_swapped_in_and_acknowledged(tmp_path: Path) ->
         leader.append(40, 41, 42, commit=42)
         await until(lambda: log.status().applied_index == 42)
         assert machine.items[-2:] == [b"41", b"42"]
+
+
+async def test_follower_says_how_old_its_state_is_and_that_a_snapshot_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with follower(tmp_path) as (leader, log, machine):
+        leader._piece(leader.snapshot(40)[:200], True, False, 1)
+        await leader.is_heard_out()
+        status = log.status()
+        assert status.is_installing and status.stale_ms is None
+        # A leader may do without the rest of it.
+        monkeypatch.setattr(installing, "STALLED_SECONDS", 0.0)
+        assert not log.status().is_installing
+        monkeypatch.undo()
+        leader.send_snapshot(40, 2)
+        await until(machine.is_loading.is_set)
+        assert log.status().is_installing
+        machine.gate.set()
+        await leader.hears(type="snapshot_end", number=2)
+        await until(lambda: not log.status().is_installing)
+        # It said with each piece that 100 entries are committed, and this peer has 40 of them.
+        assert log.status().commit_index == 40 and log.status().stale_ms is None
+        leader.append(40, *range(41, 101), commit=100)
+        await until(lambda: log.status().applied_index == 100)
+        stale_ms = log.status().stale_ms
+        assert stale_ms is not None and stale_ms < 10_000
 
 
 async def test_append_that_does_not_fit_is_only_a_heartbeat_while_a_snapshot_loads(
