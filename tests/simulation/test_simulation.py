@@ -12,6 +12,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from raftsched.testing import __main__ as command
@@ -175,6 +176,26 @@ def test_aimed_fault_ends_the_process_there() -> None:
             deaths[what] = deaths.get(what, 0) + times
     assert deaths.pop("power_point") == sum(deaths.values()) >= 30
     assert len(deaths) >= 8
+
+
+@pytest.mark.parametrize("kind", ["kill_at", "power_at"])
+def test_who_dies_in_an_operation_comes_back_however_late_it_comes_to_it(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    quiet = msgspec.structs.replace(PROFILES["kill"], per_second=0.5)
+    monkeypatch.setitem(PROFILES, "kill", quiet)
+    simulation = Simulation("kill", 3, 20.0, [Fault(1.5, kind, "0", 0.1, 0.99)])
+    heal, machine = simulation.nemesis.heal, simulation.machines["n1"]
+    seen: list[tuple[int, bool]] = []
+
+    def healed() -> None:
+        seen.append((machine.boots, machine.is_up))
+        heal()
+
+    monkeypatch.setattr(simulation.nemesis, "heal", healed)
+    result = simulation.run()
+    assert not result.violations
+    assert result.faults == {kind: 1} and seen == [(2, True)]
 
 
 def test_same_seed_does_the_same_in_another_process() -> None:
