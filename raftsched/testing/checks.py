@@ -127,7 +127,10 @@ class Checker:
 
     def disk_destroyed(self, name: str) -> None:
         """What that machine held may be gone from here on, and is nobody's fault."""
-        self._destroyed[name] = self.commit_index
+        # It may have acknowledged more than anybody has committed yet.
+        journal = self._journals.get(name)
+        acknowledged = journal.durable_index if journal is not None else 0
+        self._destroyed[name] = max(self.commit_index, acknowledged)
 
     def end(self) -> None:
         """Let go of what was watched."""

@@ -69,6 +69,11 @@ def _asleep_nodes() -> list[Fault]:
     return [Fault(3.0 + 9.5 * n, "pause", str(n % 3), 8.5, 0.5) for n in range(4)]
 
 
+def _dark_nodes() -> list[Fault]:
+    """Each machine is without power for longer than its node's lease."""
+    return [Fault(3.0 + 9.0 * n, "power", str(n % 3), 8.0, 0.5) for n in range(3)]
+
+
 def _wiped_majority() -> list[Fault]:
     """Two of three commit; one of them is wiped, and meets the third without the other."""
     return [
@@ -144,7 +149,7 @@ MUTANTS = (
     ),
     Mutant(
         "run-what-was-cancelled-again", "G7", "kill", 20, 30,
-        known_seed=13, shows="assigned after its cancel",
+        faults=_dark_nodes(), known_seed=12, shows="assigned after its cancel",
     ),
     Mutant("forget-keys", "G2", "kill", 3, shows="was answered with"),
     Mutant(
@@ -210,7 +215,7 @@ MUTANTS = (
     ),
     Mutant(
         "forget-the-configuration-of-a-snapshot", "G1",
-        "members", 30, 40, known_seed=15, shows="differ at the end",
+        "members", 30, 40, known_seed=14, shows="differ at the end",
     ),
     Mutant(
         "change-before-the-last-is-committed", "S11",
