@@ -34,7 +34,7 @@ class CommandExecutor:
         try:
             place = self.places.open(attempt.spec)
         except OSError as error:
-            raise CannotStart(f"cannot-start: {error.strerror}: {error.filename}") from error
+            raise CannotStart.of(error) from error
         try:
             spawned = self._spawner.spawn(attempt, place)
         except CannotStart:

@@ -43,6 +43,7 @@ from raftsched.executor.places import Places
 from raftsched.executor.python import PythonExecutor
 from raftsched.executor.results import Answers
 from raftsched.executor.runner_socket import Connection, listen
+from raftsched.executor.shortage import SHORT, Shortage
 from raftsched.executor.spawn import CannotStart, Spawner
 from raftsched.executor.spool import Spool
 from raftsched.executor.waiting import Waiting
@@ -92,6 +93,7 @@ class Runner:
         #: Attempts that wait for their turn, oldest first, and how many may run at once.
         self._waiting = Waiting()
         self._slots = sys.maxsize
+        self._shortage = Shortage()
         self._finished: dict[int, AttemptReport] = {}
         #: What the peer was not told yet, and since when.
         self._news: dict[int, AttemptReport] = {}
@@ -268,7 +270,7 @@ class Runner:
     def _has_room(self, spec: StartAttempt) -> bool:
         if spec.spec.python is not None:
             return self._python.has_room(spec)
-        return self._places.has_room
+        return self._places.has_room and not self._shortage.is_on(time.monotonic())
 
     def _start(self, spec: StartAttempt) -> None:
         now = time.monotonic()
@@ -279,10 +281,18 @@ class Runner:
         try:
             attempt.execution = self._executor(spec).start(spec, attempt)
         except CannotStart as error:
-            self._finish(spec, End("failed", reason=str(error)))
+            self._not_started(spec, error, now)
             return
         self._attempts[spec.token] = attempt
         self._report(AttemptReport(spec.token, spec.task_id, spec.number, "started"))
+
+    def _not_started(self, spec: StartAttempt, error: CannotStart, now: float) -> None:
+        if self._shortage.holds(spec.token, error, now):
+            self._waiting.add(spec, again=True)
+            self._leases.waits(spec)
+        else:
+            word = "lost" if error.errno in SHORT else "failed"
+            self._finish(spec, End(word, reason=str(error)))
 
     def _executor(self, spec: StartAttempt) -> Executor:
         """What runs attempts of this kind.  Raises CannotStart."""
@@ -382,6 +392,7 @@ class Runner:
             self._ledger.beat(Pulse(now, max(now, now + shortest)))
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS
+            self._shortage.keep(self._waiting)
             self._children.note_strays()
             _bound_log()
         if self._peer.is_open or self._attempts or self._waiting:

@@ -32,10 +32,20 @@ _Actions = Sequence[tuple[int, int, int]]
 
 
 class CannotStart(Exception):
-    """The attempt ends as failed with this reason, which is `messages.bounded`."""
+    """The attempt ends as failed with this reason, which is `messages.bounded`.
 
-    def __init__(self, reason: str) -> None:
+    ``errno``: of the machine's answer; 0: it was not asked.
+    """
+
+    def __init__(self, reason: str, errno: int = 0) -> None:
         super().__init__(bounded(reason))
+        self.errno = errno
+
+    @classmethod
+    def of(cls, error: OSError) -> CannotStart:
+        """What the machine said."""
+        named = f": {error.filename}" if error.filename else ""
+        return cls(f"cannot-start: {error.strerror}{named}", error.errno or 0)
 
 
 class Spawned(NamedTuple):
@@ -88,7 +98,7 @@ class Spawner:
                     output.close()
             return spawned
         except OSError as error:
-            raise CannotStart(f"cannot-start: {error.strerror}: {error.filename}") from error
+            raise CannotStart.of(error) from error
         except ValueError as error:
             raise CannotStart(f"cannot-start: {error}") from error
 
@@ -200,7 +210,7 @@ def _posix_spawn(
             setsigdef=_DEFAULTED,
         )
     except OSError as error:
-        raise CannotStart(fork.reason_of(error, program)) from error
+        raise CannotStart(fork.reason_of(error, program), error.errno or 0) from error
 
 
 def _stdin(text: str) -> int:
