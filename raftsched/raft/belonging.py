@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from raftsched.raft.changing import MemberChanges
 from raftsched.raft.config import LogConfig
 from raftsched.raft.elections import Elections
 from raftsched.raft.engine import Engine
-from raftsched.raft.files import Disk, read_file, write_atomic
 from raftsched.raft.log import MustStop, RemovedFromCluster
 from raftsched.raft.membership import Configuration, Membership
 from raftsched.raft.transport import Transport
@@ -24,24 +22,6 @@ logger = logging.getLogger(__name__)
 #: A peer without word of a leader for so long hears also peers that it does not know: those that
 #: it does know may all have been replaced (Raft thesis, 4.1).
 UNKNOWN_AFTER_SECONDS = 10.0
-
-
-#: In the data directory of a peer that was removed: what it was told.
-_FILE = "removed"
-
-
-def refuse_removed(disk: Disk, directory: Path) -> None:
-    """Raises RemovedFromCluster if this peer was told so in an earlier life."""
-    if _FILE in disk.list_directory(directory):
-        raise RemovedFromCluster(read_file(disk, directory / _FILE).decode(errors="replace"))
-
-
-def remember_removal(disk: Disk, directory: Path, what: str) -> None:
-    """For `refuse_removed`.  A disk that is in trouble is told of and no more: it ends anyway."""
-    try:
-        write_atomic(disk, directory / _FILE, what.encode())
-    except OSError as error:
-        logger.warning("that this peer was removed is not remembered: %s", error)
 
 
 class Belonging:

@@ -84,12 +84,14 @@ class RemovedFromCluster(MustStop):
 class SafetyViolation(MustStop):
     """What Raft rules out was about to happen here: a bug, or a disk that forgot.
 
-    Nothing was changed yet.  A new start would not know what was found, and might do it.
+    Nothing was changed yet.  A new start would not know what was found, and might do it, so it is
+    refused (`endings`).
     """
 
     exit_code = 15
 
     def __init__(self, what: str) -> None:
+        self.what = what
         super().__init__(
             f"{what}; do not start this peer again: copy the directories of all peers first, then "
             "replace this peer by one with a new id (docs/operations/damage.md)"

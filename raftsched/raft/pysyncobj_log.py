@@ -24,8 +24,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from raftsched.raft import endings
 from raftsched.raft.acquaintances import Acquaintances
-from raftsched.raft.belonging import Belonging, refuse_removed, remember_removal
+from raftsched.raft.belonging import Belonging
 from raftsched.raft.changing import KNOWS, MemberChanges
 from raftsched.raft.compaction import Compaction
 from raftsched.raft.config import LogConfig
@@ -47,6 +48,7 @@ from raftsched.raft.log import (
     NotLeader,
     PeerView,
     Role,
+    SafetyViolation,
     StateMachine,
 )
 from raftsched.raft.membership import Address, Configuration, Membership, founding
@@ -126,7 +128,7 @@ class PySyncObjLog:
             self.journal.on_failed = self._fatal
             self._acquaintances = Acquaintances(self._host.disk, self.config.data_dir)
             self._loader = Loader(self._machine, self._host.settle)
-            refuse_removed(self._host.disk, self.config.data_dir)
+            endings.refuse(self._host.disk, self.config.data_dir)
             snapshot = await off_loop(self._open_snapshots)
             put_in_place: Placing | None = None
             if snapshot is not None:
@@ -146,7 +148,7 @@ class PySyncObjLog:
 
     def _was_removed(self, error: MustStop) -> None:
         """Remembered for every later start: who says so may not be there then."""
-        remember_removal(self._host.disk, self.config.data_dir, str(error))
+        endings.remember(self._host.disk, self.config.data_dir, error)
         self.on_removed(error)
 
     def _open_snapshots(self) -> Snapshot | None:
@@ -257,6 +259,8 @@ class PySyncObjLog:
     def _fatal(self, error: BaseException) -> None:
         # Whoever is told may need a moment to end: nothing is applied or promised meanwhile.
         self._running = False
+        if isinstance(error, SafetyViolation):
+            endings.remember(self._host.disk, self.config.data_dir, error)
         self.on_fatal(error)
 
     # Passes --------------------------------------------------------------------------------------

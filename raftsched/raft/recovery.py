@@ -14,11 +14,11 @@ Rules
 
 from __future__ import annotations
 
-from raftsched.raft.belonging import refuse_removed
+from raftsched.raft import endings
 from raftsched.raft.config import LogConfig
 from raftsched.raft.files import Disk, OsDisk, StorageError
 from raftsched.raft.journal import Journal
-from raftsched.raft.log import RemovedFromCluster
+from raftsched.raft.log import RemovedFromCluster, SafetyViolation
 from raftsched.raft.membership import Configuration, encode, founding, only
 from raftsched.raft.snapshot import SnapshotStore
 
@@ -42,11 +42,17 @@ class Survivor:
         if "identity" not in names:
             raise NothingToRecover(f"{directory} is not that of a peer that ever ran")
         try:
-            refuse_removed(disk, config.data_dir)
+            endings.refuse(disk, config.data_dir)
         except RemovedFromCluster as error:
             raise NothingToRecover(
                 f"{error}. It would not start: the cluster went on without it, so it is no "
                 "survivor; look at the others, and if they lost their majority recover one of them"
+            ) from None
+        except SafetyViolation as error:
+            raise NothingToRecover(
+                f"{error.what}: that is why it stopped, and why it would not start. Recover "
+                "another survivor; only if nothing else is left, copy all directories and delete "
+                f"{config.data_dir / endings.UNSAFE}"
             ) from None
         self._journal = Journal.open(
             directory,

@@ -10,10 +10,11 @@ from click.testing import CliRunner, Result
 
 from raftsched.cli.main import cli
 from raftsched.peer.evidence import DIRECTORY, OVERRULED, REPORT, Evidence
-from raftsched.raft.belonging import remember_removal
+from raftsched.raft import endings
 from raftsched.raft.config import LogConfig
 from raftsched.raft.files import OsDisk
 from raftsched.raft.journal import Journal
+from raftsched.raft.log import RemovedFromCluster
 from raftsched.raft.membership import founding
 
 PEERS = {f"n{n}": f"127.0.0.1:{7400 + n}" for n in (1, 2, 3)}
@@ -58,7 +59,8 @@ def test_what_lives_still_is_warned_of_before_anything_is_done(directory: Path) 
 
 
 def test_removed_peer_is_refused_before_anything_is_shown(directory: Path) -> None:
-    remember_removal(OsDisk(), directory / "raft", "peer 'n1' was removed from cluster 'c'")
+    removed = RemovedFromCluster("peer 'n1' was removed from cluster 'c'")
+    endings.remember(OsDisk(), directory / "raft", removed)
     refused = recover(directory, "--yes-i-accept-data-loss", "--even-diverged")
     assert refused.exit_code != 0
     assert "was removed from cluster 'c'" in refused.output

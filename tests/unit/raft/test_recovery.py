@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from raftsched.raft.belonging import remember_removal
+from raftsched.raft import endings
 from raftsched.raft.config import LogConfig
 from raftsched.raft.files import DirectoryLocked
 from raftsched.raft.journal import Journal
+from raftsched.raft.log import RemovedFromCluster, SafetyViolation
 from raftsched.raft.membership import (
     Address,
     Configuration,
@@ -126,10 +127,22 @@ def test_peer_that_was_told_of_its_removal_is_no_survivor() -> None:
     """Its own log need not say it, and it would not start."""
     disk = MemoryDisk()
     stopped(disk)
-    remember_removal(disk, DATA, "peer 'n1' was removed from cluster 'c' (says n2)")
+    endings.remember(
+        disk, DATA, RemovedFromCluster("peer 'n1' was removed from cluster 'c' (says n2)")
+    )
     with pytest.raises(NothingToRecover, match=r"was removed from cluster 'c'.*recover one of"):
         Survivor(config(), disk)
     assert open_journal(disk).last_term == 4
+
+
+def test_peer_that_stopped_for_safety_is_a_survivor_only_if_somebody_insists() -> None:
+    disk = MemoryDisk()
+    stopped(disk)
+    endings.remember(disk, DATA, SafetyViolation("entry 3 was to be cut"))
+    with pytest.raises(NothingToRecover, match=r"entry 3 was to be cut: that is why.*/data/unsafe"):
+        Survivor(config(), disk)
+    disk.unlink(DATA / endings.UNSAFE)
+    assert Survivor(config(), disk).last_term == 4
 
 
 def test_learner_can_be_the_survivor_when_nobody_else_is_left() -> None:
