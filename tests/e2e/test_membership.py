@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from .cluster import TOKEN, Cluster, until
 
@@ -31,29 +35,40 @@ def members(cluster: Cluster, peer: str) -> dict[str, Any]:
     return {row["id"]: row["role"] for row in document["items"]}
 
 
+@contextlib.contextmanager
+def load(cluster: Cluster, peers: list[str]) -> Iterator[list[str]]:
+    """Ids of tasks that are submitted all the while; one that is refused fails the test."""
+    tasks: list[str] = []
+    is_over, refused = threading.Event(), list[BaseException]()
+
+    def submit() -> None:
+        try:
+            while not is_over.is_set():
+                tasks.append(cluster.submit(peers[len(tasks) % len(peers)], ["true"]))
+        except BaseException as error:
+            refused.append(error)
+
+    loading = threading.Thread(target=submit)
+    loading.start()
+    try:
+        yield tasks
+    finally:
+        is_over.set()
+        loading.join()
+    assert not refused
+
+
 def test_leader_is_replaced_under_load(tmp_path: Path) -> None:
     """No submission fails, the old one stops by itself, its node is gone, the new one works."""
     with Cluster(tmp_path) as cluster:
         old = cluster.leader()
         others = [peer for peer in cluster.ids if peer != old]
-        tasks: list[str] = []
-        is_over = threading.Event()
-
-        def load() -> None:
-            while not is_over.is_set():
-                tasks.append(cluster.submit(others[len(tasks) % 2], ["true"]))
-
-        loading = threading.Thread(target=load)
-        loading.start()
-        try:
+        with load(cluster, others) as tasks:
             new = cluster.join("n4")
             words = ["--raft", new["raft"], "--api", new["api"], "-o", "json"]
             done = cli(cluster, "peers", "replace", old, "n4", *words)
             assert done.returncode == 0, done.stderr + cluster.logs()
             assert cluster.processes[old].wait(15) == 13, cluster.logs()
-        finally:
-            is_over.set()
-            loading.join()
         assert {row["id"]: row["role"] for row in json.loads(done.stdout)} == dict.fromkeys(
             sorted({"n4", *others}), "voter"
         )
@@ -69,14 +84,22 @@ def test_leader_is_replaced_under_load(tmp_path: Path) -> None:
         assert cluster.processes[old].wait(15) == 13
 
 
-def test_peer_is_removed_by_any_other_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leads", [False, True], ids=["follower", "leader"])
+def test_peer_is_removed_under_load(leads: bool, tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
-        goes, asked = (peer for peer in cluster.ids if peer != cluster.leader())
-        done = cli(cluster, "peers", "remove", goes, "--yes", "-o", "id")
-        assert done.returncode == 0, done.stderr + cluster.logs()
-        assert done.stdout.split() == sorted(set(cluster.ids) - {goes})
-        assert cluster.processes[goes].wait(15) == 13
+        leader = cluster.leader()
+        goes = next(peer for peer in cluster.ids if (peer == leader) is leads)
+        rest = [peer for peer in cluster.ids if peer != goes]
+        asked = rest[0]
+        with load(cluster, rest) as tasks:
+            done = cli(cluster, "peers", "remove", goes, "--yes", "-o", "id")
+            assert done.returncode == 0, done.stderr + cluster.logs()
+            assert done.stdout.split() == sorted(rest)
+            assert cluster.processes[goes].wait(15) == 13
         assert goes not in members(cluster, asked)
+        assert len(tasks) > 10
+        for task in tasks:
+            assert cluster.finished(asked, task)["state"] == "succeeded"
         refused = cli(cluster, "peers", "remove", "n9", "--yes")
         assert refused.returncode == 3 and "n9" in refused.stderr
 
