@@ -74,6 +74,8 @@ class HookedExecution:
         #: Until then nobody kills the program after, unless the lease ends.
         self._until = 0.0
         self._has_begun = False
+        #: Why the first phase could not be started, as `CannotStart` has it.
+        self._errno = 0
         self._place = ""
 
     def begin(self) -> None:
@@ -82,7 +84,10 @@ class HookedExecution:
         try:
             self._place = self._command.places.open(attempt.spec)
             self._spool.chain(attempt.task_id, attempt.number)
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            self._command.places.close(self._place)
+            raise CannotStart.of(error) from error
+        except ValueError as error:
             self._command.places.close(self._place)
             raise CannotStart(f"cannot-start: {error}") from error
         if self._place:
@@ -93,7 +98,7 @@ class HookedExecution:
             self._start_own()
         self._has_begun = True
         if self._phase is None:
-            raise CannotStart(self._end.reason)
+            raise CannotStart(self._end.reason, self._errno)
 
     # The runner asks -----------------------------------------------------------------------------
 
@@ -161,6 +166,7 @@ class HookedExecution:
         try:
             self._phase = self._inner.start(self._attempt, self)
         except CannotStart as error:
+            self._errno = self._errno or error.errno
             self._finish_own(End(_FAILED, reason=str(error)))
 
     def _finish_own(self, end: End) -> None:
@@ -210,4 +216,5 @@ class HookedExecution:
             attempt = replace(self._attempt, spec=hook, files_result=False)
             self._phase = self._command.start(attempt, self)
         except CannotStart as error:
+            self._errno = self._errno or error.errno
             then(End(_FAILED, reason=str(error)))

@@ -71,6 +71,16 @@ async def test_an_attempt_runs_once_there_is_enough_again(tmp_path: Path) -> Non
         assert (await node.report(2)).status == "succeeded"
 
 
+async def test_so_does_one_with_programs_before_and_after_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        usual = _files(node, 3)
+        node.start("true", before=("true",), after=("true",))
+        await asyncio.sleep(0.5)
+        assert node.reports == []
+        _files(node, usual)
+        assert (await node.report(1)).status == "succeeded"
+
+
 async def test_an_attempt_that_waits_can_be_stopped(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         usual = _files(node, 3)
