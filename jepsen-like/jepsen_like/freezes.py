@@ -16,7 +16,8 @@ from jepsen_like.history import Record
 from jepsen_like.reigns import reigns
 from jepsen_like.spans import Span, spans
 
-#: The fault in which all of a machine stands still, and how long what it ran may go on after it.
+#: Begins the names of faults in which all of a machine stands still, and how long what it ran may
+#: go on after them.
 FREEZE = "pause-machine"
 AWAKE_NS = 1_000_000_000
 #: Leases are renewed about that often, so one may be that much older than the freeze.
@@ -41,7 +42,7 @@ def freezes(evidence: Evidence) -> list[Freeze]:
     lease = round(evidence.run.lease_seconds * 1e9)
     found = []
     for span in faults:
-        if span.fault == FREEZE:
+        if span.fault.startswith(FREEZE):
             since = _silent_since(span, faults, evidence)
             over_at = max(span.from_at, since + lease - RENEWED_NS)
             if over_at < span.to_at:

@@ -290,8 +290,9 @@ class Session:
         await fault.wait()
         # What it does to peers, it may do before all of it stands.
         at = time.monotonic_ns()
-        self._moved_leader |= fault.moves_leader
         seen = await fault.begin()
+        # A fault that found nobody to hit moves nobody.
+        self._moved_leader |= fault.moves_leader and seen.verified is not None
         self.progress.say(f"{fault.name}: {', '.join(seen.targets)}")
         self._write(type(fault), "begin", seen, at)
 

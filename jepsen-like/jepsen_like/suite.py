@@ -65,7 +65,7 @@ FULL = (
     *_plans("workflow", "kill,crash", "partition", "pause,runner", "power,torn", "disk,restart"),
     *_plans("limits", "kill,partition", "crash,pause", "clock,kill-leader"),
     *_plans("fencing", "pause,partition", "crash,kill", "clock,pause-leader",
-            "pause-machine,partition-leader"),
+            "pause-machine-long"),
     *_plans("drain", "kill,restart", "partition,crash", "members,kill"),
     *(
         Plan(workload=workload, nemesis=(nemesis,), leaves_dead=True, peers=peers, seconds=30.0)

@@ -297,18 +297,24 @@ def make_reserve(disk: Disk, directory: Path, size: int) -> bool:
     """Set room aside; False when the disk has not got it.  OSError of other kinds passes."""
     if size == 0:
         return True
-    fd = disk.open(directory / _RESERVE, os.O_RDWR | os.O_CREAT)
     try:
-        if disk.size(fd) < size:
-            disk.allocate(fd, size)
+        _allocate(disk, directory / _RESERVE, size)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        disk.unlink(directory / _RESERVE)
+        # A disk may be too full for the name alone.
+        remove_reserve(disk, directory)
         return False
+    return True
+
+
+def _allocate(disk: Disk, path: Path, size: int) -> None:
+    fd = disk.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        if disk.size(fd) < size:
+            disk.allocate(fd, size)
     finally:
         disk.close(fd)
-    return True
 
 
 def remove_reserve(disk: Disk, directory: Path) -> None:

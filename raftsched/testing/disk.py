@@ -226,6 +226,8 @@ class MemoryDisk:
             if not flags & os.O_CREAT:
                 raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
             self._operation("create")
+            if self.capacity is not None and self.bytes_used() >= self.capacity:
+                raise OSError(errno.ENOSPC, "no space left on device", str(path))
             self._rename([(path, File())])
         elif flags & os.O_TRUNC:
             self._operation("truncate")

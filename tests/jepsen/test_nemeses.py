@@ -53,6 +53,15 @@ def test_faults_of_clocks_have_it_in_their_names() -> None:
     assert all("clock" in fault.name for fault in FAULTS if fault.needs_clocks)
 
 
+def test_a_change_of_leaders_is_asked_for_where_the_leader_or_all_are_hit() -> None:
+    sure = {fault.name for fault in FAULTS if fault.moves_leader}
+    assert sure == {
+        "kill-leader", "kill-all", "crash-leader", "crash-all", "pause-leader", "pause-machine",
+        "pause-machine-long", "restart-leader", "transfer", "power-leader", "power-all",
+        "power-while-syncing", "leader-removed",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("fault", "has_disks", "no_clocks", "why"),
     [

@@ -220,8 +220,8 @@ class Fault(ABC):
     takes: frozenset[str] = frozenset()
     #: Nothing else is broken while it stands: it needs a cluster that works.
     is_alone = False
-    #: Somebody else leads because of it, some time.
-    moves_leader = True
+    #: Whomever it hits, there is a leader of another term because of it, some time.
+    moves_leader = False
     #: What a target may do because of it, beside ending when it is killed, as the evidence has it:
     #: ``exit:70`` and the like.
     allows: tuple[str, ...] = ()

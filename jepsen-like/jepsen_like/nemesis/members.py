@@ -97,7 +97,6 @@ class Members(Fault):
     about = "a peer is added, and another one removed"
     takes = frozenset({"members"})
     is_alone = True
-    moves_leader = False
     stands = (1.0, 5.0)
 
     def __init__(self, arena: Arena) -> None:

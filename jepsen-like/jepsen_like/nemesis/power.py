@@ -72,6 +72,7 @@ class Power(Fault):
 
 class PowerLeader(Power):
     name = "power-leader"
+    moves_leader = True
     about = "the leader's machine loses its power"
 
     async def whom(self) -> list[str]:
@@ -88,6 +89,7 @@ class PowerMajority(Power):
 
 class PowerAll(Power):
     name = "power-all"
+    moves_leader = True
     about = "all machines lose their power at once"
     # Nothing is left that another one could break.
     is_alone = True

@@ -44,6 +44,7 @@ class Kill(Fault):
 
 class KillLeader(Kill):
     name = "kill-leader"
+    moves_leader = True
     about = "SIGKILL of the leader"
 
     async def whom(self) -> list[str]:
@@ -68,6 +69,7 @@ class KillMajority(Kill):
 
 class KillAll(Kill):
     name = "kill-all"
+    moves_leader = True
     about = "SIGKILL of all peers at once"
 
     async def whom(self) -> list[str]:
@@ -101,6 +103,7 @@ class Crash(Kill):
 
 class CrashLeader(Crash):
     name = "crash-leader"
+    moves_leader = True
     about = "all processes of the leader's machine die at once"
     # Longer than a lease, so that its work moves.
     stands = (0.5, 9.0)
@@ -111,6 +114,7 @@ class CrashLeader(Crash):
 
 class CrashAll(Crash):
     name = "crash-all"
+    moves_leader = True
     about = "all processes of all machines die at once"
     # Nothing is left that another one could break.
     is_alone = True
@@ -125,7 +129,6 @@ class KillRunner(Fault):
     nemesis = "runner"
     name = "kill-runner"
     about = "SIGKILL of all but the peer on one machine"
-    moves_leader = False
     stands = (0.1, 0.5)
 
     async def begin(self) -> Seen:
@@ -181,6 +184,7 @@ class Pause(Fault):
 
 class PauseLeader(Pause):
     name = "pause-leader"
+    moves_leader = True
     about = "SIGSTOP of the leader for half a lease to two"
 
     async def whom(self) -> list[str]:
@@ -189,11 +193,22 @@ class PauseLeader(Pause):
 
 class PauseMachine(Pause):
     name = "pause-machine"
+    moves_leader = True
     about = "SIGSTOP of all that runs on the leader's machine: its attempts stand still, too"
     who = "all"
 
     async def whom(self) -> list[str]:
         return [await self.arena.leader()]
+
+
+class PauseMachineLong(PauseMachine):
+    """Longer than its leases and what follows them: its attempts wake up beside others."""
+
+    name = "pause-machine-long"
+    about = "SIGSTOP of all that runs on the leader's machine, until its attempts run elsewhere"
+
+    def seconds(self) -> float:
+        return self.chance.uniform(2.2, 2.8) * self.arena.lease_seconds
 
 
 class Restart(Fault):
@@ -226,6 +241,7 @@ class Restart(Fault):
 
 class RestartLeader(Restart):
     name = "restart-leader"
+    moves_leader = True
     about = "a planned stop of the leader"
 
     async def whom(self) -> str:
@@ -237,6 +253,7 @@ class Transfer(Fault):
 
     nemesis = "restart"
     name = "transfer"
+    moves_leader = True
     about = "leadership is handed over on request"
     stands = (0.1, 1.0)
 
@@ -257,5 +274,5 @@ class Transfer(Fault):
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill, KillLeader, KillMinority, KillMajority, KillAll, Crash, CrashLeader, CrashAll, KillRunner,
-    Pause, PauseLeader, PauseMachine, Restart, RestartLeader, Transfer,
+    Pause, PauseLeader, PauseMachine, PauseMachineLong, Restart, RestartLeader, Transfer,
 )  # fmt: skip

@@ -25,7 +25,6 @@ class Laggard(Fault):
     name = "laggard"
     about = "one peer is down for so long that it must be given a snapshot"
     needs_small_journals = True
-    moves_leader = False
     # Whatever else is broken keeps the others from writing as much as it takes.
     is_alone = True
     stands = (10.0, 16.0)
@@ -65,7 +64,6 @@ class KillCompaction(Fault):
     about = "SIGKILL of a peer in the middle of writing, publishing or trimming behind a snapshot"
     needs_disks = True
     needs_small_journals = True
-    moves_leader = False
     takes = frozenset({"disk", "members"})
     stands = (0.1, 3.0)
 

@@ -23,7 +23,6 @@ class Clock(Fault):
     name = "clock-one"
     about = "the wall clock of one peer is 3 s to 5 min ahead or behind"
     needs_clocks = True
-    moves_leader = False
     takes = frozenset({"clock"})
     stands = (2.0, 12.0)
     steps_ms: tuple[int, ...] = (-300_000, -60_000, -10_000, -3_000, 3_000, 10_000, 60_000, 300_000)

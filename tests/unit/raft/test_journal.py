@@ -352,6 +352,24 @@ def test_full_disk_at_start_opens_paused() -> None:
     assert journal.try_resume()
 
 
+def test_disk_too_full_for_the_name_of_the_reserve_is_full_and_no_failure() -> None:
+    disk = MemoryDisk()
+    filled(disk).close()
+    disk.errors["create"] = errno.ENOSPC
+    journal = open_journal(disk, reserve_bytes=1000)
+    assert journal.paused and len(journal) == 6
+    assert not journal.try_resume()
+    assert journal.paused == "disk-full"
+    disk.errors.clear()
+    assert journal.try_resume()
+    assert DIRECTORY / "reserve" in disk.names
+    disk.errors["create"] = errno.EIO
+    disk.unlink(DIRECTORY / "reserve")
+    journal.paused = "disk-full"
+    with pytest.raises(JournalFailed, match="the reserve"):
+        journal.try_resume()
+
+
 def test_no_room_for_a_new_segment_goes_on_in_the_old_one() -> None:
     disk = MemoryDisk()
     journal = filled(disk, segment_bytes=64)
