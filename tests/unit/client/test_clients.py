@@ -606,7 +606,7 @@ def test_a_task_has_the_verbs_of_its_client(connect: Connect) -> None:
 def test_an_answer_that_breaks_off_is_an_unknown_outcome(connect: Connect) -> None:
     with (
         Stub(sequence(Answer(201, b'{"id"', promised=50))) as stub,
-        connect(stub.address, token="") as client,
+        connect(stub.address, token="", timeout_seconds=1.0) as client,
         pytest.raises(errors.OutcomeUnknown, match="middle of its answer") as caught,
     ):
         client.submit(["/bin/true"], idempotency_key="mine")
@@ -628,7 +628,7 @@ def test_a_change_of_many_may_take_longer_than_a_call(connect: Connect) -> None:
 
 def test_an_answer_that_breaks_off_is_asked_for_again(connect: Connect) -> None:
     answers = sequence(Answer(201, b'{"id"', promised=50), Answer(201, TASK))
-    with Stub(answers) as stub, connect(stub.address, token="") as client:
+    with Stub(answers) as stub, connect(stub.address, token="", timeout_seconds=1.0) as client:
         assert client.submit(["/bin/true"]).id == TASK["id"]
         assert len({asked.headers["idempotency-key"] for asked in stub.asked}) == 1
         assert len(stub.asked) == 2
@@ -637,7 +637,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(connect: Connect) -> None:
 def test_an_empty_filter_is_no_filter(connect: Connect) -> None:
     with (
         Stub(sequence(Answer(200, {}))) as stub,
-        connect(stub.address, token="") as client,
+        connect(stub.address, token="", timeout_seconds=1.0) as client,
         pytest.raises(ValueError, match="queue is empty"),
     ):
         client.cancel_many(queue="")
