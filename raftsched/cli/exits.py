@@ -45,7 +45,7 @@ class Exit(IntEnum):
     SAFETY = 15
     #: A peer that runs could not go on safely, most often for an error of its disk; it may be
     #: started again.
-    UNSAFE = 70
+    CANNOT_GO_ON = 70
     INTERRUPTED = 130
 
 

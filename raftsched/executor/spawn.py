@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -28,18 +29,22 @@ FOUND_MAX = 1_024
 #: The runner, or the interpreter it is written in, ignores these; a child must not.
 _DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP)
 
+#: Errors of starting any process.
+_OF_PROCESSES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+
 _Actions = Sequence[tuple[int, int, int]]
 
 
 class CannotStart(Exception):
     """The attempt ends as failed with this reason, which is `messages.bounded`.
 
-    ``errno``: of the machine's answer; 0: it was not asked.
+    ``number``: the ``errno`` of the machine's answer; 0: it was not asked, or it is about the
+    attempt's own program.
     """
 
-    def __init__(self, reason: str, errno: int = 0) -> None:
+    def __init__(self, reason: str, number: int = 0) -> None:
         super().__init__(bounded(reason))
-        self.errno = errno
+        self.errno = number
 
     @classmethod
     def of(cls, error: OSError) -> CannotStart:
@@ -210,7 +215,9 @@ def _posix_spawn(
             setsigdef=_DEFAULTED,
         )
     except OSError as error:
-        raise CannotStart(fork.reason_of(error, program), error.errno or 0) from error
+        # Of a file it is the program's own: others can be started meanwhile.
+        number = error.errno if error.errno in _OF_PROCESSES else 0
+        raise CannotStart(fork.reason_of(error, program), number or 0) from error
 
 
 def _stdin(text: str) -> int:

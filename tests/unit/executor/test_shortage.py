@@ -81,6 +81,24 @@ async def test_so_does_one_with_programs_before_and_after_it(tmp_path: Path) -> 
         assert (await node.report(1)).status == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("number", "waits"), [(errno.EIO, False), (errno.ENOSPC, False), (errno.EAGAIN, True)]
+)
+def test_a_program_that_cannot_be_read_holds_up_nobody_else(
+    number: int, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_spawn", fails)
+    it = Runner(tmp_path, 30.0, None, is_clean=True)
+    it._leases.renew(time.monotonic(), 30.0)
+    it._waiting.add(StartAttempt(1, "t1", 1, TaskSpec(("/bin/true",))))
+    it._start_waiting()
+    assert (1 in it._waiting) is waits
+    assert it._shortage.is_on(time.monotonic()) is waits
+
+
 async def test_an_attempt_that_waits_can_be_stopped(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         usual = _files(node, 3)
