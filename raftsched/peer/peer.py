@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Literal, Self
+from typing import Self
 
 import msgspec
 
@@ -25,34 +25,29 @@ from raftsched.peer import evidence, messages
 from raftsched.peer.agent import NodeAgent
 from raftsched.peer.config import PeerAddress, PeerConfig, check, warn_of_what_is_open
 from raftsched.peer.errors import (
-    IndexNotReached,
     NeedsVersion,
-    NoLeader,
     OutputGone,
     PeerStopped,
-    ReadTimeout,
     ReplicaDiverged,
 )
+from raftsched.peer.handing_over import HAND_OVER_SECONDS, HandOvers
 from raftsched.peer.host import PeerHost
 from raftsched.peer.members import Departures, Members
 from raftsched.peer.proposer import Proposer
+from raftsched.peer.reading import Reader
 from raftsched.peer.replica import Replica, Subscription
 from raftsched.peer.scheduler import Scheduler
 from raftsched.peer.selfcheck import SelfCheck
-from raftsched.peer.service import OutputChunk, Told
+from raftsched.peer.service import Consistency, OutputChunk, Told
 from raftsched.peer.timekeeping import Timekeeper
 from raftsched.peer.upgrades import Upgrades, about, told_by
 from raftsched.raft.config import LogConfig
-from raftsched.raft.log import LogClosed, LogStatus, MustStop, NoQuorum, NotLeader, Role
+from raftsched.raft.log import LogClosed, LogStatus, MustStop, NoQuorum, Role
 from raftsched.raft.membership import Address
 from raftsched.raft.pysyncobj_log import PySyncObjLog
 
 logger = logging.getLogger(__name__)
 
-#: A planned stop gives the hand-over of leadership this long.
-HAND_OVER_SECONDS = 3.0
-#: A linearizable read waits this long for a leader, or for a word of the one there is.
-LEADERLESS_SECONDS = 0.9
 #: What needs a version waits this long in a cluster that has not agreed on its first one.
 FIRST_VERSION_SECONDS = 5.0
 
@@ -97,6 +92,8 @@ class Peer:
         self._members = Members(
             self.log, self.clock, config.peer_id, self._send, lambda: self.replica.state.version
         )
+        self._reader = Reader(self.log, self.clock)
+        self._hand_overs = HandOvers(self.log, self.clock, self._send)
         self.log.on_removed = self._removed
         self._end_process = self.log.on_fatal
         self.log.on_fatal = self._fatal
@@ -105,7 +102,6 @@ class Peer:
         self._keeping: asyncio.Task[None] | None = None
         self._proposer: Proposer | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._hand_over_task: asyncio.Task[None] | None = None
         #: Ends with the error when one of this peer's loops fails: the peer must be stopped.
         self.failed: asyncio.Future[None] | None = None
 
@@ -232,6 +228,7 @@ class Peer:
                 await self.log.transfer_leadership(None, HAND_OVER_SECONDS)
         await self.agent.stop_runner()
         await self._members.close()
+        await self._hand_overs.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -300,8 +297,7 @@ class Peer:
             if frame.term == self.log.status().term:
                 self.agent.granted(frame)
         elif isinstance(frame, messages.HandOver):
-            if self.log.status().role is Role.LEADER:
-                self._hand_over_task = asyncio.create_task(self._hand_over(frame.target))
+            self._hand_overs.asked(frame.target)
         elif isinstance(frame, messages.ChangeMembers | messages.MembersTold):
             self._members.frame(sender, frame)
         elif self._proposer is not None:
@@ -338,7 +334,7 @@ class Peer:
 
     async def read(
         self,
-        consistency: Literal["linearizable", "local"] = "linearizable",
+        consistency: Consistency = "linearizable",
         min_index: int = 0,
         timeout_seconds: float = 5.0,
     ) -> State:
@@ -349,59 +345,8 @@ class Peer:
         """
         if self.diverged is not None:
             raise PeerStopped(str(self.diverged))
-        deadline = self.clock.monotonic() + timeout_seconds
-        index = min_index
-        try:
-            if consistency == "linearizable":
-                try:
-                    index = max(index, await self._read_index(timeout_seconds))
-                except NoQuorum as error:
-                    raise ReadTimeout(
-                        f"no linearizable read: {error}; consistency=local may serve"
-                    ) from error
-            if index:
-                await self.log.wait_applied(index, max(0.0, deadline - self.clock.monotonic()))
-        except NoQuorum as error:
-            status = self.log.status()
-            raise IndexNotReached(
-                f"index {index} was not applied on {status.peer_id} within {timeout_seconds:.1f} s "
-                f"(it is at {status.applied_index}, its log ends at {status.last_index}); ask "
-                "another peer, or without min_index if that is not of an answer of this cluster"
-            ) from error
-        except LogClosed as error:
-            raise PeerStopped("this peer is stopping") from error
+        await self._reader.wait_until_current(consistency, min_index, timeout_seconds)
         return self.replica.state
-
-    async def _read_index(self, timeout_seconds: float) -> int:
-        """As the log's, but given up sooner when no leader can be heard.  Raises NoQuorum."""
-        try:
-            return await self.log.read_index(min(timeout_seconds, LEADERLESS_SECONDS))
-        except NoQuorum:
-            if timeout_seconds <= LEADERLESS_SECONDS or not self._hears_leader():
-                raise
-        # There is one, which is slow: it gets the rest of the time as long as it is heard.
-        asking = asyncio.create_task(self.log.read_index(timeout_seconds - LEADERLESS_SECONDS))
-        try:
-            while not (await asyncio.wait({asking}, timeout=LEADERLESS_SECONDS))[0]:
-                if not self._hears_leader():
-                    raise NoQuorum("the leader has fallen silent")
-            return asking.result()
-        finally:
-            asking.cancel()
-
-    def _hears_leader(self) -> bool:
-        """Was there a word of the leader just now, or as the leader of a majority?"""
-        status = self.log.status()
-        if status.leader is None:
-            return False
-        if self._voters() == (self.config.peer_id,):
-            return True
-        contact = status.last_contact_ms
-        return (
-            contact is not None
-            and contact < LEADERLESS_SECONDS * 1000
-            and (status.role is Role.LEADER or status.leader in status.connected)
-        )
 
     async def wait_index(self, index: int, timeout_seconds: float) -> None:
         """Return once the state's index is above ``index``, or at the timeout."""
@@ -432,26 +377,7 @@ class Peer:
 
     async def transfer_leadership(self, target: str | None) -> str:
         """Have leadership handed over, asked on any peer; the new leader's id.  Raises NoLeader."""
-        status = self.log.status()
-        if target is not None and target == status.leader:
-            return target
-        if status.role is Role.LEADER:
-            try:
-                return await self.log.transfer_leadership(target, HAND_OVER_SECONDS)
-            except (NotLeader, NoQuorum, LogClosed) as error:
-                raise NoLeader(f"leadership was not handed over: {error}") from error
-        if status.leader is None or not self._send(status.leader, messages.HandOver(target)):
-            raise NoLeader("the leader cannot be reached; retry later", leader=status.leader)
-        deadline = self.clock.monotonic() + 2 * HAND_OVER_SECONDS
-        while self.clock.monotonic() < deadline:
-            now = self.log.status()
-            if now.leader not in (None, status.leader) and now.term > status.term:
-                assert now.leader is not None
-                return now.leader
-            await asyncio.sleep(0.05)
-        raise NoLeader(
-            f"{status.leader} did not hand over leadership in time", leader=status.leader
-        )
+        return await self._hand_overs.run(target)
 
     async def change_members(
         self, add: dict[str, PeerAddress], remove: str, timeout_seconds: float
@@ -479,12 +405,6 @@ class Peer:
         """A leader's duty: what a node was to do whose peer was removed."""
         leads = self.log.status().role is Role.LEADER
         return leads and node_id not in self.log.members().members
-
-    async def _hand_over(self, target: str | None) -> None:
-        try:
-            await self.transfer_leadership(target)
-        except NoLeader as error:
-            logger.warning("a peer asked to hand leadership over: %s", error)
 
     def told(self) -> dict[str, Told]:
         """On the leader, what all peers told, itself among them; elsewhere of this peer alone."""

@@ -4,7 +4,8 @@ PySyncObj elects and replicates (`engine`).  Around it: what it may hear (`filte
 stand for election (`elections`), where its log is kept (`journal`), who is in the group
 (`membership`, kept by the journal) and how that changes (`changing`), how the log is cut short
 (`compaction`) and laggards catch up (`laggards`, `installing`), and what it cannot do: linearizable
-reads (`reads`, `quorum`) and a hand-over without loss (`handover`).
+reads (`reads`, `quorum`), a hand-over without loss (`handover`) and a full disk (`enduring`).
+It all happens in passes, whose time `pacing` says.
 
 Rules
 1. Nothing that promises (an acknowledgement, a vote, a vote request) leaves before the journal is
@@ -16,8 +17,6 @@ Rules
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import math
 import os
@@ -31,6 +30,7 @@ from raftsched.raft.changing import KNOWS, MemberChanges
 from raftsched.raft.compaction import Compaction
 from raftsched.raft.config import LogConfig
 from raftsched.raft.elections import Elections
+from raftsched.raft.enduring import FullDisk
 from raftsched.raft.engine import Engine, Hooks
 from raftsched.raft.handover import HandOver
 from raftsched.raft.host import Host
@@ -44,7 +44,6 @@ from raftsched.raft.log import (
     LogFull,
     LogStatus,
     MustStop,
-    NoQuorum,
     NotLeader,
     PeerView,
     Role,
@@ -52,6 +51,7 @@ from raftsched.raft.log import (
     StateMachine,
 )
 from raftsched.raft.membership import Address, Configuration, Membership, founding
+from raftsched.raft.pacing import IDLE_SECONDS_MAX, Pacer
 from raftsched.raft.quorum import Prober, answer
 from raftsched.raft.reads import Reads
 from raftsched.raft.replication import Replication
@@ -62,12 +62,8 @@ logger = logging.getLogger(__name__)
 
 #: A leader probes this often, for lease grants and to notice that it lost its quorum.
 PROBE_SECONDS = 0.25
-#: The longest and the shortest pause between passes when nothing happens.
-IDLE_SECONDS = (0.002, 0.25)
 #: The longest while something is looked at that tells nobody: what connections to laggards take.
 POLL_SECONDS = 0.02
-#: A full disk is looked at this often.
-RESUME_SECONDS = 1.0
 #: While a laggard needs the log, it may grow to so many times ``journal_bytes_max``.
 PATIENCE_FACTOR = 3
 
@@ -95,13 +91,10 @@ class PySyncObjLog:
         self._running = False
         #: Started and not stopped; it may stand still after `on_fatal`.
         self._is_open = False
-        self._pass_scheduled = False
         self._last_status: tuple[Any, ...] = ()
         #: When the next probe is due; never while another peer leads.
         self._probe_at = math.inf
-        #: When a full disk is looked at again; 0: it is not full, as far as is known.
-        self._resume_at = 0.0
-        self._giving_up: asyncio.Task[None] | None = None
+        self._pacer = Pacer(self._clock, self._pass)
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -110,7 +103,6 @@ class PySyncObjLog:
 
         Raises StorageError, OSError, or what the state machine has against the snapshot.
         """
-        self._loop = asyncio.get_running_loop()
         self.journal = Journal.open(
             self.config.data_dir / "journal",
             cluster_id=self.config.cluster_id,
@@ -142,9 +134,7 @@ class PySyncObjLog:
             self.journal.close(clean=False)
             raise
         self._running = self._is_open = True
-        self._wake_at = self._clock.monotonic()
-        self._waker = self._loop.call_soon(self._awake)
-        self._pass()
+        self._pacer.start()
 
     def _was_removed(self, error: MustStop) -> None:
         """Remembered for every later start: who says so may not be there then."""
@@ -210,7 +200,7 @@ class PySyncObjLog:
             self._laggards,
             self._installer,
             send,
-            self._schedule,
+            self._pacer.soon,
             self._clock.monotonic,
             paused_bytes_max=config.paused_bytes_max,
         )
@@ -221,6 +211,7 @@ class PySyncObjLog:
         self._hand_over = HandOver(
             self._membership, engine, transport.connected_peers, self._report
         )
+        self._full_disk = FullDisk(self.journal, self._membership, engine, self._hand_over)
         self._changes = MemberChanges(
             self._membership,
             engine,
@@ -245,9 +236,8 @@ class PySyncObjLog:
         if not self._is_open:
             return
         self._running = self._is_open = False
-        self._waker.cancel()
-        if self._giving_up is not None:
-            await asyncio.gather(self._giving_up, return_exceptions=True)
+        self._pacer.close()
+        await self._full_disk.close()
         await self._changes.close()
         await self._installer.close()
         await self._compaction.close()
@@ -259,46 +249,19 @@ class PySyncObjLog:
     def _fatal(self, error: BaseException) -> None:
         # Whoever is told may need a moment to end: nothing is applied or promised meanwhile.
         self._running = False
+        self._pacer.stop()
         if isinstance(error, SafetyViolation):
             endings.remember(self._host.disk, self.config.data_dir, error)
         self.on_fatal(error)
 
     # Passes --------------------------------------------------------------------------------------
 
-    def _awake(self) -> None:
-        """The time came that was waited for."""
-        self._wake_at = math.inf
-        self._schedule()
-
-    def _wait(self, now: float) -> None:
-        """At the end of a pass: come back when a timer is due, also if nothing happens till then.
-
-        A timer that moves away has one pass too many; one that comes nearer has its own.
-        """
-        shortest, longest = IDLE_SECONDS
-        due = min(self._engine.due_at, self._probe_at)
-        if self._laggards.need_log:
-            longest = POLL_SECONDS
-        wake_at = now + min(max(due - now, shortest), longest)
-        if wake_at < self._wake_at - shortest / 2:
-            self._waker.cancel()
-            self._wake_at = wake_at
-            self._waker = self._loop.call_later(wake_at - now, self._awake)
-
-    def _schedule(self) -> None:
-        if not self._pass_scheduled and self._running:
-            self._pass_scheduled = True
-            self._loop.call_soon(self._pass)
-
     def _pass(self) -> None:
         """One turn: make durable what is there, let PySyncObj act on it, tell who listens."""
-        self._pass_scheduled = False
-        if not self._running:
-            return
         engine, now = self._engine, self._clock.monotonic()
         try:
             if self.journal.paused:
-                self._endure(now)
+                self._full_disk.step(now)
             is_synced = self.journal.sync()
             if is_synced:
                 self._replication.acknowledge()
@@ -313,7 +276,7 @@ class PySyncObjLog:
             self._fatal(error)
             return
         if engine.has_backlog or (self.journal.dirty and not self.journal.paused):
-            self._schedule()
+            self._pacer.soon()
         # Before the first round of a term, which makes everything known that the rounds tell.
         self._report()
         if not engine.is_leader:
@@ -321,25 +284,8 @@ class PySyncObjLog:
         elif now >= self._probe_at or self._probe_at == math.inf:
             self._probe_at = now + PROBE_SECONDS
             self._prober.begin(now)
-        self._wait(now)
-
-    def _endure(self, now: float) -> None:
-        """The disk is full: look for room every second; somebody else should lead meanwhile."""
-        if now < self._resume_at:
-            return
-        is_new, self._resume_at = self._resume_at == 0.0, now + RESUME_SECONDS
-        if self.journal.try_resume():
-            self._resume_at = 0.0
-        elif self._engine.is_leader and self._membership.other_voters:
-            if is_new:
-                self._giving_up = asyncio.create_task(self._give_up())
-            else:
-                self._engine.resign()
-
-    async def _give_up(self) -> None:
-        """Hand leadership to whoever takes it."""
-        with contextlib.suppress(NotLeader, NoQuorum):
-            await self._hand_over.run(None, RESUME_SECONDS / 2)
+        due = min(engine.due_at, self._probe_at)
+        self._pacer.by(due, now, POLL_SECONDS if self._laggards.need_log else IDLE_SECONDS_MAX)
 
     def _look_after_laggards(self, now: float) -> None:
         if self._laggards.need_log:
@@ -358,7 +304,7 @@ class PySyncObjLog:
         """The newest one was set aside: nobody can use it, so another has to be made."""
         self._laggards.stop_all()
         self._engine.request_snapshot(anew=True)
-        self._schedule()
+        self._pacer.soon()
 
     def _is_compacting(self) -> bool:
         """A snapshot is being written, or the journal should not be trimmed to it yet."""
@@ -417,7 +363,7 @@ class PySyncObjLog:
             self._engine.forget_match(peer_id)
             self._laggards.stop(peer_id)
             self._installer.link_lost(peer_id)
-        self._schedule()
+        self._pacer.soon()
 
     def _received(self, peer_id: str, message: dict[str, Any]) -> None:
         if not self._running:
@@ -447,10 +393,10 @@ class PySyncObjLog:
                 self._elections.asked(peer_id, message)
             case "prevote_ok":
                 self._elections.granted(peer_id, message)
-                self._schedule()
+                self._pacer.soon()
             case "term_hint":
                 self._engine.step_down(peer_id, message["term"])
-                self._schedule()
+                self._pacer.soon()
             case "snapshot_have":
                 self._laggards.resume(peer_id, message["number"], message["offset"])
             case "snapshot_end":
@@ -473,7 +419,7 @@ class PySyncObjLog:
         if len(entry) > ENTRY_BYTES_MAX:
             raise ValueError(f"an entry of {len(entry)} bytes is over {ENTRY_BYTES_MAX}")
         self._engine.append(entry)
-        self._schedule()
+        self._pacer.soon()
 
     def status(self) -> LogStatus:
         """What this peer knows now."""

@@ -17,13 +17,13 @@ from raftsched.raft.acquaintances import Acquaintances
 from raftsched.raft.changing import MemberChanges
 from raftsched.raft.compaction import Compaction
 from raftsched.raft.connection import Connection
+from raftsched.raft.enduring import FullDisk
 from raftsched.raft.engine import Engine
 from raftsched.raft.filter import MessageFilter
 from raftsched.raft.hard_state import HardStateFile
 from raftsched.raft.journal import Journal
 from raftsched.raft.log import Role
 from raftsched.raft.membership import Membership
-from raftsched.raft.pysyncobj_log import PySyncObjLog
 from raftsched.raft.reads import Reads
 from raftsched.raft.replication import Replication
 from raftsched.testing.disk import MemoryDisk
@@ -131,7 +131,7 @@ def _trim_at_once(self: Any, position: int) -> None:
 
 
 def lead_on_with_a_full_disk() -> AbstractContextManager[Any]:
-    return patch.object(PySyncObjLog, "_endure", lambda self, now: None)
+    return patch.object(FullDisk, "step", lambda self, now: None)
 
 
 def read_without_asking_anybody() -> AbstractContextManager[Any]:

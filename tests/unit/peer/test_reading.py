@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
-from raftsched.peer import peer as peer_module
-from raftsched.peer.config import PeerAddress, PeerConfig
+from raftsched.peer import reading
 from raftsched.peer.errors import IndexNotReached, PeerStopped, ReadTimeout
-from raftsched.peer.peer import Peer
-from raftsched.raft.log import LogClosed, LogStatus, NoQuorum, Role
+from raftsched.peer.reading import Reader
+from raftsched.peer.service import Consistency
+from raftsched.raft.host import SystemClock
+from raftsched.raft.log import LogClosed, LogStatus, NoQuorum, ReplicatedLog, Role
 from raftsched.raft.membership import Address, Configuration
 
 
@@ -49,30 +49,36 @@ class FakeLog:
             raise NoQuorum("not applied")
 
 
+class Reading:
+    """A reader of such a log."""
+
+    def __init__(self) -> None:
+        self.log = FakeLog()
+        self._reader = Reader(cast(ReplicatedLog, self.log), SystemClock())
+
+    async def read(
+        self,
+        consistency: Consistency = "linearizable",
+        min_index: int = 0,
+        timeout_seconds: float = 5.0,
+    ) -> None:
+        await self._reader.wait_until_current(consistency, min_index, timeout_seconds)
+
+
 @pytest.fixture
-async def peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Peer:
-    monkeypatch.setattr(peer_module, "LEADERLESS_SECONDS", 0.1)
-    peers = {
-        f"n{n}": PeerAddress(raft=f"127.0.0.1:{n}", api=f"127.0.0.1:{9 + n}") for n in (1, 2, 3)
-    }
-    peer = Peer(
-        PeerConfig(
-            cluster_id="c", peer_id="n1", peers=peers, data_dir=tmp_path, token="t", insecure=True
-        )
-    )
-    peer.log = FakeLog()  # type: ignore[assignment]
-    return peer
+async def peer(monkeypatch: pytest.MonkeyPatch) -> Reading:
+    monkeypatch.setattr(reading, "LEADERLESS_SECONDS", 0.1)
+    return Reading()
 
 
-def log_of(peer: Peer, **changes: Any) -> FakeLog:
+def log_of(peer: Reading, **changes: Any) -> FakeLog:
     log = peer.log
-    assert isinstance(log, FakeLog)
     log.current = msgspec.structs.replace(log.current, **changes)
     return log
 
 
 def test_limit_is_within_the_second_that_is_promised() -> None:
-    assert peer_module.LEADERLESS_SECONDS <= 0.9
+    assert reading.LEADERLESS_SECONDS <= 0.9
 
 
 @pytest.mark.parametrize(
@@ -87,23 +93,23 @@ def test_limit_is_within_the_second_that_is_promised() -> None:
     ids=["none is known", "not connected", "silent", "majority lost", "majority never had"],
 )
 async def test_read_that_hears_no_leader_is_given_up_soon(
-    peer: Peer, changes: dict[str, Any]
+    peer: Reading, changes: dict[str, Any]
 ) -> None:
     log_of(peer, **changes)
     began = time.monotonic()
     with pytest.raises(ReadTimeout, match="consistency=local"):
         await peer.read()
     assert time.monotonic() - began < 2.0
-    assert await peer.read("local") is peer.state
+    await peer.read("local")
 
 
-async def test_read_waits_for_a_leader_that_is_slow_but_heard(peer: Peer) -> None:
+async def test_read_waits_for_a_leader_that_is_slow_but_heard(peer: Reading) -> None:
     log = log_of(peer)
     asyncio.get_running_loop().call_later(0.35, log.index.set_result, 7)
-    assert await peer.read() is peer.state
+    await peer.read()
 
 
-async def test_read_is_given_up_when_the_slow_leader_falls_silent(peer: Peer) -> None:
+async def test_read_is_given_up_when_the_slow_leader_falls_silent(peer: Reading) -> None:
     log_of(peer)
     asyncio.get_running_loop().call_later(0.25, lambda: log_of(peer, leader=None))
     began = time.monotonic()
@@ -112,7 +118,7 @@ async def test_read_is_given_up_when_the_slow_leader_falls_silent(peer: Peer) ->
     assert time.monotonic() - began < 2.0
 
 
-async def test_read_ends_at_its_deadline_also_with_a_leader(peer: Peer) -> None:
+async def test_read_ends_at_its_deadline_also_with_a_leader(peer: Reading) -> None:
     log_of(peer)
     with pytest.raises(ReadTimeout):
         await peer.read(timeout_seconds=0.25)
@@ -120,7 +126,7 @@ async def test_read_ends_at_its_deadline_also_with_a_leader(peer: Peer) -> None:
 
 @pytest.mark.parametrize("consistency", ["linearizable", "local"])
 async def test_index_of_the_future_is_told_from_a_missing_leader(
-    peer: Peer, consistency: Any
+    peer: Reading, consistency: Consistency
 ) -> None:
     log = log_of(peer)
     log.index.set_result(7)
@@ -129,10 +135,10 @@ async def test_index_of_the_future_is_told_from_a_missing_leader(
     text = str(caught.value)
     assert "index 99 was not applied on n1 within 0.1 s (it is at 7" in text
     assert "consistency" not in text
-    assert await peer.read(consistency, 7, 0.05) is peer.state
+    await peer.read(consistency, 7, 0.05)
 
 
-async def test_read_of_a_peer_that_stops_says_so(peer: Peer) -> None:
+async def test_read_of_a_peer_that_stops_says_so(peer: Reading) -> None:
     log_of(peer).is_closed = True
     with pytest.raises(PeerStopped):
         await peer.read()
