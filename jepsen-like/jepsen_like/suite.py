@@ -112,6 +112,7 @@ PLANTED = (
     _planted("believe-any-token", "exclusion", "tasks", "pause", seconds=45.0),
     _planted("run-what-was-cancelled-again", "cancels", "tasks", "crash-one", "crash-leader",
              seconds=45.0),
+    _planted("cancel-a-whole-and-leave-its-parts", "cancels", "workflow", "kill-one"),
     _planted("start-what-may-start-once-again", "exclusion", "tasks", "crash-one", "crash-leader"),
     _planted("let-everybody-through", "limits", "limits", "kill-one", seconds=4.0),
     _planted("fire-what-has-fired", "slots", "schedules", "kill-leader"),

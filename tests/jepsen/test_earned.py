@@ -72,3 +72,26 @@ def test_faults_that_this_machine_cannot_do_are_named() -> None:
 def test_a_peer_left_dead_on_purpose_is_no_fault_that_was_forgotten() -> None:
     dead = fault("kill", 12_000, None, "n3")
     assert CHECKER(with_run(spoiled(faults=tuple(dead)), dead=["n3"])).valid is True
+
+
+@pytest.mark.parametrize(
+    ("begins", "says"),
+    [
+        (13_500, []),
+        (18_900, []),
+        (19_100, ["no attempt was running when partition-one of n2 began"]),
+    ],
+)
+def test_what_a_fault_ended_need_not_run_again_at_once(begins: int, says: list[str]) -> None:
+    """The one that found attempts lasts until 14,000."""
+    second = fault("partition-one", begins, begins + 500, "n2")
+    none_later = tuple(effect for effect in good().effects if effect.at < 13_000 * MS)
+    verdict = CHECKER(spoiled(faults=(*good().faults, *second), effects=none_later))
+    assert [doubt for doubt in verdict.doubts if "attempt" in doubt] == says
+    assert verdict.checked.get("faults_behind_others", 0) == int(not says)
+
+
+def test_a_fault_that_found_nothing_excuses_no_other() -> None:
+    faults = (*good().faults, *fault("partition-one", 14_500, 15_000, "n2"))
+    verdict = CHECKER(spoiled(faults=faults, effects=good().effects[:3]))
+    assert sum("no attempt was running" in doubt for doubt in verdict.doubts) == 2

@@ -183,6 +183,18 @@ def end_with_the_first_subtask() -> AbstractContextManager[Any]:
     return patch.object(ends, "_subtask_ended", subtask_ended)
 
 
+def cancel_a_whole_and_leave_its_parts() -> AbstractContextManager[Any]:
+    original = ends._stop_subtasks
+
+    def stop_subtasks(changes: Any, task: Any, to: TaskStatus, reason: str) -> None:
+        if to is TaskStatus.CANCELLED:
+            ends.end(changes, task, to, reason)
+        else:
+            original(changes, task, to, reason)
+
+    return patch.object(ends, "_stop_subtasks", stop_subtasks)
+
+
 def fire_what_has_fired() -> AbstractContextManager[Any]:
     original = firing.Firing._fires
     last: dict[int, Any] = {}

@@ -169,6 +169,10 @@ MUTANTS = (
         shows="went on after the end", changes={"wishes": only("broadcast")},
     ),
     Mutant(
+        "cancel-a-whole-and-leave-its-parts", "G7", "workflows", 20, 30, known_seed=4,
+        shows="went on after the end",
+    ),
+    Mutant(
         "fire-too-early", "retries", "net", 6,
         shows="before its backoff", changes={"wishes": only("backoff")},
     ),

@@ -194,7 +194,7 @@ CHECKER = Checker(
     "cancels",
     "G7",
     "cancels",
-    workloads("tasks", "register", "mixed"),
+    workloads("tasks", "register", "workflow", "mixed"),
     look,
     "Was nothing assigned after an acknowledged cancel, and did nothing run once it was shown?",
 )

@@ -16,6 +16,8 @@ from jepsen_like.spans import NEVER, Span, spans
 
 #: An attempt this close to a fault was in flight: beats are 50 ms apart.
 NEAR_NS = 150_000_000
+#: What a fault ended need not run again before the next one begins, as long after as this.
+AFTER_NS = 5_000_000_000
 #: Workloads whose tasks never run.
 WITHOUT_ATTEMPTS = frozenset({"register"})
 #: Statuses by which a cluster that works says no: 404, 409, 410, 412, 422; not *not now* (429).
@@ -85,15 +87,19 @@ def _faults(evidence: Evidence, faults: list[Span], findings: Findings) -> None:
 
 
 def _in_flight(evidence: Evidence, faults: list[Span], findings: Findings) -> None:
-    """Was an attempt running when each fault began?"""
+    """Was an attempt running when each fault began, if none before it can have ended them all?"""
     runs = [run for tries in attempts(evidence.effects).values() for run in tries]
     begins = sorted(run.from_at for run in runs)
     ends = sorted(run.to_at for run in runs)
-    for span in faults:
+    hit: list[Span] = []
+    for span in sorted(faults, key=lambda span: span.from_at):
         begun = bisect_right(begins, span.from_at + NEAR_NS)
         over = bisect_left(ends, span.from_at - NEAR_NS)
         if begun > over:
             findings.saw("faults_with_attempts")
+            hit.append(span)
+        elif any(span.from_at <= one.to_at + AFTER_NS for one in hit):
+            findings.saw("faults_behind_others")
         else:
             findings.doubt(
                 f"no attempt was running when {span.fault} of {', '.join(span.targets)} began"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 from jepsen_like.client import Process
 from jepsen_like.workload.base import Workload
 
+#: So many graphs of all are cancelled on the way.
+_CANCELLED = 0.3
+
 
 class Workflow(Workload):
     name = "workflow"
-    about = "graphs with conditions, maps over lists and over results, joins; some parts fail"
+    about = (
+        "graphs with conditions, maps over lists and over results, joins; some parts fail, some "
+        "graphs are cancelled on the way"
+    )
     processes = 3
     think_seconds = 0.6
 
@@ -73,4 +80,8 @@ class Workflow(Workload):
             "workflow": {"split": [], "each": ["split"], "join": ["each"]},
             "maps": {"each": len(items)}, "fails": int(bad),
         }  # fmt: skip
-        await self.submit(process, task_id, told, body, key=f"key-{task_id}")
+        outcome = await self.submit(process, task_id, told, body, key=f"key-{task_id}")
+        if outcome.is_ok and self.chance.random() < _CANCELLED:
+            # While its parts run, which is over soon.
+            await asyncio.sleep(self.chance.uniform(0.1, 1.0))
+            await self.change(process, "cancel", task_id)
