@@ -56,7 +56,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "leader": ("cluster", "leader", "The leader: show, transfer."),
     "init": ("init", "init", "Write the directories of a new cluster: configuration, TLS, token."),
     "cert": ("cert", "cert", "Certificates of peers: ca, create, info."),
-    "api": ("api", "api", "Ask any route of the HTTP API."),
+    "api": ("api", "api", "Ask a route of the HTTP API."),
     "bench": ("bench", "bench", "Measure this machine; JSON on stdout."),
     "completion": ("completion", "completion", "Print what makes a shell complete commands."),
     "version": ("version", "version", "Print the version."),

@@ -33,6 +33,7 @@ class HandOvers:
         self._send = send
         #: What another peer asked for and is under way.
         self._asked: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def run(self, target: str | None) -> str:
         """The new leader: ``target``, or whoever takes over.  Raises NoLeader."""
@@ -59,18 +60,22 @@ class HandOvers:
 
     def asked(self, target: str | None) -> None:
         """Another peer was asked for it, and takes this one for the leader; one at a time."""
-        is_busy = self._asked is not None and not self._asked.done()
-        if self._log.status().role is Role.LEADER and not is_busy:
-            self._asked = asyncio.create_task(self._obey(target))
+        if self._is_closed or self._log.status().role is not Role.LEADER:
+            return
+        if self._asked is not None and not self._asked.done():
+            logger.warning("asked to hand leadership to %s while it is handed over", target)
+            return
+        self._asked = asyncio.create_task(self._obey(target))
 
     async def close(self) -> None:
-        """Drop what is under way."""
+        """Drop what is under way; nothing is begun any more."""
+        self._is_closed = True
         if self._asked is not None:
             self._asked.cancel()
             await asyncio.gather(self._asked, return_exceptions=True)
 
     async def _obey(self, target: str | None) -> None:
         try:
-            await self.run(target)
-        except NoLeader as error:
+            await self._log.transfer_leadership(target, HAND_OVER_SECONDS)
+        except (NotLeader, NoQuorum, LogClosed) as error:
             logger.warning("a peer asked to hand leadership over: %s", error)

@@ -16,7 +16,7 @@ from jepsen_like.spans import NEVER, Span, spans
 
 #: An attempt this close to a fault was in flight: beats are 50 ms apart.
 NEAR_NS = 150_000_000
-#: What a fault ended need not run again before the next one begins, as long after as this.
+#: What was broken off less than so long before need not run again when the next fault begins.
 AFTER_NS = 5_000_000_000
 #: Workloads whose tasks never run.
 WITHOUT_ATTEMPTS = frozenset({"register"})
@@ -87,18 +87,18 @@ def _faults(evidence: Evidence, faults: list[Span], findings: Findings) -> None:
 
 
 def _in_flight(evidence: Evidence, faults: list[Span], findings: Findings) -> None:
-    """Was an attempt running when each fault began, if none before it can have ended them all?"""
+    """Was an attempt running when each fault began, or had just been broken off by another?"""
     runs = [run for tries in attempts(evidence.effects).values() for run in tries]
     begins = sorted(run.from_at for run in runs)
     ends = sorted(run.to_at for run in runs)
-    hit: list[Span] = []
-    for span in sorted(faults, key=lambda span: span.from_at):
+    broken_off = sorted(run.to_at for run in runs if run.ended_at is None)
+    for span in faults:
         begun = bisect_right(begins, span.from_at + NEAR_NS)
         over = bisect_left(ends, span.from_at - NEAR_NS)
+        last = bisect_left(broken_off, span.from_at)
         if begun > over:
             findings.saw("faults_with_attempts")
-            hit.append(span)
-        elif any(span.from_at <= one.to_at + AFTER_NS for one in hit):
+        elif last and broken_off[last - 1] >= span.from_at - AFTER_NS:
             findings.saw("faults_behind_others")
         else:
             findings.doubt(

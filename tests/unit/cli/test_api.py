@@ -30,11 +30,6 @@ def test_get_prints_the_answer_as_json() -> None:
     assert "idempotency-key" not in stub.asked[0].headers
 
 
-def test_one_line_for_scripts() -> None:
-    with Stub(sequence(Answer(200, {"a": [1, 2]}, JSON))) as stub:
-        assert call(stub, "GET", "/v1/x", "-o", "ndjson").stdout == '{"a": [1, 2]}\n'
-
-
 def test_what_is_not_json_comes_as_it_is() -> None:
     with Stub(sequence(Answer(200, b"a 1\n\xff", {"Content-Type": "text/plain"}))) as stub:
         assert call(stub, "GET", "/metrics").stdout_bytes == b"a 1\n\xff"
@@ -88,6 +83,15 @@ def test_trouble_has_the_exit_code_of_the_other_commands() -> None:
         (["POST", "/v1/tasks", "-d", "{"], "is no JSON"),
         (["POST", "/v1/tasks", "-d", "@missing"], "--data @missing: No such file"),
         (["PUT", "/v1/x", "--key", "k"], "--key is for POST"),
+        (["POST", "/v1/x", "--key", ""], "--key takes"),
+        (["POST", "/v1/x", "--key", "a\r\nX: y"], "--key takes"),
+        (["POST", "/v1/x", "--key", "€"], "--key takes"),
+        (["DELETE", "/v1/limits/db", "--if-match", "7"], "--if-match is for"),
+        (["POST", "/v1/tasks", "-d", "NaN"], "NaN is no number"),
+        (["POST", "/v1/tasks", "-d", "[" * 100_000], "is no JSON"),
+        (["POST", "/v1/tasks:batch", "-d", '{"id": "a"}\n{'], "is no JSON"),
+        (["GET", "/v1/tasks", "-o", "id"], "json is all there is"),
+        (["GET", "/v1/tasks/t/attempts/1/output?follow=1"], "raftsched logs -f"),
         (["HEAD", "/v1/x"], "HEAD"),
     ],
 )
@@ -97,6 +101,44 @@ def test_rubbish_is_refused_before_anything_is_sent(arguments: list[str], says: 
     assert result.exit_code == Exit.USAGE
     assert says in result.stderr
     assert not stub.asked
+
+
+def test_batch_is_a_document_a_line() -> None:
+    with Stub(sequence(Answer(200, b"{}\n{}\n", {"Content-Type": "application/x-ndjson"}))) as stub:
+        result = call(
+            stub, "POST", "/v1/tasks:batch", "-d", "@-", text='{"id":"a"}\n\n{"id":"b"}\n'
+        )
+    assert result.stdout == "{}\n{}\n"
+    assert stub.asked[0].body == b'{"id": "a"}\n{"id": "b"}'
+    assert stub.asked[0].headers["content-type"] == "application/x-ndjson"
+
+
+LOST = problem(504, "unknown-outcome", "nobody knows")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tries", "ends_as"),
+    [
+        (["POST", "/v1/tasks"], 2, Exit.OK),
+        (["PUT", "/v1/limits/db"], 2, Exit.OK),
+        (["POST", "/v1/cluster/leader:transfer"], 1, Exit.UNKNOWN),
+        (["POST", "/v1/tasks:retry?state=failed"], 1, Exit.UNKNOWN),
+        (["PATCH", "/v1/tasks/t", "--if-match", "3"], 1, Exit.UNKNOWN),
+    ],
+)
+def test_only_what_may_be_done_twice_is_tried_again(
+    arguments: list[str], tries: int, ends_as: Exit
+) -> None:
+    with Stub(sequence(LOST, Answer(200, {}, JSON))) as stub:
+        result = call(stub, *arguments, "-d", "{}")
+    assert (len(stub.asked), result.exit_code) == (tries, ends_as), result.stderr
+
+
+def test_what_an_earlier_try_deleted_is_deleted() -> None:
+    with Stub(sequence(LOST, problem(404, "unknown-limit"))) as stub:
+        assert call(stub, "DELETE", "/v1/limits/db").exit_code == Exit.OK
+    with Stub(sequence(problem(404, "unknown-limit"))) as stub:
+        assert call(stub, "DELETE", "/v1/limits/db").exit_code == Exit.NOT_FOUND
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

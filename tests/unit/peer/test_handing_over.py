@@ -114,11 +114,25 @@ async def test_question_for_somebody_else_is_left_alone() -> None:
     assert desk.log.asked == [] and desk.sent == []
 
 
-async def test_close_drops_what_is_under_way() -> None:
+async def test_question_that_cannot_be_answered_is_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     desk = Desk()
-    await desk.hand_overs.close()
+    desk.log.error = NoQuorum("nobody took over")
+    desk.log.done.set()
+    desk.hand_overs.asked("n2")
+    desk.hand_overs.asked("n3")
+    await asyncio.sleep(0.01)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "n3 while it is handed over" in caplog.text and "nobody took over" in caplog.text
+
+
+async def test_close_drops_what_is_under_way_and_begins_nothing() -> None:
+    desk = Desk()
     desk.hand_overs.asked("n2")
     await asyncio.sleep(0)
     await desk.hand_overs.close()
     desk.log.done.set()
-    assert len(asyncio.all_tasks()) == 1
+    desk.hand_overs.asked("n3")
+    await desk.hand_overs.close()
+    assert desk.log.asked == ["n2"] and len(asyncio.all_tasks()) == 1
