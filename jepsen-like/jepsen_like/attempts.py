@@ -8,7 +8,7 @@ from jepsen_like.history import Effect, Record
 
 
 class Attempt(Record, frozen=True):
-    """One token's run of a task on one node, from its first sign of life to its last.
+    """One token's run of a task on one node, from its process' beginning to its last sign of life.
 
     A program that is killed says no ``end``; its last beat proves that it ran until then, and
     nothing is claimed of what came after.
@@ -18,7 +18,7 @@ class Attempt(Record, frozen=True):
     number: int
     token: int
     node: str
-    #: First and last sign of life, ns.
+    #: When its process was made, else its first sign of life; and its last sign of life.  In ns.
     from_at: int
     to_at: int
     #: When it said ``start``, oldest first; more than one is a program that was started twice.
@@ -31,8 +31,8 @@ class Attempt(Record, frozen=True):
 
     @property
     def started_at(self) -> int:
-        """Its start, else its first sign of life."""
-        return self.starts[0] if self.starts else self.from_at
+        """The same as ``from_at``: a machine may stand still between that and its first word."""
+        return self.from_at
 
     @property
     def succeeded(self) -> bool:
@@ -65,7 +65,7 @@ def _attempt(effects: list[Effect]) -> Attempt:
         number=first.attempt,
         token=first.token,
         node=first.node,
-        from_at=first.at,
+        from_at=min([first.at, *(e.born for e in effects if e.born is not None)]),
         to_at=last.at,
         starts=tuple(effect.at for effect in effects if effect.event == "start"),
         ended_at=ends[0].at if ends else None,

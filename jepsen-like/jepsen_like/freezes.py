@@ -20,6 +20,8 @@ from jepsen_like.spans import Span, spans
 #: go on after them.
 FREEZE = "pause-machine"
 AWAKE_NS = 1_000_000_000
+#: It takes so long until all of a machine stands still.
+STOPPING_NS = 2_000_000_000
 #: Leases are renewed about that often, so one may be that much older than the freeze.
 RENEWED_NS = 1_000_000_000
 #: A fault that was over for so long keeps no node from renewing.
@@ -85,8 +87,9 @@ def counted(run: Attempt, frozen: list[Freeze]) -> Attempt:
     """The attempt until its lease was over, if all that came later is that it woke up and ended."""
     for freeze in frozen:
         woke = freeze.over_at < run.to_at <= freeze.to_at + AWAKE_NS
-        if run.node in freeze.targets and run.from_at < freeze.from_at and woke:
-            return msgspec.structs.replace(run, to_at=freeze.over_at)
+        was_there = run.from_at < freeze.from_at + STOPPING_NS
+        if run.node in freeze.targets and was_there and woke:
+            return msgspec.structs.replace(run, to_at=max(run.from_at, freeze.over_at))
     return run
 
 

@@ -56,6 +56,8 @@ class Effect(Record, frozen=True):
     #: Which item of a map.
     index: int | None = None
     exit: int | None = None
+    #: Of a start: when the kernel made its process, at the latest.
+    born: int | None = None
     #: Of a write: did the sink take it?
     accepted: bool | None = None
     #: What it was told of the tasks before it.

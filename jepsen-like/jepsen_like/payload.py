@@ -4,9 +4,11 @@
 appends a line to the file EFFECTS when it starts, every 50 ms while it runs, and when it ends::
 
     {"task", "attempt", "token", "node", "event": "start|beat|end", "at": ns, "exit",
-     "schedule", "slot", "index"}
+     "schedule", "slot", "index", "born"}
 
-``index`` is the item's of a map.  ``at`` is CLOCK_MONOTONIC, which all machines of a run share.
+``index`` is the item's of a map.  ``at`` is CLOCK_MONOTONIC, which all machines of a run share;
+``born``, of a start, is when the kernel made the process, at the latest: a machine may stand still
+between that and the first word.
 The first N attempts exit with 1.
 With ``--sink`` it asks a `sink` to take its token at the start and at the end; what that answers is
 in ``"sink"``: ``taken``, ``refused``, or ``gone`` when nobody answers; with ``--offers-often`` also
@@ -47,6 +49,18 @@ def node() -> str:
     return ""
 
 
+def born() -> dict[str, int]:
+    """When this process was made, rounded up to a tick; nothing where the kernel does not say."""
+    try:
+        with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        # Its ticks go on while the machine sleeps, the clock of ``at`` does not.
+        slept = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+        return {"born": (ticks + 1) * (1_000_000_000 // os.sysconf("SC_CLK_TCK")) - slept}
+    except (OSError, ValueError, IndexError, AttributeError):
+        return {}
+
+
 def slot(task: str) -> dict[str, object]:
     """The schedule and the instant, unix ms, by the id of a run: ``nightly.20261121T020000Z``."""
     name, _, stamp = task.rpartition(".")
@@ -85,7 +99,7 @@ def main(words: list[str]) -> int:
         os.write(effects, json.dumps(line).encode() + b"\n")
 
     sink = {"sink": offer(known["--sink"], task, token)} if known["--sink"] else {}
-    tell("start", **sink)
+    tell("start", **born(), **sink)
     end_at = time.monotonic() + int(known["--runs-ms"]) / 1000
     beats = 0
     while (left := end_at - time.monotonic()) > 0:

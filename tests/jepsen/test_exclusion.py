@@ -228,3 +228,34 @@ def test_only_what_kept_a_frozen_machine_from_renewing_ends_its_leases_early(
 def test_a_machine_that_stood_still_excuses_nothing_else(why: str, whole: Evidence) -> None:
     (violation,) = CHECKER(whole).violations
     assert "ran at once" in violation.says, why
+
+
+def first_word_at(born: float | None, *faults: FaultEvent) -> Evidence:
+    """An attempt of n1 that says its first word at 8,000, behind a newer one of n2."""
+    first, *others = attempt("t", 1, 8_000, 8_040, node="n1")
+    old = [msgspec.structs.replace(first, born=None if born is None else int(born * MS)), *others]
+    new = attempt("t", 2, 7_000, 7_100, number=2, node="n2")
+    return with_run(evidence(effects=old + new, faults=list(faults)), lease_seconds=5.0)
+
+
+@pytest.mark.parametrize("born", [990, 1_010, 2_900])
+def test_a_machine_may_stand_still_between_a_process_and_its_first_word(born: float) -> None:
+    """Within the two seconds that it takes to stop all of a machine."""
+    verdict = CHECKER(first_word_at(born, *FROZEN))
+    assert (verdict.valid, verdict.checked["overlaps_of_machines_that_stood_still"]) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("why", "whole", "says"),
+    [
+        ("it was not made before", first_word_at(7_990, *FROZEN), "started on n1 after"),
+        ("nobody knows when it was made", first_word_at(None, *FROZEN), "started on n1 after"),
+        ("nothing stood still", first_word_at(1_010), "ran at once"),
+        ("another one stood still",
+         first_word_at(1_010, *fault("pause-machine", 1_000, 8_000, "n2")), "ran at once"),
+    ],
+)  # fmt: skip
+def test_an_old_attempt_whose_process_is_made_late_is_a_violation(
+    why: str, whole: Evidence, says: str
+) -> None:
+    assert any(says in violation.says for violation in CHECKER(whole).violations), why
