@@ -43,6 +43,18 @@ class Ahead:
                 latest = max(latest, until + READ_MS + ALONE_MS + shift_ms)
         return latest
 
+    def earliest_ns(self, at_ms: int) -> int:
+        """The first moment in which anybody may have taken an instant, unix ms, for the present."""
+        clock = self._run.clock
+        assert clock is not None
+        right = clock.at + (at_ms - READ_MS - clock.unix_ms) * 1_000_000
+        earliest = right
+        for from_at, to_at, shift_ms in self._wrong:
+            at = max(from_at, right - (ALONE_MS + shift_ms) * 1_000_000)
+            if to_at is None or at <= to_at:
+                earliest = min(earliest, at)
+        return earliest
+
     def _right(self, at: int) -> int:
         found = self._run.unix_ms(at)
         assert found is not None

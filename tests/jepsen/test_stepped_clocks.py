@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jepsen_like.checker.slots import CHECKER
@@ -91,3 +93,41 @@ def test_a_row_of_an_instant_that_no_clock_has_reached_is_early() -> None:
     (says,) = _judged([*every, 80], *AHEAD)
     assert "before anybody's clock" in says
     assert _judged([*every, 80], *STAYED) == []
+
+
+def _written_off(reason: str, second: int, *faults: FaultEvent) -> list[str]:
+    """What is wrong with a slot of every 2 s that has no task; the only run goes on until 7 s."""
+    rows: list[dict[str, Any]] = [
+        {"at_ms": EPOCH_MS + 1_000 * at, "state": "missed", "reason": reason}
+        for at in range(2, 44, 2)
+    ]
+    rows[1] |= {"state": "succeeded", "task": "s.4", "reason": ""}
+    calls = [
+        call("put-schedule", 100, 110, {"name": "s", "every_ms": 2_000, "start": EPOCH_MS}, {}),
+        call("slots", 42_500, 42_510, {"name": "s"}, {"slots": rows}),
+    ]
+    effects = attempt("s.4", 1, 4_100, 7_000, slot=EPOCH_MS + 4_000, schedule="s")
+    whole = evidence("schedules", calls=calls, effects=effects, faults=list(faults))
+    found = [violation.says.partition(" although ") for violation in CHECKER(whole).violations]
+    return [why for what, _, why in found if f"slot {EPOCH_MS + 1_000 * second} of" in what]
+
+
+def _leapt(shift_ms: int) -> tuple[FaultEvent, FaultEvent]:
+    """From 5 to 7 s."""
+    begin = FaultEvent("clock-all", "begin", 5_000 * MS, ["n1"], shift_ms=shift_ms)
+    return begin, FaultEvent("clock-all", "end", 7_000 * MS, ["n1"])
+
+
+EXCUSES = [
+    ("overlap", "none before it was under way"),
+    ("superseded", "nothing was in the way of it"),
+]
+
+
+@pytest.mark.parametrize(("reason", "says"), EXCUSES)
+def test_what_was_due_by_clocks_that_leapt_was_due_then(reason: str, says: str) -> None:
+    assert _written_off(reason, 36) == [says]
+    assert _written_off(reason, 28, *_leapt(20_000)) == []
+    # Nobody's clock had reached that.
+    assert _written_off(reason, 40, *_leapt(20_000)) == [says]
+    assert _written_off(reason, 36, *_leapt(1_000)) == [says]

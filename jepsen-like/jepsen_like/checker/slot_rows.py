@@ -178,7 +178,8 @@ class _Excuses:
         at = self._monotonic(row.at_ms)
         if self._run.is_attached or self._disturbed.is_near(at):
             return "" if earlier else "there was none before it"
-        still = at - LATE_MS * 1_000_000
+        # By clocks that leapt it was due while that still ran which is over by the right time.
+        still = self._ahead.earliest_ns(row.at_ms) - LATE_MS * 1_000_000
         is_open = any((over := self._over[one]) is None or over >= still for one in earlier)
         return "" if is_open else "none before it was under way"
 
@@ -192,9 +193,8 @@ class _Excuses:
                 return ""
             return f"misfire is all, and {behind} slots were due behind it"
         # Late is what nobody could fire in time: without a majority, or by clocks that leapt.
-        could = not self._run.is_attached and not self._disturbed.is_near(
-            self._monotonic(row.upto_ms)
-        )
+        due_at = self._monotonic(row.upto_ms), self._ahead.earliest_ns(row.upto_ms)
+        could = not self._run.is_attached and not any(map(self._disturbed.is_near, due_at))
         return "nothing was in the way of it" if could else ""
 
     def _monotonic(self, at_ms: int) -> int:
