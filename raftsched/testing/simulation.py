@@ -16,7 +16,8 @@ import msgspec
 
 from raftsched.core.model import TERMINAL, TaskStatus
 from raftsched.peer.config import PeerAddress, PeerConfig
-from raftsched.raft.files import Damaged
+from raftsched.raft.files import DISK_FULL, Damaged
+from raftsched.raft.groups import DiskFull
 from raftsched.raft.journal import JournalFailed
 from raftsched.raft.log import RemovedFromCluster
 from raftsched.testing.checks import Checker
@@ -157,12 +158,20 @@ class Simulation:
             # It never comes back; there is nothing wrong with it.
             self.nemesis.broken[machine.name] = None
             return
-        if isinstance(error, JournalFailed) and failing:
+        if isinstance(error, JournalFailed) and (failing or self._had_no_room(machine, error)):
             return
         if isinstance(error, Damaged) and machine.name in self.nemesis.damaged:
             self.nemesis.broken[machine.name] = None
             return
         self.checker.violated(f"{machine.name} ended: {error!r}")
+
+    def _had_no_room(self, machine: Machine, error: JournalFailed) -> bool:
+        """Its disk is a new one, and full: there is nothing yet that could wait for room."""
+        cause = error.__cause__
+        is_full = isinstance(cause, DiskFull) or (
+            isinstance(cause, OSError) and cause.errno in DISK_FULL
+        )
+        return is_full and machine.name in self.nemesis.broken
 
     def run(self) -> Result:
         """All of it."""
