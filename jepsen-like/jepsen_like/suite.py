@@ -128,7 +128,7 @@ PLANTED = (
     _planted("never-sync", "durability replicas logs linearizability", "tasks", "power-all",
              "power-majority"),
     _planted("acknowledge-before-sync", "durability replicas logs linearizability", "tasks",
-             "power-while-syncing"),
+             "power-while-syncing", seeds=6),
     _planted("show-what-is-cached", "witness", "register", "kill-one", seconds=10.0),
     _planted("show-another-token", "witness", "tasks", "kill-one", seconds=10.0),
     _planted("forget-votes", "leaders durability linearizability logs", "tasks", "power-all",
