@@ -30,11 +30,6 @@ class Attempt(Record, frozen=True):
     index: int | None = None
 
     @property
-    def started_at(self) -> int:
-        """The same as ``from_at``: a machine may stand still between that and its first word."""
-        return self.from_at
-
-    @property
     def succeeded(self) -> bool:
         return self.ended_at is not None and self.exit in (None, 0)
 

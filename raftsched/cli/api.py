@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import NoReturn
 from urllib.parse import parse_qs
 
 import click
 
+from raftsched.cli.files import read
 from raftsched.cli.options import Session, with_session
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -120,11 +120,9 @@ def _is_plain(text: str) -> bool:
 def _body(data: str, *, is_lines: bool) -> bytes:
     """What ``--data`` says, as it goes out.  Raises UsageError: no JSON."""
     text: str | bytes = data
-    if data == "@-":
-        text = sys.stdin.buffer.read()
-    elif data.startswith("@"):
+    if data.startswith("@"):
         try:
-            text = Path(data[1:]).read_bytes()
+            text = read(data[1:])
         except OSError as error:
             raise click.UsageError(f"--data {data}: {error.strerror}") from error
     documents = [line for line in text.splitlines() if line.strip()] if is_lines else [text]

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-#: Bytes of a document in a file; the server takes one MiB of JSON.
-FILE_BYTES_MAX = 16 * 1024 * 1024
+from raftsched.cli.files import FILE_BYTES_MAX
+
 #: What end of a task another one may wait for.
 ENDS = ("success", "failure", "always")
 #: Options that are fields of the document as they are.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raftsched.cli.exits import Exit, Failure, complain, explain
+from raftsched.cli.files import documents, parsed
 from raftsched.cli.follow import ended
 from raftsched.cli.options import Session, with_session
 from raftsched.cli.output import Column, Row, clean, field, hint, show_one, show_rows
-from raftsched.cli.schedule_files import documents, parsed
 from raftsched.cli.spec import make_patch
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ class Pacer:
     def __init__(self, clock: Clock, turn: Callable[[], None]) -> None:
         self._clock = clock
         self._turn = turn
-        self._is_running = False
+        #: Between `start` and `stop`.
+        self.is_running = False
         self._is_scheduled = False
         #: When there is a turn if nothing happens until then.
         self._wake_at = math.inf
@@ -27,14 +28,14 @@ class Pacer:
     def start(self) -> None:
         """Here and now the first turn, and soon another, as it is not known yet what is due."""
         self._loop = asyncio.get_running_loop()
-        self._is_running = True
+        self.is_running = True
         self._wake_at = self._clock.monotonic()
         self._waker = self._loop.call_soon(self._awake)
         self._turn()
 
     def stop(self) -> None:
         """No turn from here on.  From any thread."""
-        self._is_running = False
+        self.is_running = False
 
     def close(self) -> None:
         """The same, and nothing stays behind on the loop; for a pacer that was started."""
@@ -43,7 +44,7 @@ class Pacer:
 
     def soon(self) -> None:
         """Something happened: a turn as soon as the loop is free."""
-        if not self._is_scheduled and self._is_running:
+        if not self._is_scheduled and self.is_running:
             self._is_scheduled = True
             self._loop.call_soon(self._run)
 
@@ -65,5 +66,5 @@ class Pacer:
 
     def _run(self) -> None:
         self._is_scheduled = False
-        if self._is_running:
+        if self.is_running:
             self._turn()

@@ -88,7 +88,6 @@ class PySyncObjLog:
         self.about: dict[str, Any] = {}
         #: Before the start it is what the configuration file says.
         self._membership = Membership(config.peer_id, founding(config))
-        self._running = False
         #: Started and not stopped; it may stand still after `on_fatal`.
         self._is_open = False
         self._last_status: tuple[Any, ...] = ()
@@ -133,7 +132,7 @@ class PySyncObjLog:
         except BaseException:
             self.journal.close(clean=False)
             raise
-        self._running = self._is_open = True
+        self._is_open = True
         self._pacer.start()
 
     def _was_removed(self, error: MustStop) -> None:
@@ -235,7 +234,7 @@ class PySyncObjLog:
         """Leave cleanly; the journal gets its end mark.  Idempotent."""
         if not self._is_open:
             return
-        self._running = self._is_open = False
+        self._is_open = False
         self._pacer.close()
         await self._full_disk.close()
         await self._changes.close()
@@ -248,7 +247,6 @@ class PySyncObjLog:
 
     def _fatal(self, error: BaseException) -> None:
         # Whoever is told may need a moment to end: nothing is applied or promised meanwhile.
-        self._running = False
         self._pacer.stop()
         if isinstance(error, SafetyViolation):
             endings.remember(self._host.disk, self.config.data_dir, error)
@@ -356,7 +354,7 @@ class PySyncObjLog:
 
     def _link(self, peer_id: str, up: bool) -> None:
         """A connection came or went."""
-        if not self._running:
+        if not self.is_running:
             return
         if not up:
             self._elections.link_lost(peer_id)
@@ -366,7 +364,7 @@ class PySyncObjLog:
         self._pacer.soon()
 
     def _received(self, peer_id: str, message: dict[str, Any]) -> None:
-        if not self._running:
+        if not self.is_running:
             return
         try:
             self._dispatch(peer_id, message)
@@ -410,7 +408,7 @@ class PySyncObjLog:
 
     def propose(self, entry: bytes) -> None:
         """Append an entry.  Raises NotLeader, LogFull or LogClosed: surely not appended."""
-        if not self._running:
+        if not self.is_running:
             raise LogClosed("the log is not running")
         if not self._engine.is_leader:
             raise NotLeader(self._engine.leader)
@@ -444,19 +442,24 @@ class PySyncObjLog:
             is_installing=self._installer.is_under_way,
         )
 
+    @property
+    def is_running(self) -> bool:
+        """Started, and neither stopped nor standing still after `on_fatal`."""
+        return self._pacer.is_running
+
     def peer_views(self) -> dict[str, PeerView]:
         """On a leader: what the other members told in this term."""
         return self._prober.views
 
     def send_frame(self, peer_id: str, payload: bytes) -> bool:
         """Send our own frame; False when there is no connection."""
-        return self._running and self._transport.send_to(
+        return self.is_running and self._transport.send_to(
             peer_id, {"type": "frame", "payload": payload}
         )
 
     async def read_index(self, timeout_seconds: float) -> int:
         """An index that reflects every write that ended before the call."""
-        if not self._running:
+        if not self.is_running:
             raise LogClosed("the log is not running")
         return await self._reads.index(timeout_seconds)
 
@@ -486,7 +489,7 @@ class PySyncObjLog:
         self, add: dict[str, Address] | None, remove: str | None, timeout_seconds: float
     ) -> None:
         """Have members added, removed or replaced; see `log.ReplicatedLog`."""
-        if not self._running:
+        if not self.is_running:
             raise LogClosed("the log is not running")
         if self.journal.paused:
             raise LogFull(self.journal.paused)

@@ -136,7 +136,7 @@ class Nemesis:
     def leads(machine: Machine) -> bool:
         """Does its peer take itself for the leader?"""
         peer = machine.peer
-        if machine.loop is None or peer is None or not peer.log._running:
+        if machine.loop is None or peer is None or not peer.log.is_running:
             return False
         return peer.log.status().role is Role.LEADER
 

@@ -104,7 +104,7 @@ class _Judge:
 
     def starts(self, told: Told, is_cancelled: bool) -> None:
         """Attempts that were assigned after the acknowledgement."""
-        late = [run for run in self._runs(told.task_id) if run.starts and run.started_at > told.at]
+        late = [run for run in self._runs(told.task_id) if run.starts and run.from_at > told.at]
         self._findings.saw("starts_after_cancel", len(late))
         if is_cancelled:
             # The other rule speaks of these.
@@ -116,7 +116,7 @@ class _Judge:
                 self._findings.broken(
                     f"attempt {run.number} of {run.task} was assigned after {told.call.peer} had "
                     f"acknowledged {_its(told, run)}: {why}",
-                    [told.at, run.started_at],
+                    [told.at, run.from_at],
                     _ids(told, run),
                     [told.call, *others, run],
                 )
@@ -167,7 +167,7 @@ class _Judge:
                 continue
             # One that was given up may go on, and even start, until its node hears of it.
             if self._book.terms(run.task).may_overlap and (
-                run.started_at <= told.at or self._proof(told, run, []) is None
+                run.from_at <= told.at or self._proof(told, run, []) is None
             ):
                 self._findings.saw("ran_on_as_asked_for")
                 continue

@@ -32,19 +32,19 @@ def look(evidence: Evidence, findings: Findings) -> None:
         for run in runs:
             if run.node != order.value.get("node"):
                 continue
-            if not order.ended_at + START_NS < run.started_at < until:
+            if not order.ended_at + START_NS < run.from_at < until:
                 continue
             is_quiet = not any(
-                span.from_at <= run.started_at and span.to_at + SETTLE_NS >= order.ended_at
+                span.from_at <= run.from_at and span.to_at + SETTLE_NS >= order.ended_at
                 for span in faults
             )
-            late = run.started_at - order.ended_at
+            late = run.from_at - order.ended_at
             if not is_quiet and late <= lease + SETTLE_NS:
                 continue
             findings.broken(
                 f"attempt {run.number} of {run.task} started on {run.node} {late / 1e6:.0f} ms "
                 f"after the answer to its {order.f}",
-                [order.ended_at, run.started_at],
+                [order.ended_at, run.from_at],
                 [run.task, run.node],
                 [order, run],
             )

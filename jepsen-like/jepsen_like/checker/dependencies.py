@@ -29,7 +29,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
         if not runs:
             continue
         findings.saw("dependents_run")
-        first = min(runs, key=lambda run: run.started_at)
+        first = min(runs, key=lambda run: run.from_at)
         _waited(
             first, waits_for, _needed(asked.task, len(waits_for)), by_task, ends, book, findings
         )
@@ -70,7 +70,7 @@ def _waited(
         findings.broken(
             f"{run.task} started on {run.node} when too few of what it waits for had ended so "
             f"(needs {needed} of {len(waits_for)}): " + "; ".join(why for why, _ in unmet),
-            [run.started_at],
+            [run.from_at],
             [run.task],
             [*(record for _, records in unmet for record in records), run],
         )
@@ -86,7 +86,7 @@ def _unmet(
     on: str, run: Attempt, before: list[Attempt], end: FinalTask | None, may_overlap: bool
 ) -> str:
     """Why the other task cannot have ended so when this one started; empty: it may have."""
-    at = run.started_at
+    at = run.from_at
     state = end.state if end is not None else ""
     if on == "success":
         if state and state in TERMINAL and state != "succeeded":
@@ -115,7 +115,7 @@ def _items(by_task: dict[str, list[Attempt]], book: Book, findings: Findings) ->
         if other.task != task_id:
             findings.broken(
                 f"item {index} of {parent} was run by {other.task} and by {task_id}",
-                [other.started_at, runs[0].started_at],
+                [other.from_at, runs[0].from_at],
                 [parent, other.task, task_id],
                 [other, runs[0]],
             )

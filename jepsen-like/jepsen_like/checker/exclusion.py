@@ -87,12 +87,12 @@ def _order(runs: list[Attempt], terms: Terms, findings: Findings) -> None:
     if terms.may_overlap:
         return
     newest = runs[0]
-    for run in sorted(runs, key=lambda run: run.started_at):
+    for run in sorted(runs, key=lambda run: run.from_at):
         if run.token < newest.token:
             findings.broken(
                 f"attempt {run.number} of {run.task} (token {run.token}) started on {run.node} "
                 f"after attempt {newest.number} (token {newest.token}) had",
-                [newest.started_at, run.started_at],
+                [newest.from_at, run.from_at],
                 [run.task],
                 [newest, run],
             )
@@ -136,8 +136,8 @@ def _overlaps(
 
 def _had_effect(old: Attempt, new: Attempt, writes: list[Effect]) -> bool:
     if writes:
-        return any(w.token == old.token and w.accepted and w.at > new.started_at for w in writes)
-    return old.succeeded and old.ended_at is not None and old.ended_at > new.started_at
+        return any(w.token == old.token and w.accepted and w.at > new.from_at for w in writes)
+    return old.succeeded and old.ended_at is not None and old.ended_at > new.from_at
 
 
 def _after_success(
@@ -145,19 +145,19 @@ def _after_success(
 ) -> None:
     """Nothing starts once it is known that the task has succeeded."""
     for run in runs:
-        if shown is not None and shown.ended_at is not None and run.started_at > shown.ended_at:
+        if shown is not None and shown.ended_at is not None and run.from_at > shown.ended_at:
             findings.broken(
                 f"attempt {run.number} of {run.task} started on {run.node} "
-                f"{(run.started_at - shown.ended_at) / 1e6:.0f} ms after {shown.peer} had shown "
+                f"{(run.from_at - shown.ended_at) / 1e6:.0f} ms after {shown.peer} had shown "
                 "the task succeeded",
-                [shown.ended_at, run.started_at],
+                [shown.ended_at, run.from_at],
                 [run.task],
                 [shown, run],
             )
         elif number is not None and run.number > number:
             findings.broken(
                 f"{run.task} has succeeded with attempt {number}, and attempt {run.number} ran",
-                [run.started_at],
+                [run.from_at],
                 [run.task],
                 runs,
             )
@@ -173,7 +173,7 @@ def _starts(runs: list[Attempt], terms: Terms, given_back: int, findings: Findin
                 findings.broken(
                     f"{one.task} is to start at most once; attempt {two.number} started though "
                     f"attempt {one.number} had not failed",
-                    [one.started_at, two.started_at],
+                    [one.from_at, two.from_at],
                     [one.task],
                     [one, two],
                 )
@@ -183,7 +183,7 @@ def _starts(runs: list[Attempt], terms: Terms, given_back: int, findings: Findin
         findings.broken(
             f"{runs[0].task} ran {len(runs) - given_back} times; {terms.max_attempts} attempts and "
             f"{terms.max_losses} losses allow {most}",
-            [run.started_at for run in runs],
+            [run.from_at for run in runs],
             [runs[0].task],
             runs,
         )

@@ -78,13 +78,13 @@ def _workflow(
 
 def _alive(run: Attempt, before: str, items: Items, findings: Findings) -> None:
     """Nothing of what is waited for runs any more."""
-    alive = [one for tries in items.values() for one in tries if one.to_at > run.started_at]
+    alive = [one for tries in items.values() for one in tries if one.to_at > run.from_at]
     if alive:
         last = max(alive, key=lambda one: one.to_at)
         findings.broken(
-            f"{run.task} started on {run.node} {(last.to_at - run.started_at) / 1e6:.0f} ms before "
+            f"{run.task} started on {run.node} {(last.to_at - run.from_at) / 1e6:.0f} ms before "
             f"the last sign of life of {last.task}, a part of {before}, which it waits for",
-            [run.started_at, last.to_at],
+            [run.from_at, last.to_at],
             [run.task, last.task],
             [last, run],
         )
@@ -94,7 +94,7 @@ def _succeeded(
     run: Attempt, task_id: str, items: Items, wanted: range | tuple[None], findings: Findings
 ) -> None:
     """Everything that is waited for has succeeded."""
-    at = run.started_at
+    at = run.from_at
     for item in wanted:
         tries = items.get(item, [])
         if not any(one.succeeded and (one.ended_at or 0) <= at for one in tries):
@@ -123,10 +123,10 @@ def _ran(
         end = ends.get(name)
         if end is not None and end.state != "succeeded" and "lost" in (end.reason, end.state):
             continue
-        if not any(one.from_at <= run.started_at for one in items.get(item, [])):
+        if not any(one.from_at <= run.from_at for one in items.get(item, [])):
             findings.broken(
                 f"{run.task} started on {run.node} when {name}, which it waits for, had not run",
-                [run.started_at],
+                [run.from_at],
                 [run.task, name],
                 [run],
             )

@@ -31,8 +31,9 @@ class _Shown(msgspec.Struct, frozen=True):
     #: Of its program.
     exit: int
     record: Record
-    #: When it had surely ended; None: it is not known.
+    #: A peer, or an entry.
     who: str
+    #: When it had surely ended; None: it is not known.
     at: int | None = None
 
 

@@ -39,14 +39,14 @@ class Judge:
     def runs(self, seen: Sight, runs: list[Attempt], due: Due | None) -> None:
         """Twice, of no slot, early and late; ``runs``: the first attempt of every task."""
         by_slot: dict[int, Attempt] = {}
-        for run in sorted(runs, key=lambda run: run.started_at):
+        for run in sorted(runs, key=lambda run: run.from_at):
             assert run.slot is not None
             other = by_slot.setdefault(run.slot, run)
             if other.task != run.task and len(seen.tasks.get(run.slot, ())) == 0:
                 self._findings.broken(
                     f"duplicate: slot {run.slot} of {seen.name} was run by {other.task} "
                     f"and {run.task}",
-                    [other.started_at, run.started_at],
+                    [other.from_at, run.from_at],
                     [seen.name, other.task, run.task],
                     [other, run],
                 )
@@ -58,51 +58,51 @@ class Judge:
         if row is not None and slot not in seen.tasks:
             self._findings.broken(
                 f"phantom: {run.task} ran slot {slot} of {seen.name}, whose row has no task",
-                [run.started_at],
+                [run.from_at],
                 [seen.name, run.task],
                 [row, run],
             )
         elif row is None and due is not None and due.has_not(slot):
             self._findings.broken(
                 f"phantom: {run.task} ran slot {slot} of {seen.name}, when it is not due",
-                [run.started_at],
+                [run.from_at],
                 [seen.name, run.task],
                 [run],
             )
 
     def _when(self, seen: Sight, run: Attempt, slot: int) -> None:
-        started = self._run.unix_ms(run.started_at)
+        started = self._run.unix_ms(run.from_at)
         if started is None or self._ahead is None:
             return
         late = started - slot
         self.lateness.append(float(max(0, late)))
-        if slot > self._ahead.latest_ms(run.started_at):
+        if slot > self._ahead.latest_ms(run.from_at):
             self._findings.broken(
                 f"early: {run.task} ran slot {slot} of {seen.name} {-late} ms before it",
-                [run.started_at],
+                [run.from_at],
                 [seen.name, run.task],
                 [run],
             )
         if self._run.is_attached:
             return  # Of what its owner broke meanwhile nothing is known.
         jitter = int(seen.document.get("jitter_ms") or 0)
-        due_at = run.started_at - (late - jitter) * 1_000_000
+        due_at = run.from_at - (late - jitter) * 1_000_000
         # Attempts before it that left no sign had their leases.
         leases = round((run.number - 1) * self._run.lease_seconds * 1e9)
         deadline = self._disturbed.deadline(due_at) + leases
         # One that lies behind all that anybody waited for accuses nobody.
         self._findings.saw("runs_judged_for_lateness", int(deadline <= self._last))
-        over = (run.started_at - deadline) // 1_000_000 + self._most_ms
-        calm = (self._disturbed.calm(due_at, run.started_at) - leases) // 1_000_000
+        over = (run.from_at - deadline) // 1_000_000 + self._most_ms
+        calm = (self._disturbed.calm(due_at, run.from_at) - leases) // 1_000_000
         says = ""
-        if run.started_at > deadline:
+        if run.from_at > deadline:
             says = f"and {over} ms after anything was in its way"
         elif calm > self._most_ms * CALM_SHARE:
             says = f"though for {calm} ms of them nothing was in its way"
         if says:
             self._findings.broken(
                 f"late: {run.task} ran slot {slot} of {seen.name} {late} ms after it, {says}",
-                [run.started_at],
+                [run.from_at],
                 [seen.name, run.task],
                 [run],
             )

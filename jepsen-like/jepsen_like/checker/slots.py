@@ -45,7 +45,7 @@ def look(evidence: Evidence, findings: Findings) -> None:
         seen = sight_of(evidence, name, document, twice)
         findings.saw("schedules")
         findings.saw("rows", sum(len(call.answer.get("slots") or ()) for call in seen.answers))
-        runs = [min(tries, key=lambda run: run.started_at) for tries in tried.get(name, [])]
+        runs = [min(tries, key=lambda run: run.from_at) for tries in tried.get(name, [])]
         findings.saw("runs", len(runs))
         slot_rows.duplicates(seen, runs, findings)
         try:

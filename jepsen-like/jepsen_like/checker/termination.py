@@ -78,7 +78,7 @@ def _since_heal(evidence: Evidence, book: Book) -> tuple[list[float], list[float
         if task.acknowledged_at is None or task.acknowledged_at > healed:
             continue
         # The program's own end is earlier than any answer that tells of it.
-        those = [(a.ended_at, a.started_at) for a in ended.get(task.id, ()) if a.ended_at]
+        those = [(a.ended_at, a.from_at) for a in ended.get(task.id, ()) if a.ended_at]
         at, began = max(those, default=(seen.get(task.id), seen.get(task.id)))
         if at is not None and began is not None and at > healed:
             to_end.append((at - healed) / 1e6)
