@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from raftsched.cli import files
 from raftsched.cli.exits import Exit
 from raftsched.cli.main import cli
 from tests.unit.client.stub import Answer, Stub, problem, sequence
@@ -162,3 +163,12 @@ def test_words_are_completed() -> None:
             cli, [], env={**asked, "COMP_WORDS": line}, prog_name="raftsched"
         )
         assert result.stdout.split() == wanted, json.dumps(result.stdout)
+
+
+def test_body_of_a_file_is_bounded(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "FILE_BYTES_MAX", 10)
+    (alone / "body.json").write_text('{"count": 40000}')
+    with Stub(sequence(Answer(200, {}, JSON))) as stub:
+        result = call(stub, "PUT", "/v1/limits/db", "-d", "@body.json")
+    assert (result.exit_code, stub.asked) == (Exit.USAGE, [])
+    assert "has more than 10 bytes" in result.stderr
