@@ -103,7 +103,7 @@ def assign(changes: Changes, command: AssignTasks) -> Outcome:
             events.append(Event("task_assigned", task_id, node.id))
             results.append(attempt)
     changes.next_token = token
-    changes.limits.update(permits.moved)
+    changes.others.limits.update(permits.moved)
     return Accepted(results)
 
 

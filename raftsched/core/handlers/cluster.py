@@ -33,5 +33,5 @@ def reset_clock(changes: Changes, command: ResetClock) -> Outcome:
     state.clock_resets += 1
     state.board.reset()
     for key, limit in state.limits.items():
-        changes.limits[key] = settled(limit, state.now)
+        changes.others.limits[key] = settled(limit, state.now)
     return Accepted(before)

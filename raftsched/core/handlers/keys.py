@@ -30,6 +30,6 @@ def remember(
     if key:
         state = changes.state
         expires_at = state.now + state.settings.key_retention_ms
-        changes.keys[f"{namespace}\0{key}"] = KeyRecord(
+        changes.others.keys[f"{namespace}\0{key}"] = KeyRecord(
             request_hash, answers.pack(submitted), changes.index, expires_at
         )

@@ -56,7 +56,7 @@ def register(changes: Changes, command: RegisterNode) -> Outcome:
     since = state.now
     if known is not None and known.status is NodeStatus.UP:
         since = known.status_since
-    changes.nodes[command.node_id] = Node(
+    changes.others.nodes[command.node_id] = Node(
         id=command.node_id,
         incarnation=command.incarnation,
         address=command.address,
@@ -147,7 +147,7 @@ def set_labels(changes: Changes, command: SetNodeLabels) -> Outcome:
         return Rejected(Reason.UNKNOWN_NODE, command.node_id)
     if len(command.labels) > LABELS_MAX:
         return Rejected(Reason.INVALID, f"a node may have {LABELS_MAX} labels")
-    changes.nodes[node.id] = msgspec.structs.replace(
+    changes.others.nodes[node.id] = msgspec.structs.replace(
         node,
         labels_set=dict(sorted(command.labels.items())),
         modify_index=changes.index,
@@ -163,7 +163,7 @@ def drain(changes: Changes, command: DrainNode) -> Outcome:
         return Rejected(Reason.UNKNOWN_NODE, command.node_id)
     if command.patience_ms < 0:
         return Rejected(Reason.INVALID, "patience is not negative")
-    changes.nodes[node.id] = msgspec.structs.replace(
+    changes.others.nodes[node.id] = msgspec.structs.replace(
         node,
         eligibility=Eligibility.DRAINING,
         drain_at=changes.state.now + command.patience_ms,
@@ -206,7 +206,7 @@ def left(changes: Changes, command: NodeLeft) -> Outcome:
 
 
 def _set_status(changes: Changes, node: Node, status: NodeStatus, reason: str) -> None:
-    changes.nodes[node.id] = msgspec.structs.replace(
+    changes.others.nodes[node.id] = msgspec.structs.replace(
         node,
         status=status,
         reason=reason,
@@ -223,7 +223,7 @@ def set_eligibility(changes: Changes, command: SetEligibility) -> Outcome:
     node = changes.state.nodes.get(command.node_id)
     if node is None:
         return Rejected(Reason.UNKNOWN_NODE, command.node_id)
-    changes.nodes[node.id] = msgspec.structs.replace(
+    changes.others.nodes[node.id] = msgspec.structs.replace(
         node, eligibility=command.eligibility, drain_at=0, modify_index=changes.index
     )
     changes.event("node_changed", node_id=node.id, detail=command.eligibility.value)

@@ -29,7 +29,7 @@ def put_queue(changes: Changes, command: PutQueue) -> Outcome:
     if not queue.name or min(numbers) < 0:
         return Rejected(Reason.INVALID, "a queue has a name, and no number of it is negative")
     row = msgspec.structs.replace(queue, modify_index=changes.index)
-    changes.queues[queue.name] = row
+    changes.others.queues[queue.name] = row
     changes.event("queue_changed", detail=queue.name)
     return Accepted(row)
 
@@ -38,7 +38,7 @@ def delete_queue(changes: Changes, command: DeleteQueue) -> Outcome:
     """No value."""
     if command.name not in changes.state.queues:
         return Rejected(Reason.UNKNOWN_QUEUE, command.name)
-    changes.queues[command.name] = None
+    changes.others.queues[command.name] = None
     changes.event("queue_changed", detail=command.name)
     return _DONE
 
@@ -56,7 +56,7 @@ def put_limit(changes: Changes, command: PutLimit) -> Outcome:
     full_at_us = 0 if known is None else known.full_at_us
     row = msgspec.structs.replace(limit, full_at_us=full_at_us, modify_index=changes.index)
     row = settled(row, changes.state.now)
-    changes.limits[limit.key] = row
+    changes.others.limits[limit.key] = row
     changes.event("limit_changed", detail=limit.key)
     return Accepted(row)
 
@@ -65,7 +65,7 @@ def delete_limit(changes: Changes, command: DeleteLimit) -> Outcome:
     """No value."""
     if command.key not in changes.state.limits:
         return Rejected(Reason.UNKNOWN_LIMIT, command.key)
-    changes.limits[command.key] = None
+    changes.others.limits[command.key] = None
     changes.event("limit_changed", detail=command.key)
     return _DONE
 

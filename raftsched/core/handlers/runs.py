@@ -63,11 +63,11 @@ class Runs:
         key = slot_key(name, at)
         if changes.slot(key) is None:
             self._slots.append(at)
-        changes.slots[key] = Slot(
+        changes.others.slots[key] = Slot(
             name, at, upto, count, status, task_id, reason, changes.state.now, order
         )
         while len(self._slots) > SLOTS_MAX:
-            changes.slots[slot_key(name, self._slots.pop(0))] = None
+            changes.others.slots[slot_key(name, self._slots.pop(0))] = None
 
     def free_instant(self, at: int) -> int:
         """The first one from ``at`` on that has no slot."""

@@ -69,7 +69,7 @@ def put(changes: Changes, command: PutSchedule) -> Outcome:
     if refusal is not None:
         return refusal
     row = _as_new(changes, wanted) if known is None else _changed(changes, known, wanted)
-    changes.schedules[row.name] = row
+    changes.others.schedules[row.name] = row
     changes.event("schedule_changed", detail=row.name)
     return Accepted(row)
 
@@ -147,7 +147,7 @@ def pause(changes: Changes, command: PauseSchedule) -> Outcome:
     if known.paused is command.paused:
         return Accepted(known)
     row = _paused(changes, known, command.paused)
-    changes.schedules[row.name] = row
+    changes.others.schedules[row.name] = row
     changes.event("schedule_changed", detail=row.name)
     return Accepted(row)
 
@@ -171,7 +171,7 @@ def delete(changes: Changes, command: DeleteSchedule) -> Outcome:
     if command.if_index and edited_at(known) != command.if_index:
         return Rejected(Reason.MODIFIED, f"modify index {edited_at(known)}")
     for at in state.firings.slots_of(name):
-        changes.slots[slot_key(name, at)] = None
+        changes.others.slots[slot_key(name, at)] = None
     if command.ends_tasks:
         for task_id in state.firings.runs_of(name):
             task = changes.task(task_id)
@@ -179,7 +179,7 @@ def delete(changes: Changes, command: DeleteSchedule) -> Outcome:
             # The end of one before it may have been its end.
             if task.status not in TERMINAL:
                 stop(changes, task, TaskStatus.CANCELLED, "schedule-deleted")
-    changes.schedules[name] = None
+    changes.others.schedules[name] = None
     changes.event("schedule_changed", detail=name)
     return _DONE
 
@@ -223,7 +223,7 @@ def _fire(changes: Changes, fired: Fire) -> Outcome:
         row = msgspec.structs.replace(
             row, next_at=fired.following, after=0, resumed_at=0, modify_index=changes.index
         )
-    changes.schedules[row.name] = row
+    changes.others.schedules[row.name] = row
     changes.event("schedule_changed", detail=row.name)
     return Accepted(tuple(made))
 

@@ -16,11 +16,11 @@ def ended(changes: Changes, task: Task, to: TaskStatus) -> None:
     key = slot_key(name, task.extra.slot)
     slot, schedule = changes.slot(key), changes.schedule(name)
     if slot is not None and slot.task_id == task.id:
-        changes.slots[key] = msgspec.structs.replace(slot, status=SlotStatus(to.value))
+        changes.others.slots[key] = msgspec.structs.replace(slot, status=SlotStatus(to.value))
     if schedule is None or to is TaskStatus.CANCELLED:
         return
     is_good = to is TaskStatus.SUCCEEDED
-    changes.schedules[name] = msgspec.structs.replace(
+    changes.others.schedules[name] = msgspec.structs.replace(
         schedule,
         successes=schedule.successes + 1 if is_good else 0,
         failures=0 if is_good else schedule.failures + 1,

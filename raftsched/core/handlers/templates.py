@@ -37,7 +37,7 @@ def put(changes: Changes, command: PutTemplate) -> Outcome:
         now,
         changes.index,
     )
-    changes.templates[name] = row
+    changes.others.templates[name] = row
     changes.event("template_changed", detail=name)
     return Accepted(row)
 
@@ -50,7 +50,7 @@ def delete(changes: Changes, command: DeleteTemplate) -> Outcome:
     refusal = _other(known, command.if_index)
     if refusal is not None:
         return refusal
-    changes.templates[command.name] = None
+    changes.others.templates[command.name] = None
     changes.event("template_changed", detail=command.name)
     return _DONE
 
