@@ -30,11 +30,15 @@ STROKE_ROWS = 64
 _MASK = (1 << 8 * DIGEST_BYTES) - 1
 
 _encode = msgspec.msgpack.Encoder().encode
+#: A hash that has begun with nothing: to copy it takes a quarter less than to make one.
+_begun = blake2b(digest_size=DIGEST_BYTES)
 
 
 def row_hash(table: int, key: str, row: Any) -> bytes:
     """The hash of one row."""
-    return blake2b(_encode((table, key, row)), digest_size=DIGEST_BYTES).digest()
+    hashed = _begun.copy()
+    hashed.update(_encode((table, key, row)))
+    return hashed.digest()
 
 
 def sum_of(hashes: Sequence[bytes]) -> int:
