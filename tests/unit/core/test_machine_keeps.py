@@ -26,7 +26,7 @@ from raftsched.core.policy import Extra
 from raftsched.core.products import Product
 from raftsched.core.workflow import Dependency, Fork, On, Speculation
 from tests.unit.core.builders import Replica, dump, new_task, register
-from tests.unit.core.test_machine_forks import finish, group, part, replica_with, status, statuses
+from tests.unit.core.forks import finish, group, part, replica_with, status, statuses
 
 YEAR_MS = 366 * 86_400_000
 

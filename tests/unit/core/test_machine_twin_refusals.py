@@ -22,7 +22,7 @@ from raftsched.core.policy import ALL_NODES, Delivery, Extra, Policy
 from raftsched.core.versions import SCHEDULES
 from raftsched.core.workflow import Fork, Speculation
 from tests.unit.core.builders import Replica, new_task
-from tests.unit.core.test_machine_forks import group, part
+from tests.unit.core.forks import group, part
 from tests.unit.core.twins import ASKED, refusal, replica_with, speculate, speculative, twinned
 
 

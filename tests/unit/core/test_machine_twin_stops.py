@@ -15,7 +15,7 @@ from raftsched.core.commands import (
 from raftsched.core.outcomes import Reason, Rejected
 from raftsched.core.versions import WORKFLOWS
 from tests.unit.core.builders import Replica
-from tests.unit.core.test_machine_forks import status
+from tests.unit.core.forks import status
 from tests.unit.core.twins import ends, refusal, replica_with, speculate, speculative, twinned
 
 

@@ -27,7 +27,7 @@ from raftsched.core.outcomes import Reason, Rejected
 from raftsched.core.policy import Extra, Policy
 from raftsched.core.workflow import ANY_NUMBER, Dependency
 from tests.unit.core.builders import dump, finished, new_task, started
-from tests.unit.core.test_machine_forks import part, status
+from tests.unit.core.forks import part, status
 from tests.unit.core.twins import ends, replica_with, speculate, speculative, twinned
 
 

@@ -13,7 +13,7 @@ from raftsched.core.model import NewTask
 from raftsched.core.outcomes import Reason, Rejected
 from raftsched.core.workflow import Speculation
 from tests.unit.core.builders import Replica, dump, finished, register
-from tests.unit.core.test_machine_forks import group, part
+from tests.unit.core.forks import group, part
 
 ASKED = Speculation()
 
