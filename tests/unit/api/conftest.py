@@ -1,4 +1,4 @@
-"""A running server for each test."""
+"""A running server for each test, and one with a node for those that run tasks."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ from tests.unit.api.harness import Api, serving
 async def api() -> AsyncIterator[Api]:
     async with serving() as running:
         yield running
+
+
+@pytest.fixture
+async def one(api: Api) -> Api:
+    """An API with a node."""
+    api.service.add_node("n1")
+    return api

@@ -9,8 +9,8 @@ import pytest
 
 from raftsched.core.commands import Speculate, Straggler
 from raftsched.core.outcomes import Accepted
+from tests.unit.api.forks import a_map, tree
 from tests.unit.api.harness import Api
-from tests.unit.api.test_workflows import a_map, tree
 
 LARGE = json.dumps(["word"] * 30_000).encode()
 SPEEDY = {"factor": 1.5, "after_share": 0.25, "min_seconds": 0.5}

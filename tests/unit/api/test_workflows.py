@@ -9,29 +9,8 @@ import pytest
 from raftsched.api import fanout
 from raftsched.core.items import PIECE_TASKS_MAX
 from raftsched.core.model import TASK_ID_MAX
+from tests.unit.api.forks import ECHO, a_map, named, tree
 from tests.unit.api.harness import Api
-
-ECHO = ["echo", "{index}:{item}"]
-
-
-@pytest.fixture
-async def one(api: Api) -> Api:
-    """An API with a node."""
-    api.service.add_node("n1")
-    return api
-
-
-def named(name: str, *others: Any, **fields: Any) -> dict[str, Any]:
-    return {"name": name, "command": ["true"], "depends_on": list(others), **fields}
-
-
-def a_map(task: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    return {"map": {"task": task or {"command": ECHO}, **fields}}
-
-
-async def tree(api: Api, task_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = (await api.get(f"/v1/tasks/{task_id}/tree")).json()
-    return found
 
 
 async def test_a_workflow_is_a_tree_whose_parts_wait_for_one_another(one: Api) -> None:
