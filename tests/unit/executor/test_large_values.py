@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from raftsched.executor.messages import AttemptReport
 from raftsched.executor.output import OutputReader
+from tests.unit.executor.applications import served
 from tests.unit.executor.harness import Node
-from tests.unit.executor.test_python import served
 
 APP = """
 import asyncio
