@@ -31,6 +31,9 @@ class Answer(NamedTuple):
     promised: int = 0
 
 
+#: A task as it is answered.
+TASK = {"id": "t-1", "state": "queued", "attempt": 0}
+
 Respond = Callable[[Asked], Answer]
 
 
@@ -112,3 +115,8 @@ def sequence(*answers: Answer) -> Respond:
         return left.pop(0) if len(left) > 1 else left[0]
 
     return respond
+
+
+def keys(stub: Stub) -> list[str]:
+    """The idempotency key of each request."""
+    return [asked.headers["idempotency-key"] for asked in stub.asked]

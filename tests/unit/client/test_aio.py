@@ -14,9 +14,7 @@ from raftsched.core.commands import CancelTask
 from raftsched.peer.errors import NoLeader, UnknownOutcome
 from tests.unit.api.fake_service import TOKEN
 from tests.unit.api.harness import serving
-from tests.unit.client.stub import Answer, Stub, sequence
-
-TASK = {"id": "t-1", "state": "queued", "attempt": 0}
+from tests.unit.client.stub import TASK, Answer, Stub, sequence
 
 
 async def test_a_task_from_its_submission_to_its_output() -> None:
