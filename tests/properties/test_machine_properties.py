@@ -7,11 +7,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import rule
 
-from raftsched.core import codec, invariants, machine, planner, rooms, strategies
+from raftsched.core import machine, planner
 from raftsched.core.commands import (
-    ENTRY_VERSION,
     ActivateVersion,
     AddSubtasks,
     ApplyRetention,
@@ -20,29 +19,23 @@ from raftsched.core.commands import (
     AttemptFinished,
     AttemptProgress,
     AttemptStarted,
-    BackfillSchedule,
     Batch,
     CancelTask,
     CancelTasks,
     DeleteLimit,
     DeleteQueue,
-    DeleteSchedule,
     DeleteTask,
     DeleteTemplate,
     DrainNode,
     EditTask,
     Entry,
-    Fire,
-    FireSlots,
     FireTimers,
     LoseAttempts,
     NodeLeft,
     NodeLost,
-    PauseSchedule,
     PauseTask,
     PutLimit,
     PutQueue,
-    PutSchedule,
     PutTemplate,
     RegisterNode,
     ReportAttempts,
@@ -54,199 +47,29 @@ from raftsched.core.commands import (
     Speculate,
     Straggler,
     SubmitTasks,
-    TriggerSchedule,
-    UpdateSettings,
 )
-from raftsched.core.handlers import ends, forks, tasks
-from raftsched.core.model import TERMINAL, Eligibility, Limit, NewTask, Queue, Settings, Task
+from raftsched.core.handlers import forks
+from raftsched.core.model import Eligibility, Limit, NewTask, Queue
 from raftsched.core.outcomes import Accepted, Rejected
-from raftsched.core.policy import (
-    ALL_NODES,
-    Affinity,
-    Backoff,
-    Constraint,
-    Delivery,
-    Extra,
-    Op,
-    Policy,
-    RetryNode,
+from raftsched.core.policy import Extra, Policy
+from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, Speculation
+from tests.properties.drawn import (
+    ENDS,
+    EXTRAS,
+    FORKS,
+    IDS,
+    INCARNATIONS,
+    NODES,
+    POLICIES,
+    STRATEGIES,
+    TEMPLATES,
+    TOKENS,
 )
-from raftsched.core.products import Product
-from raftsched.core.schedule import UNRECKONED, Misfire, Overlap, Schedule, slot_key
-from raftsched.core.state import State
-from raftsched.core.trees import Subtasks
-from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On, Speculation
-
-IDS = st.sampled_from(
-    [f"t{i}" for i in range(12)]
-    + ["t1.0", "t1.1", "t1.2", "t2.a", "t2.b", "t2.1", "t1.0~2", "t2.a~2"]
-)
-SCHEDULES = st.sampled_from(["s1", "s2"])
-TEMPLATES = st.sampled_from(["w1", "w2", ""])
-NODES = st.sampled_from(["n1", "n2", "n3"])
-INCARNATIONS = st.sampled_from(["a", "b"])
-TOKENS = st.integers(0, 30)
-ENDS = st.sampled_from(
-    ["succeeded", "failed", "timed_out", "cancelled", "rubbish", "lost", "running"]
-)
-INSTANTS = st.sampled_from([0, 0, 1_005, 2_000, 10_000])
-IN_A = Constraint("zone", Op.EQUAL, ("a",))
-POLICIES = st.none() | st.builds(
-    Policy,
-    backoff=st.sampled_from(list(Backoff)),
-    backoff_base_ms=st.sampled_from([0, 15, 1_000]),
-    retry_on_exit=st.sampled_from([(), (1,), (7,)]),
-    queue_timeout_ms=st.sampled_from([0, 35, 5_000]),
-    delivery=st.sampled_from(list(Delivery)),
-    idempotent=st.booleans(),
-    lease_ms=st.sampled_from([0, 3_000]),
-    losses_max=st.integers(-1, 3),
-    limits=st.sampled_from([(), ("m",), ("m", "s")]),
-    retry_node=st.sampled_from(list(RetryNode)),
-    resources=st.sampled_from([(), (), (("gpu", 1),)]),
-    constraints=st.sampled_from([(), (), (IN_A,)]),
-    affinity=st.sampled_from([(), (Affinity(IN_A, 50),)]),
-)
-STRATEGIES = st.sampled_from(sorted(strategies.STRATEGIES))
-DEPENDENCIES = st.lists(st.builds(Dependency, IDS, st.sampled_from(list(On))), max_size=3).map(
-    tuple
-)
-#: What a part is another try of.
-KEEPS = st.sampled_from(["", "", "t1", "t1.0", "t1.1", "t2.a", "t2.b", "t3.a"])
-PARTS = st.lists(
-    st.builds(
-        NewTask,
-        st.sampled_from(["a", "b", "c", "a"]),
-        st.just(b"z"),
-        attempts_max=st.sampled_from([1, 1, 0]),
-        extra=st.none()
-        | st.builds(Extra, keeps=KEEPS)
-        | st.builds(
-            Extra,
-            keeps=KEEPS,
-            depends_on=st.lists(
-                st.builds(Dependency, st.sampled_from(["a", "b"]), st.sampled_from(list(On))),
-                max_size=2,
-            ).map(tuple),
-            delay_ms=st.sampled_from([0, 40]),
-            broadcast=st.sampled_from([0, 0, ALL_NODES, 3]),
-            fork=st.sampled_from([None, None, Fork(), Fork(is_open=True)])
-            | st.builds(Fork, st.just(forks.encode([NewTask("x", b"z"), NewTask("y", b"z")]))),
-        ),
-    ),
-    max_size=4,
-    unique_by=lambda part: part.id,
-)
-FORKS = st.builds(
-    Fork,
-    PARTS.map(forks.encode) | st.just(b""),
-    parallel_max=st.sampled_from([0, 0, 1, 2, -1]),
-    failures_max=st.sampled_from([0, 1, ANY_NUMBER]),
-    is_patient=st.booleans(),
-    is_open=st.booleans(),
-    has_begun=st.sampled_from([False, False, False, True]),
-    speculation=st.sampled_from([None, Speculation(), Speculation(1_000, 0, 0), Speculation(1)]),
-)
-EXTRAS = st.none() | st.builds(
-    Extra,
-    not_before=INSTANTS,
-    deadline=INSTANTS,
-    delay_ms=INSTANTS,
-    expires_ms=INSTANTS,
-    unique_key=st.sampled_from(["", "u", "v"]),
-    on_conflict=st.sampled_from(["reject", "return", "replace"]),
-    after=st.sampled_from(["", "t1"]),
-    broadcast=st.sampled_from([0, 0, ALL_NODES, 2, -2]),
-    subtasks=st.sampled_from([0, 0, 0, 1]),
-    depends_on=st.sampled_from([(), ()]) | DEPENDENCIES,
-    needs=st.sampled_from([0, 0, 1]),
-    fork=st.none() | FORKS,
-    keeps=st.sampled_from(["", "", "t1", "t2.a"]),
-    twin=st.sampled_from(["", "", "", "t1"]),
-    twin_of=st.sampled_from(["", "", "", "t1"]),
-    borrowed=st.sampled_from([None, None, None, Product("t1", "n1", 1, 1)]),
-)
+from tests.properties.schedule_rules import ScheduleRules
 
 
-def dump(state: State) -> list[bytes]:
-    """The state as a snapshot."""
-    chunks = list(codec.snapshot_chunks(state))
-    state.end_snapshot()
-    return chunks
-
-
-def copy(state: State) -> State:
-    """The same state by way of a snapshot."""
-    return codec.restore_state(dump(state))
-
-
-class Machine(RuleBasedStateMachine):
-    """Two copies get the same entries; one is now and then restored from a snapshot."""
-
-    def __init__(self) -> None:
-        # So small that what is done in pieces takes several.
-        self._usual = (forks.WINDOW, ends.STOPPED_MAX, tasks.DELETED_MAX)
-        forks.WINDOW, ends.STOPPED_MAX, tasks.DELETED_MAX = 3, 1, 1
-        super().__init__()
-
-    def teardown(self) -> None:
-        forks.WINDOW, ends.STOPPED_MAX, tasks.DELETED_MAX = self._usual
-
-    @initialize(new=st.sampled_from([True, True, False]))
-    def begin(self, new: bool) -> None:
-        self.index = 0
-        self.now = 1_000
-        self.states = [State("c"), State("c")]
-        self.ended: dict[str, Any] = {}
-        small = Settings(tasks_open_max=14, keys_max=3, finished_max=4, losses_max=2)
-        self.do(UpdateSettings(small))
-        if new:
-            self.do(ActivateVersion(ENTRY_VERSION))
-
-    def do(self, command: Any) -> Any:
-        self.index += 1
-        self.now += 10
-        batch = Batch("n1", 1, self.index, (command,))
-        version = command.version if isinstance(command, ActivateVersion) else ENTRY_VERSION
-        entry = Entry(max(1, version), 1, self.now, (batch,))
-        entry = codec.decode_entry(codec.encode_entry(entry))
-        before = copy(self.states[0])
-        outcomes = [machine.apply(s, self.index, entry).outcomes[0][0] for s in self.states]
-        assert outcomes[0] == outcomes[1]
-        outcome = outcomes[0]
-        if isinstance(outcome, Rejected):
-            assert outcome.reason != "internal", outcome
-            before.index, before.now = self.index, self.states[0].now
-            assert dump(before) == dump(self.states[0]), "a refused command changed something"
-        elif isinstance(command, AssignTasks):
-            self._hold_capacities(outcome.value)
-        return outcome
-
-    def _hold_capacities(self, results: Any) -> None:
-        """What an entry placed, its node had room for, and its queue and limits."""
-        state = self.states[0]
-        for placed in results:
-            if not isinstance(placed, Rejected):
-                node, usage = state.nodes[placed.node], state.usage[placed.node]
-                assert usage.attempts <= node.slots + rooms.AHEAD_MAX
-                assert usage.cpu_milli <= node.cpu_milli
-                assert usage.memory_bytes <= node.memory_bytes
-                assert (usage.resources or {}).get("gpu", 0) <= 1
-                held = [state.tasks.get(task_id) for task_id in state.by_node[placed.node]]
-                for task in held:
-                    assert task is not None
-                    if task.token == placed.token:
-                        self._hold_gates(task)
-
-    def _hold_gates(self, task: Task) -> None:
-        state = self.states[0]
-        queue = state.queues.get(task.queue)
-        if queue is not None:
-            assert not queue.paused
-            assert not queue.concurrency or state.queue_use[task.queue].held <= queue.concurrency
-        for key in task.policy.limits:
-            count = state.limits.get(key, Limit(key)).count
-            assert not count or state.limit_use[key] <= count
+class Machine(ScheduleRules):
+    """What asks, plans, reports and is away, in any order."""
 
     @rule(
         ids=st.lists(IDS, min_size=0, max_size=4),
@@ -512,61 +335,6 @@ class Machine(RuleBasedStateMachine):
                 assert state.now <= before + machine.CLOCK_SKEW_MS_MAX
 
     @rule(
-        name=SCHEDULES,
-        timing=st.sampled_from([b"a", b"b"]),
-        misfire=st.sampled_from(list(Misfire)),
-        overlap=st.sampled_from(list(Overlap)),
-        jitter=st.sampled_from([0, 0, 50]),
-        extra=st.sampled_from([None, Extra(broadcast=ALL_NODES), Extra(expires_ms=30)]),
-        paused=st.sampled_from([False, False, True]),
-    )
-    def put_schedule(self, name: str, timing: bytes, extra: Extra | None, **a: Any) -> None:
-        task = NewTask("", b"s", extra=extra)
-        fields = {"misfire": a["misfire"], "overlap": a["overlap"], "jitter_ms": a["jitter"]}
-        self.do(PutSchedule(Schedule(name, task, timing, paused=a["paused"], **fields)))
-
-    @rule(name=SCHEDULES, paused=st.booleans())
-    def pause_schedule(self, name: str, paused: bool) -> None:
-        self.do(PauseSchedule(name, paused))
-
-    @rule(name=SCHEDULES, ends=st.booleans())
-    def delete_schedule(self, name: str, ends: bool) -> None:
-        self.do(DeleteSchedule(name, ends))
-
-    @rule(name=SCHEDULES)
-    def trigger(self, name: str) -> None:
-        self.do(TriggerSchedule(name))
-
-    @rule(name=SCHEDULES, first=st.integers(0, 3_000), count=st.integers(0, 3))
-    def backfill(self, name: str, first: int, count: int) -> None:
-        self.do(BackfillSchedule(name, 1, tuple(range(first, first + 10 * count, 10))))
-
-    @rule(name=SCHEDULES, at=st.integers(-1, 3_000), count=st.integers(0, 3))
-    def fire_anything(self, name: str, at: int, count: int) -> None:
-        instants = tuple(range(at, at + count))
-        self.do(FireSlots((Fire(name, 1, at, instants, at + count),)))
-
-    @rule(count=st.integers(1, 4), step=st.sampled_from([5, 20_000]), ahead=st.integers(0, 9))
-    def fire_what_is_due(self, count: int, step: int, ahead: int) -> None:
-        """As a leader would, for the schedule that is due first."""
-        state = self.states[0]
-        self.now += ahead * step
-        for name in state.firings.due.due(self.now, 1):
-            row = state.schedules.get(name)
-            assert row is not None
-            if row.next_at == UNRECKONED:
-                following = max(row.after, row.resumed_at, state.now) + step
-                fired = Fire(name, row.version, UNRECKONED, (), following)
-            else:
-                instants = tuple(range(row.next_at, self.now + 11, step))[:count]
-                fired = Fire(name, row.version, row.next_at, instants, instants[-1] + step)
-            before = {k: slot.task_id for k, slot in state.slots.items()}
-            outcome = self.do(FireSlots((fired,)))
-            if isinstance(outcome, Accepted) and isinstance(outcome.value[0], Accepted):
-                for at in fired.instants:
-                    assert not before.get(slot_key(name, at)), "an instant ran twice"
-
-    @rule(
         name=TEMPLATES,
         document=st.sampled_from([b"1", b"2", b""]),
         if_index=st.sampled_from([0, 0, 3]),
@@ -584,15 +352,6 @@ class Machine(RuleBasedStateMachine):
     def delete_template(self, name: str, if_index: int) -> None:
         self.do(DeleteTemplate(name, if_index))
 
-    @rule()
-    def restore(self) -> None:
-        self.states[1] = copy(self.states[1])
-
-    @rule(limit=st.integers(0, 5), which=st.integers(0, 1))
-    def settle_digest(self, limit: int, which: int) -> None:
-        self.states[which].freeze_digest()
-        self.states[which].frozen_digest(limit)
-
     @rule(ids=st.lists(IDS, min_size=1, max_size=3, unique=True), keep=st.booleans())
     def churn(self, ids: list[str], keep: bool) -> None:
         """Tasks that end, are deleted and created again in one entry."""
@@ -605,50 +364,6 @@ class Machine(RuleBasedStateMachine):
         entry = Entry(1, 1, self.now, (Batch("n1", 1, self.index, tuple(commands)),))
         one, two = [machine.apply(state, self.index, entry) for state in self.states]
         assert one == two
-
-    @invariant()
-    def holds(self) -> None:
-        for state in getattr(self, "states", ()):
-            assert invariants.check(state) == []
-        if hasattr(self, "states"):
-            # One of them was restored now and then, the other never: all rows are the same bytes in
-            # the same order, and so is all that is derived from them.
-            assert dump(self.states[0]) == dump(self.states[1])
-            assert _derived(self.states[0]) == _derived(self.states[1])
-            assert self.states[0].digest() == self.states[1].digest()
-            for task in self.states[0].tasks.values():
-                if task.id in self.ended and task.order == self.ended[task.id][0]:
-                    assert task.status is self.ended[task.id][1], "a terminal status changed"
-                if task.status in TERMINAL:
-                    self.ended[task.id] = (task.order, task.status)
-
-
-def _derived(state: State) -> Any:
-    """Everything that is derived, in its order."""
-    return (
-        list(state.ready),
-        {node_id: list(held) for node_id, held in state.by_node.items()},
-        state.usage,
-        (state.counts, state.open_count, state.finished_count),
-        list(state.list_tasks()),
-        list(state.list_tasks(newest_first=False)),
-        list(state.finished),
-        state.oldest_key(),
-        list(state.timers),
-        (state.relations.unique, state.relations.waiters, state.limit_use, state.spec_bytes),
-        (state.relations.dependents, state.relations.expecting, state.finished.bytes),
-        state.relations.speculative,
-        sorted(state.firings.due),
-        {n: (state.firings.runs_of(n), state.firings.slots_of(n)) for n in state.firings.names()},
-        {parent: _subtasks(state.trees.of(parent)) for parent in state.trees.parents()},
-        {name: use for name, use in state.queue_use.items() if use.open or use.held},
-    )
-
-
-def _subtasks(known: Subtasks | None) -> Any:
-    assert known is not None
-    orders = ([*known.ids], [*known.held], [*known.twins])
-    return orders, known.under_way, known.counts, known.skipped, known.weight
 
 
 TestMachine = Machine.TestCase

@@ -16,7 +16,7 @@ from raftsched.core.handlers.forks import encode
 from raftsched.core.model import TERMINAL, NewTask, Task, TaskStatus
 from raftsched.core.policy import Extra
 from raftsched.core.workflow import ANY_NUMBER, Dependency, Fork, On
-from tests.properties.test_machine_properties import copy, dump
+from tests.properties.copies import copy, dump
 from tests.unit.core.builders import Replica, new_task, register
 
 #: Tries of one workflow after the first.
