@@ -9,11 +9,13 @@ import signal
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from jepsen_like.history import Exit
 from jepsen_like.net.base import Net
+from jepsen_like.net.layers import Direction, Layers, Rule
 from jepsen_like.orders import OrderFailed
 from jepsen_like.peers import Peers
 
@@ -56,6 +58,7 @@ class Arena:
         self.expects: dict[str, int] = {}
         #: How many standing faults keep a peer from being started.
         self._held: dict[str, int] = {}
+        self._layers = Layers()
 
     @property
     def net(self) -> Net:
@@ -177,8 +180,19 @@ class Arena:
         if self.peers.clocks is not None and peer in self.peers.ids:
             self.peers.clocks.set(self.peers.home(peer), offset_ms, drift=drift)
 
+    async def lay(self, fault: Fault, directions: Iterable[Direction], rule: Rule) -> None:
+        """Break directions, over what other faults do there.  Raises CannotBreak."""
+        for direction in directions:
+            await self.net.shape(*direction, **self._layers.lay(fault, direction, rule))
+
+    async def lift(self, fault: Fault, directions: Iterable[Direction]) -> None:
+        """Break them no more; what other faults do there goes on."""
+        for direction in directions:
+            await self.net.shape(*direction, **self._layers.lift(fault, direction))
+
     async def heal(self) -> None:
         """Whatever faults left behind: the network carries all, disks are well and have power."""
+        self._layers.clear()
         await self.net.heal()
         self._held.clear()
         for peer in self.peers.ids:

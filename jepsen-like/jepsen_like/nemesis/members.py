@@ -143,8 +143,7 @@ class CutMembers(Members):
         cut = await self.arena.leader() if self.chance.random() < 0.5 else self.arena.one()
         ids = self.arena.peers.ids
         self.directions = [(a, b) for a in ids for b in ids if (a == cut) != (b == cut)]
-        for source, to in self.directions:
-            await self.arena.net.shape(source, to, drop=True)
+        await self.arena.lay(self, self.directions, {"drop": True})
         other = self.chance.choice([peer for peer in ids if peer != cut])
         is_cut = not await self.arena.reaches(other, cut)
         seen = await super().begin()
@@ -161,8 +160,7 @@ class CutMembers(Members):
 
     async def _heal_soon(self) -> None:
         await asyncio.sleep(self.chance.uniform(0.5, 4.0))
-        for source, to in self.directions:
-            await self.arena.net.shape(source, to)
+        await self.arena.lift(self, self.directions)
 
 
 FAULTS: tuple[type[Fault], ...] = (Members, LeaderRemoved, CutMembers)

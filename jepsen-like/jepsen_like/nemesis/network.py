@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from jepsen_like.nemesis.base import Fault, Seen
+from jepsen_like.net.layers import Direction
 
-Direction = tuple[str, str]
 #: A bad link hits something within so long, also where little is said.
 _SEEN_SECONDS = 5.0
 
@@ -34,8 +34,7 @@ class Partition(Fault):
     async def begin(self) -> Seen:
         self.directions = await self.cuts()
         self._before = await self._lost()
-        for source, to in self.directions:
-            await self.arena.net.shape(source, to, **self.rule)
+        await self.arena.lay(self, self.directions, self.rule)
         source, to = self.chance.choice(self.directions)
         is_cut = None
         if self.arena.net.refuses_who_is_cut_off:
@@ -46,8 +45,7 @@ class Partition(Fault):
 
     async def end(self) -> Seen:
         lost = await self._lost() - self._before
-        for source, to in self.directions:
-            await self.arena.net.shape(source, to)
+        await self.arena.lift(self, self.directions)
         targets = sorted({peer for direction in self.directions for peer in direction})
         return Seen(targets, lost > 0, f"{lost} packets not carried")
 
@@ -60,7 +58,7 @@ class Partition(Fault):
         )
 
 
-_LOST = ("dropped", "rejected", "lost")
+_LOST = ("dropped", "rejected")
 
 
 class Refused(Partition):
@@ -146,8 +144,7 @@ class Flapping(Partition):
         while True:
             for rule in ({}, self.rule):
                 await asyncio.sleep(self.chance.uniform(0.05, 0.6))
-                for source, to in self.directions:
-                    await self.arena.net.shape(source, to, **rule)
+                await self.arena.lay(self, self.directions, rule)
 
     async def end(self) -> Seen:
         self._flapping.cancel()
@@ -162,8 +159,8 @@ class Link(Fault):
     name = "loss"
     about = "5 or 30 % of all packets between peers are lost"
     needs = frozenset({"loss"})
-    # A direction has one rule: the end of another would be the end of this one.
-    takes = frozenset({"link"})
+    # Of two that do the same nobody could tell whose packet was hit.
+    takes = frozenset({"loss"})
     stands = (2.0, 8.0)
     kinds: tuple[str, ...] = ("lost",)
 
@@ -175,8 +172,7 @@ class Link(Fault):
         ids, rule = self.arena.peers.ids, self.rule()
         self.directions = [(a, b) for a in ids for b in ids if a != b]
         self._before = await self._counts()
-        for source, to in self.directions:
-            await self.arena.net.shape(source, to, **rule)
+        await self.arena.lay(self, self.directions, rule)
         return Seen(list(ids), None, str(rule))
 
     async def end(self) -> Seen:
@@ -186,8 +182,7 @@ class Link(Fault):
             # Peers that have little to say to each other need longer until it hits one.
             await asyncio.sleep(0.1)
             found = await self._found()
-        for source, to in self.directions:
-            await self.arena.net.shape(source, to)
+        await self.arena.lift(self, self.directions)
         return Seen(list(self.arena.peers.ids), min(found.values()) > 0, f"packets: {found}")
 
     async def _found(self) -> dict[str, int]:
@@ -204,6 +199,7 @@ class Delay(Link):
     name = "delay"
     about = "all packets between peers are 50 or 300 ms late, some more than others"
     needs = frozenset({"delay_ms"})
+    takes = frozenset({"delay"})
     kinds = ("delayed",)
 
     def rule(self) -> dict[str, Any]:
@@ -215,6 +211,7 @@ class Disorder(Link):
     name = "disorder"
     about = "packets between peers are doubled and overtake each other"
     needs = frozenset({"duplicate", "reorder"})
+    takes = frozenset({"disorder"})
     kinds = ("reordered", "doubled")
 
     def rule(self) -> dict[str, Any]:
