@@ -7,7 +7,8 @@ Rules
    there, and that nobody has locked, is of a runner *and* a keeper that were killed.
 2. A slot says: this pid was a child's at that tick.  So a process with that pid which started no
    later is the child; any other is never signalled.
-3. It must outlive processes, not the machine: nothing is synced, and another boot's is void.
+3. It must outlive processes, not the machine: nothing is synced, and another boot's is void.  So
+   is one whose head is not there: its keeper died before it had a runner, or the power took it.
 4. Nothing is said to be dead that could not be told: a full ledger, or what is left of a session
    whose leader has gone, makes the answer "not known".
 """
@@ -34,9 +35,9 @@ SLOTS_MAX = 4_096
 STEP_SECONDS = 0.01
 #: One that was stopped by a signal is told to go on after this.
 NUDGE_SECONDS = 0.2
-#: Magic and boot id; in their place stands nothing once the ledger is incomplete.
+#: Whether all is in here, and the boot id.
 _HEAD = struct.Struct("<8s40s")
-_MAGIC = b"raftled1"
+_COMPLETE, _INCOMPLETE = b"raftled1", b"raftgap1"
 #: Milliseconds of the monotonic clock: see `Pulse`.
 _PULSE = struct.Struct("<QQ")
 #: Pid and tick.
@@ -93,7 +94,7 @@ class Ledger:
     def _admit(self) -> None:
         """It is not all in here."""
         with contextlib.suppress(OSError):
-            os.pwrite(self._descriptor, bytes(_HEAD.size), 0)
+            os.pwrite(self._descriptor, _INCOMPLETE, 0)
 
 
 def _at(slot: int) -> int:
@@ -112,7 +113,7 @@ def create(directory: Path) -> tuple[Path, int]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.posix_fallocate(descriptor, 0, _BYTES)
-        os.pwrite(descriptor, _HEAD.pack(_MAGIC, proc.boot_id().encode()), 0)
+        os.pwrite(descriptor, _HEAD.pack(_COMPLETE, proc.boot_id().encode()), 0)
     except OSError:
         os.close(descriptor)
         path.unlink()
@@ -208,12 +209,13 @@ class Entries(NamedTuple):
 def _read(descriptor: int) -> Entries:
     data = os.pread(descriptor, _BYTES, 0)
     if len(data) < _BYTES:
-        return Entries({})  # Its keeper died before it had a runner.
-    magic, boot = _HEAD.unpack_from(data)
-    if magic == _MAGIC and boot.rstrip(b"\0").decode(errors="replace") != proc.boot_id():
+        return Entries({})
+    kind, boot = _HEAD.unpack_from(data)
+    is_void = kind not in (_COMPLETE, _INCOMPLETE)
+    if is_void or boot.rstrip(b"\0").decode(errors="replace") != proc.boot_id():
         return Entries({})
     slots = _SLOT.iter_unpack(data[_SLOTS_AT:])
-    return Entries({pid: tick for pid, tick in slots if pid}, magic == _MAGIC)
+    return Entries({pid: tick for pid, tick in slots if pid}, kind == _COMPLETE)
 
 
 def end(entries: Entries, deadline: float) -> bool:

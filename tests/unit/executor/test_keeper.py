@@ -305,10 +305,31 @@ def test_ledger_that_was_full_cannot_say_that_all_are_dead(tmp_path: Path) -> No
     assert path.exists()
 
 
+def test_full_ledger_of_another_boot_is_void(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _written(tmp_path, *range(2**40, 2**40 + ledger.SLOTS_MAX + 1))
+    other = tmp_path / "boot_id"
+    other.write_text("another\n")
+    monkeypatch.setattr(proc, "BOOT_ID", other)
+    assert ledger.settle(tmp_path, soon())
+    assert not path.exists()
+
+
 def test_ledger_cut_short_before_there_was_a_runner_holds_nobody_up(tmp_path: Path) -> None:
     path = _written(tmp_path)
     os.truncate(path, 10)
     assert ledger.settle(tmp_path, soon())
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 3, 8, 20])
+def test_ledger_whose_head_went_with_the_power_holds_nobody_up(tmp_path: Path, kept: int) -> None:
+    path = _written(tmp_path, 2**40)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept].ljust(len(whole), b"\0"))
+    assert ledger.settle(tmp_path, soon())
+    assert not path.exists()
 
 
 def test_keeper_at_work_is_waited_for(tmp_path: Path) -> None:
