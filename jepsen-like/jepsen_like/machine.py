@@ -6,7 +6,8 @@ takes orders, one JSON object a line, on stdin, and answers each with one on std
 
     {"do": "start", "command": [...], "env": {...}, "log": "FILE"}  -> {"pid": 7}
     {"do": "signal", "signal": 9, "who": "peer" | "others" | "all"} -> {"pids": [7]}
-    {"do": "crash"}          nothing runs any more when it answers   -> {"pids": [7, 8]}
+    {"do": "crash", "boots": false}  nothing runs any more when it answers -> {"pids": [7, 8]}
+      with "boots": true     it is another boot of a machine with a disk of its own
     {"do": "look"}                     -> {"pid": 7, "exit": null, "state": "S", "others": [...]}
     {"do": "run", "command": [...], "input": ""}  in its namespaces  -> {"exit": 0, "output": ""}
       with "file": "FILE"    that gets stdout, and "output" is stderr
@@ -27,14 +28,17 @@ import os
 import select
 import signal
 import subprocess
+import tempfile
 import time
+import uuid
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jepsen_like.disk import mounting
 from jepsen_like.net.tun import make_device
 
 _PR_SET_CHILD_SUBREAPER = 36
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 #: What is killed is gone within so long, or the machine says that it is not.  Longer than slow
 #: syncs take: who waits for one dies when it is over.
 _CRASH_SECONDS = 20.0
@@ -50,6 +54,8 @@ class Machine:
         #: Of the last peer, once it ended: as `waitpid` has it.
         self._status: int | None = None
         self._disk: subprocess.Popen[str] | None = None
+        #: What stands in the place of the kernel's, once there was a boot.
+        self._boot_id: IO[str] | None = None
 
     def start(self, order: dict[str, Any]) -> dict[str, Any]:
         """Start the peer."""
@@ -76,7 +82,7 @@ class Machine:
                 os.kill(pid, order["signal"])
         return {"pids": pids}
 
-    def crash(self) -> dict[str, Any]:
+    def crash(self, *, boots: bool = False) -> dict[str, Any]:
         """Everything is killed, and what it starts meanwhile."""
         ended: set[int] = set()
         deadline = time.monotonic() + _CRASH_SECONDS
@@ -93,7 +99,17 @@ class Machine:
             if time.monotonic() > deadline:
                 raise OSError(f"not dead after {_CRASH_SECONDS} s: {pids}")
             time.sleep(0.002)
+        if boots and self._disk is not None:
+            self._boot()
         return {"pids": sorted(ended)}
+
+    def _boot(self) -> None:
+        """What runs here from now on sees another boot id."""
+        if self._boot_id is None:
+            self._boot_id = _mounted_over(_BOOT_ID)
+        self._boot_id.seek(0)
+        self._boot_id.write(f"{uuid.uuid4()}\n")
+        self._boot_id.flush()
 
     def look(self) -> dict[str, Any]:
         """What runs here."""
@@ -190,6 +206,19 @@ class Machine:
         return sorted(own - dead - {os.getpid()})
 
 
+def _mounted_over(path: Path) -> IO[str]:
+    """A file that everybody in this mount namespace sees in another's place.  Raises OSError."""
+    with tempfile.NamedTemporaryFile("w", encoding="ascii", delete=False) as file:
+        named = Path(file.name)
+    opened = named.open("r+", encoding="ascii")
+    command = ["mount", "--bind", str(named), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    named.unlink()
+    if done.returncode:
+        raise OSError(done.stderr.strip())
+    return opened
+
+
 def _stat(pid: int) -> tuple[str, int]:
     """State and parent of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -221,7 +250,7 @@ def obey(machine: Machine, order: dict[str, Any]) -> dict[str, Any]:
         case "signal":
             return machine.signal(order)
         case "crash":
-            return machine.crash()
+            return machine.crash(boots=order.get("boots", False))
         case "look":
             return machine.look()
         case "run":

@@ -212,10 +212,10 @@ class Peers:
         await self.signal(peer, signal.SIGKILL)
         await self.ended(peer)
 
-    async def crash(self, peer: str) -> None:
-        """The machine goes down with all that runs on it."""
+    async def crash(self, peer: str, *, boots: bool = False) -> None:
+        """The machine goes down with all that runs on it; ``boots``: it will say that it did."""
         self.running.discard(peer)
-        await self.machines[peer].order("crash")
+        await self.machines[peer].order("crash", boots=boots)
 
     async def stop(self, peer: str) -> int | None:
         """SIGTERM; the exit code, None: it had to be killed."""

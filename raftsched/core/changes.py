@@ -90,7 +90,7 @@ class Changes:
         self.entry = entry
         #: By id: the shard, the row that stands in the state, the row to write.
         self.tasks: dict[str, Staged] = {}
-        #: Most commands have none, and to make and ask seven tables takes a quarter of their time.
+        #: Most commands have none, and to make and ask seven tables takes a sixth of their time.
         self._others: OtherRows | None = None
         self.deleted: list[Task] = []
         #: Terminal tasks that lose so many of what is below them, the newest first.

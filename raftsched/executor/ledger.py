@@ -7,8 +7,9 @@ Rules
    there, and that nobody has locked, is of a runner *and* a keeper that were killed.
 2. A slot says: this pid was a child's at that tick.  So a process with that pid which started no
    later is the child; any other is never signalled.
-3. It must outlive processes, not the machine: nothing is synced, and another boot's is void.  So
-   is one whose head is not there: its keeper died before it had a runner, or the power took it.
+3. It must outlive processes, not the machine: nothing is synced, and another boot's is void.  Its
+   name says which, for one whose head went with the power.  One that has no such name was never
+   finished, so its keeper had no runner.
 4. Nothing is said to be dead that could not be told: a full ledger, or what is left of a session
    whose leader has gone, makes the answer "not known".
 """
@@ -38,6 +39,8 @@ NUDGE_SECONDS = 0.2
 #: Whether all is in here, and the boot id.
 _HEAD = struct.Struct("<8s40s")
 _COMPLETE, _INCOMPLETE = b"raftled1", b"raftgap1"
+#: Begins the name of one without a head yet.
+_UNFINISHED = "unfinished-"
 #: Milliseconds of the monotonic clock: see `Pulse`.
 _PULSE = struct.Struct("<QQ")
 #: Pid and tick.
@@ -62,6 +65,8 @@ class Ledger:
         self._descriptor = descriptor
         self._slots: dict[int, int] = {}
         self._free = list(range(SLOTS_MAX - 1, -1, -1))
+        #: What is started is not all in here, and that is not written either.
+        self._owes = False
 
     def add(self, pid: int) -> None:
         """This child was started just now."""
@@ -87,14 +92,18 @@ class Ledger:
 
     def beat(self, pulse: Pulse) -> None:
         """The runner works."""
+        if self._owes:
+            self._admit()
         data = _PULSE.pack(int(pulse.beat_at * 1000), int(pulse.until * 1000))
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, data, _HEAD.size)
 
     def _admit(self) -> None:
         """It is not all in here."""
+        self._owes = True
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, _INCOMPLETE, 0)
+            self._owes = False
 
 
 def _at(slot: int) -> int:
@@ -108,15 +117,18 @@ def create(directory: Path) -> tuple[Path, int]:
     """
     folder = directory / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{time.time_ns():x}-{os.getpid()}"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    boot = proc.boot_id()
+    name = f"{time.time_ns():x}-{os.getpid()}"
+    path, unfinished = folder / f"{boot}-{name}", folder / f"{_UNFINISHED}{name}"
+    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.posix_fallocate(descriptor, 0, _BYTES)
-        os.pwrite(descriptor, _HEAD.pack(_COMPLETE, proc.boot_id().encode()), 0)
+        os.pwrite(descriptor, _HEAD.pack(_COMPLETE, boot.encode()), 0)
+        unfinished.rename(path)  # Fails if somebody settled it before it was locked.
     except OSError:
         os.close(descriptor)
-        path.unlink()
+        unfinished.unlink(missing_ok=True)
         raise
     return path, descriptor
 
@@ -152,7 +164,7 @@ def _settle(path: Path, deadline: float) -> bool:
     try:
         if not _wait(descriptor, deadline):
             return False
-        is_settled = not path.exists() or end(_read(descriptor), deadline)
+        is_settled = not path.exists() or end(_read(path.name, descriptor), deadline)
     finally:
         os.close(descriptor)
     if is_settled:
@@ -206,13 +218,14 @@ class Entries(NamedTuple):
     is_complete: bool = True
 
 
-def _read(descriptor: int) -> Entries:
-    data = os.pread(descriptor, _BYTES, 0)
-    if len(data) < _BYTES:
-        return Entries({})
-    kind, boot = _HEAD.unpack_from(data)
-    is_void = kind not in (_COMPLETE, _INCOMPLETE)
-    if is_void or boot.rstrip(b"\0").decode(errors="replace") != proc.boot_id():
+def _read(name: str, descriptor: int) -> Entries:
+    data = os.pread(descriptor, _BYTES, 0).ljust(_BYTES, b"\0")
+    kind, head = _HEAD.unpack_from(data)
+    this = proc.boot_id()
+    boot = head.rstrip(b"\0").decode(errors="replace")
+    if kind not in (_COMPLETE, _INCOMPLETE) or not boot:
+        kind, boot = _INCOMPLETE, name[: len(this)]
+    if boot != this:
         return Entries({})
     slots = _SLOT.iter_unpack(data[_SLOTS_AT:])
     return Entries({pid: tick for pid, tick in slots if pid}, kind == _COMPLETE)

@@ -115,6 +115,7 @@ def test_trap_holds_the_named_step_once() -> None:
 
 # Mounted ----------------------------------------------------------------------------------------
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _APPEND = """
 import os, sys, time
 began = time.monotonic()
@@ -143,6 +144,10 @@ class Mounted:
         """A command on that machine."""
         answer = await self._program.order("run", command=list(words))
         return answer["exit"], answer["output"]
+
+    async def crash(self, *, boots: bool) -> None:
+        """Nothing runs there any more."""
+        await self._program.order("crash", boots=boots)
 
     async def append(self, name: str, size: int) -> tuple[int, str]:
         """Write and sync; errno or 0, and the seconds that it took."""
@@ -229,6 +234,23 @@ async def test_torn_write_leaves_a_part_and_turns_the_power_off(disk: Mounted) -
     # The first file was synced with its name, the other one was not.
     assert await disk.size("segment-1") == 100 + int(kept)
     assert await disk.size("other") == -1
+
+
+async def test_a_machine_that_lost_its_power_says_that_it_booted(disk: Mounted) -> None:
+    async def boot_id() -> str:
+        return (await disk.run("cat", str(BOOT_ID)))[1]
+
+    first = BOOT_ID.read_text()
+    assert await boot_id() == first
+    await disk.crash(boots=False)
+    assert await boot_id() == first
+    seen = {first}
+    for _ in range(2):
+        await disk.crash(boots=True)
+        seen.add(await boot_id())
+    assert len(seen) == 3
+    assert {len(each) for each in seen} == {len(first)}
+    assert BOOT_ID.read_text() == first
 
 
 async def test_order_that_is_none_is_refused_and_the_disk_goes_on(disk: Mounted) -> None:

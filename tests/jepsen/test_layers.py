@@ -102,3 +102,18 @@ def test_the_end_of_one_fault_is_not_the_end_of_another() -> None:
         return list(net.rules.values())
 
     asyncio.run(go())
+
+
+def test_a_probe_says_something_of_a_cut_where_nothing_else_is_broken() -> None:
+    peers: Any = _Peers(_Net())
+    arena = Arena(peers, random.Random(1), lease_seconds=5.0)
+    loss = Link(arena)
+
+    async def go() -> None:
+        assert arena.is_bare(*WIRE)
+        await loss.begin()
+        assert not arena.is_bare(*WIRE)
+        await loss.end()
+        assert arena.is_bare(*WIRE)
+
+    asyncio.run(go())

@@ -49,6 +49,18 @@ def test_two_bad_links_are_at_once_unless_nobody_could_tell_them_apart() -> None
     assert can_be_together(loss, cut)
 
 
+def test_a_fault_is_apart_from_what_would_keep_it_from_doing_anything() -> None:
+    by_name = {fault.name: fault for fault in FAULTS}
+    flapping, slow = by_name["partition-flapping"], by_name["slow-fsync-majority"]
+    assert can_be_together(by_name["partition-one"], by_name["partition-ring"])
+    assert not can_be_together(by_name["partition-one"], flapping)
+    assert not can_be_together(flapping, flapping)
+    assert not can_be_together(by_name["power-compaction"], by_name["partition-halves"])
+    assert not can_be_together(slow, by_name["restart-one"])
+    assert can_be_together(slow, by_name["kill-one"])
+    assert not can_be_together(by_name["delay"], by_name["disorder"])
+
+
 def test_faults_of_clocks_have_it_in_their_names() -> None:
     """By that the checker of slots knows that runs may be a little early."""
     assert all("clock" in fault.name for fault in FAULTS if fault.needs_clocks)

@@ -96,12 +96,12 @@ class Arena:
         except Exception:  # A cluster in trouble is what this is about.
             return self.one_running()
 
-    async def kill(self, peer: str, *, machine: bool = False) -> None:
-        """The peer, or all that runs on its machine; it is written down."""
+    async def kill(self, peer: str, *, machine: bool = False, power: bool = False) -> None:
+        """The peer, or all that runs on its machine, or the machine; it is written down."""
         await self.note_end(peer)
         runs = peer in self.peers.running
-        if machine:
-            await self.peers.crash(peer)
+        if machine or power:
+            await self.peers.crash(peer, boots=power)
         elif runs:
             await self.peers.kill(peer)
         if runs:
@@ -190,6 +190,10 @@ class Arena:
         for direction in directions:
             await self.net.shape(*direction, **self._layers.lift(fault, direction))
 
+    def is_bare(self, one: str, other: str) -> bool:
+        """Does no fault break anything between these two?"""
+        return not (self._layers.lies((one, other)) or self._layers.lies((other, one)))
+
     async def heal(self) -> None:
         """Whatever faults left behind: the network carries all, disks are well and have power."""
         self._layers.clear()
@@ -232,6 +236,8 @@ class Fault(ABC):
     needs_small_journals = False
     #: What no other fault may break meanwhile that takes the same.
     takes: frozenset[str] = frozenset()
+    #: Of other classes, those that would keep it from doing anything.
+    apart: frozenset[str] = frozenset()
     #: Nothing else is broken while it stands: it needs a cluster that works.
     is_alone = False
     #: Whomever it hits, there is a leader of another term because of it, some time.
@@ -265,7 +271,8 @@ class Fault(ABC):
 
 def can_be_together(one: type[Fault], two: type[Fault]) -> bool:
     """Neither hides the other, or keeps it from being healed."""
-    return not (one.is_alone or two.is_alone or one.takes & two.takes)
+    is_apart = one.nemesis in two.apart or two.nemesis in one.apart
+    return not (one.is_alone or two.is_alone or is_apart or one.takes & two.takes)
 
 
 def reason_to_skip(fault: type[Fault], net: Net, *, has_disks: bool, no_clocks: str) -> str:

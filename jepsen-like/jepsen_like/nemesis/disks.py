@@ -103,6 +103,8 @@ class SlowSync(DiskIll):
     name = "slow-fsync"
     about = "every sync of one peer's disk takes 1 to 5 s"
     felt = "slow_syncs"
+    # A planned stop takes as long as its syncs.
+    apart = frozenset({"restart"})
     stands = (4.0, 12.0)
 
     def order(self) -> str:

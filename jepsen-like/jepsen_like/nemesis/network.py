@@ -34,10 +34,12 @@ class Partition(Fault):
     async def begin(self) -> Seen:
         self.directions = await self.cuts()
         self._before = await self._lost()
-        await self.arena.lay(self, self.directions, self.rule)
         source, to = self.chance.choice(self.directions)
+        # Over a bad link a probe fails as like as not.
+        is_probed = self.arena.net.refuses_who_is_cut_off and self.arena.is_bare(source, to)
+        await self.arena.lay(self, self.directions, self.rule)
         is_cut = None
-        if self.arena.net.refuses_who_is_cut_off:
+        if is_probed:
             is_cut = not await self.arena.reaches(source, to)
         targets = sorted({peer for direction in self.directions for peer in direction})
         words = ", ".join(f"{source}>{to}" for source, to in self.directions)
@@ -58,6 +60,7 @@ class Partition(Fault):
         )
 
 
+#: Of two cuts one of which refuses, all is refused.
 _LOST = ("dropped", "rejected")
 
 
@@ -134,6 +137,8 @@ class Ring(Partition):
 class Flapping(Partition):
     name = "partition-flapping"
     about = "one peer is cut off and let back several times a second"
+    # Another cut would not let it back.
+    apart = frozenset({"partition"})
 
     async def begin(self) -> Seen:
         seen = await super().begin()
@@ -211,7 +216,7 @@ class Disorder(Link):
     name = "disorder"
     about = "packets between peers are doubled and overtake each other"
     needs = frozenset({"duplicate", "reorder"})
-    takes = frozenset({"disorder"})
+    takes = frozenset({"disorder", "delay"})
     kinds = ("reordered", "doubled")
 
     def rule(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Power(Fault):
         for peer in peers:
             self.arena.hold(peer)
             self.targets.append(peer)
-        await asyncio.gather(*[self.arena.kill(peer, machine=True) for peer in peers])
+        await asyncio.gather(*[self.arena.kill(peer, power=True) for peer in peers])
         for peer in peers:
             self.arena.set_aside_log(peer, self._said[peer])
             look = await self.arena.peers.machines[peer].order("look")

@@ -65,6 +65,8 @@ class KillCompaction(Fault):
     needs_disks = True
     needs_small_journals = True
     takes = frozenset({"disk", "members"})
+    # Who is cut off has nothing to compact.
+    apart = frozenset({"partition"})
     stands = (0.1, 3.0)
 
     def __init__(self, arena: Arena) -> None:
@@ -107,7 +109,7 @@ class PowerAtCompaction(KillCompaction):
         seed = f" {self.chance.getrandbits(32)}" if self.chance.random() < 0.5 else ""
         said = self.arena.log_size(peer)
         await self.arena.tell_disk(peer, "cut" + seed)
-        await self.arena.kill(peer, machine=True)
+        await self.arena.kill(peer, power=True)
         self.arena.set_aside_log(peer, said)
 
 

@@ -29,6 +29,10 @@ class Layers:
         laid.pop(who, None)
         return together(laid.values())
 
+    def lies(self, direction: Direction) -> bool:
+        """Has anybody laid a rule there?"""
+        return bool(self._laid.get(direction))
+
     def clear(self) -> None:
         """Take all away."""
         self._laid.clear()

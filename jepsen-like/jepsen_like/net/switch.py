@@ -81,6 +81,9 @@ class Switch:
 
     def set_rule(self, source: str, to: str, rule: Rule) -> None:
         """For one direction, instead of what there was."""
+        before = self._rules.get((source, to))
+        if before is not None:
+            rule.last_at = before.last_at
         self._rules[source, to] = rule
 
     def clear(self) -> None:

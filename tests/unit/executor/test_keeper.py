@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -316,20 +318,82 @@ def test_full_ledger_of_another_boot_is_void(
     assert not path.exists()
 
 
-def test_ledger_cut_short_before_there_was_a_runner_holds_nobody_up(tmp_path: Path) -> None:
-    path = _written(tmp_path)
-    os.truncate(path, 10)
+def test_ledger_that_was_never_finished_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(Exception):
+        """Its keeper did."""
+
+    def die(descriptor: int, offset: int, size: int) -> None:
+        os.close(descriptor)
+        raise Died
+
+    with monkeypatch.context() as patched, pytest.raises(Died):
+        patched.setattr(os, "posix_fallocate", die)
+        ledger.create(tmp_path)
+    [path] = (tmp_path / ledger.FOLDER).iterdir()
     assert ledger.settle(tmp_path, soon())
     assert not path.exists()
+
+
+def test_keeper_whose_unfinished_ledger_was_settled_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def settled_before(descriptor: int, how: int) -> None:
+        monkeypatch.undo()
+        assert ledger.settle(tmp_path, soon())
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", settled_before)
+    with pytest.raises(FileNotFoundError):
+        ledger.create(tmp_path)
+    assert list((tmp_path / ledger.FOLDER).iterdir()) == []
 
 
 @pytest.mark.parametrize("kept", [0, 3, 8, 20])
-def test_ledger_whose_head_went_with_the_power_holds_nobody_up(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_ledger_whose_head_went_with_the_power_holds_nobody_up(
+    tmp_path: Path, kept: int, is_cut: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = _written(tmp_path, 2**40)
     whole = path.read_bytes()
-    path.write_bytes(whole[:kept].ljust(len(whole), b"\0"))
+    path.write_bytes(whole[:kept] if is_cut else whole[:kept].ljust(len(whole), b"\0"))
+    other = tmp_path / "boot_id"
+    other.write_text("another\n")
+    monkeypatch.setattr(proc, "BOOT_ID", other)
     assert ledger.settle(tmp_path, soon())
     assert not path.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 3, 8])
+def test_ledger_of_this_boot_without_a_head_cannot_say_that_all_are_dead(
+    tmp_path: Path, kept: int, sleeper: proc.Process
+) -> None:
+    path = _written(tmp_path, sleeper.pid)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept] + bytes(48 - kept) + whole[48:])
+    assert not ledger.settle(tmp_path, soon())
+    assert not lives(sleeper.pid)
+    assert path.exists()
+
+
+def test_ledger_that_could_not_be_written_says_so_as_soon_as_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.EIO, "no")
+
+    path, descriptor = ledger.create(tmp_path)
+    written = Ledger(descriptor)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", fail)
+        written.add(2**40)
+    written.beat(ledger.Pulse(1.0, 2.0))
+    os.close(descriptor)
+    assert not ledger.settle(tmp_path, soon())
+    assert path.exists()
 
 
 def test_keeper_at_work_is_waited_for(tmp_path: Path) -> None:
