@@ -270,7 +270,7 @@ class Fault(ABC):
 
 
 def can_be_together(one: type[Fault], two: type[Fault]) -> bool:
-    """Neither hides the other, or keeps it from being healed."""
+    """Neither hides the other, or keeps it from doing anything, or from being healed."""
     is_apart = one.nemesis in two.apart or two.nemesis in one.apart
     return not (one.is_alone or two.is_alone or is_apart or one.takes & two.takes)
 
